@@ -1,0 +1,55 @@
+"""What moves between the stages of the flow: names, arrays inside one process, and small receipts."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+U8 = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledImage:
+    """One image's labels and evidence, on the CPU, before they are stored.
+
+    Attributes:
+        label: [H, W] uint8 trainIds, ignore_index (255) below the threshold.
+        top1: [H, W] uint8 arg-max trainId whatever its confidence; None without evidence.
+        code: [H, W] uint8 number of stored thresholds that the float32 confidence reaches; None without evidence.
+        mean_confidence: mean over pixels of the top softmax probability, 0..1.
+    """
+
+    label: U8
+    top1: U8 | None
+    code: U8 | None
+    mean_confidence: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """An image that could not be labelled, and why in one line."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSummary:
+    """What one `label_images` call did; the JSON object of `hmsa-label run --json`.
+
+    `kept_share` is the share of pixels at or above the threshold over all images of the version, 0..1;
+    `seconds` the wall time of the call and `images_per_second` = images_labelled / seconds of labelling.
+    """
+
+    store: str
+    version: int
+    digest: str
+    images_total: int
+    images_done_before: int
+    images_labelled: int
+    images_failed: int
+    failed: list[Failure] = field(default_factory=list)
+    kept_share: float | None = None
+    images_per_second: float | None = None
+    seconds: float = 0.0
+    interrupted: bool = False

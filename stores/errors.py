@@ -1,0 +1,47 @@
+"""Errors of the storage layer, grouped by what a caller would do about them."""
+
+
+class StoreError(Exception):
+    """Base of all storage errors; `kind` is stable and machine readable."""
+
+    kind = "store_error"
+
+
+class NotAStore(StoreError, FileNotFoundError):
+    """There is no label store (or no image tree) at the given place."""
+
+    kind = "not_a_store"
+
+    __str__ = Exception.__str__
+
+
+class StoreConflict(StoreError):
+    """Another writer or an incompatible run got there first; nothing was changed."""
+
+    kind = "conflict"
+
+
+class UnsafeStorage(StoreError):
+    """The storage ignores or breaks create-if-absent, so two writers could destroy each other's work."""
+
+    kind = "unsafe_storage"
+
+
+class LabelMissing(StoreError, KeyError):
+    """The version holds no label for this key, or an object that the manifest lists is gone."""
+
+    kind = "label_missing"
+
+    __str__ = Exception.__str__
+
+
+class LabelCorrupt(StoreError, ValueError):
+    """Stored bytes do not decode, or do not match the digest in the manifest."""
+
+    kind = "label_corrupt"
+
+
+class ThresholdNotStored(StoreError, ValueError):
+    """The asked threshold is not on the grid that the evidence was stored for."""
+
+    kind = "threshold_not_stored"
