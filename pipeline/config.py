@@ -1,0 +1,229 @@
+"""Settings of every stage: frozen, validated on construction, saved with the run.
+
+Defaults are written here once; the command line takes its own from these fields. This module imports nothing heavy.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+DATASETS = ("cityscapes", "mapillary", "folder")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+FUSIONS = ("hierarchical", "average", "single")
+EXECUTORS = ("ray", "local")
+LOSSES = ("rmi", "ce")
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}; got {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where images come from: any fsspec URL or path, and which part of it."""
+
+    root: str
+    dataset: str = "cityscapes"
+    split: str = "train_extra"
+    limit: int | None = None
+    storage_options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _one_of("dataset", self.dataset, DATASETS)
+        if self.limit is not None:
+            _at_least("limit", self.limit, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherConfig:
+    """Which teacher looks at an image, and how.
+
+    Attributes:
+        scales: factors of the image size, each predicted once and fused; hierarchical fusion needs 1.0 among them.
+        precision: `auto` is bf16 on a CUDA device that has it, else fp32; never changed silently during a run.
+        device: `auto` is the first visible CUDA device, else the CPU.
+        cpu_threads: torch threads of one teacher on a CPU; part of what makes labels reproducible bit by bit.
+    """
+
+    weights: str
+    scales: tuple[float, ...] = (0.5, 1.0, 2.0)
+    flip: bool = False
+    fusion: str = "hierarchical"
+    precision: str = "auto"
+    device: str = "auto"
+    cpu_threads: int = 1
+
+    def __post_init__(self) -> None:
+        _one_of("precision", self.precision, PRECISIONS)
+        _one_of("fusion", self.fusion, FUSIONS)
+        _at_least("cpu_threads", self.cpu_threads, 1)
+        if not self.scales or min(self.scales) <= 0 or len(set(self.scales)) != len(self.scales):
+            raise ValueError(f"scales must be distinct and positive, such as 0.5,1.0,2.0; got {self.scales}")
+        if self.fusion == "hierarchical" and 1.0 not in self.scales:
+            raise ValueError(f"hierarchical fusion needs scale 1.0 among the scales; got {self.scales}")
+        if self.fusion == "single" and len(self.scales) != 1:
+            raise ValueError(f"single fusion takes exactly one scale; got {self.scales}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """How work is spread.
+
+    Attributes:
+        executor: `ray` runs one actor per GPU (or per share of the CPUs), `local` threads in this process.
+        workers: number of teachers at work; None is one per GPU of the cluster, or one per CPU share without GPUs.
+        threads: images in flight per worker; decoding and writing overlap the forward pass.
+        item_timeout: seconds without any result after which a busy worker counts as hung.
+    """
+
+    executor: str = "ray"
+    workers: int | None = None
+    gpus_per_worker: float = 1.0
+    cpus_per_worker: int = 1
+    batch_size: int = 1
+    threads: int = 4
+    item_timeout: float = 600.0
+    ray_address: str | None = None
+
+    def __post_init__(self) -> None:
+        _one_of("executor", self.executor, EXECUTORS)
+        for name in ("cpus_per_worker", "batch_size", "threads"):
+            _at_least(name, getattr(self, name), 1)
+        if self.workers is not None:
+            _at_least("workers", self.workers, 1)
+        if self.gpus_per_worker <= 0 or self.item_timeout <= 0:
+            raise ValueError("gpus_per_worker and item_timeout must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelConfig:
+    """One labelling run: data, teacher, threshold, store, engine."""
+
+    data: DataConfig
+    teacher: TeacherConfig
+    store: str
+    threshold: float = 0.9
+    keep_evidence: bool = True
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    relabel: bool = False
+    single_writer: bool = False
+    storage_options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.threshold < 1.0:
+            raise ValueError(f"threshold must lie between 0 and 1, both excluded; got {self.threshold}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """A network by name; `num_classes` follows the class table of the data."""
+
+    name: str = "hrnet_w48_ocr"
+    init_weights: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Random changes of a training image, in this order: scale, crop with padding, flip, colour, blur.
+
+    Attributes:
+        crop_px: (height, width) of a training crop.
+        scale_range: factor drawn uniformly, applied to both sides.
+        colour_jitter: brightness, contrast, saturation factors in 1 +- this; hue shift up to this share of the circle.
+        blur_sigma_px: range of the Gaussian blur's sigma; None switches blur off.
+        class_uniform: share of the crops centred on a class drawn uniformly among those present in the data, 0..1.
+    """
+
+    crop_px: tuple[int, int] = (1024, 2048)
+    scale_range: tuple[float, float] = (0.5, 2.0)
+    flip: bool = True
+    colour_jitter: float = 0.25
+    blur_sigma_px: tuple[float, float] | None = None
+    class_uniform: float = 0.5
+
+    def __post_init__(self) -> None:
+        if min(self.crop_px) < 32:
+            raise ValueError(f"crop_px must be at least 32 x 32; got {self.crop_px}")
+        if not 0 < self.scale_range[0] <= self.scale_range[1]:
+            raise ValueError(f"scale_range must be two positive factors in ascending order; got {self.scale_range}")
+        if not 0.0 <= self.class_uniform <= 1.0:
+            raise ValueError(f"class_uniform is a share between 0 and 1; got {self.class_uniform}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Training of a teacher (arXiv 2005.10821, section 4; defaults follow the paper where it and its code differ).
+
+    Attributes:
+        low_scale: the second scale of two-scale training (section 3.2); None trains a single-scale network.
+        loss: `rmi` is sigmoid BCE + region mutual information, `ce` softmax cross-entropy.
+        aux_weight: weight of the auxiliary head's loss; side_weight: of each single scale's own loss.
+        max_steps: optimizer steps; None is `epochs` passes over the data.
+        poly_power: learning rate = learning_rate * (1 - epoch / epochs) ** poly_power, by step within an epoch too.
+    """
+
+    data: DataConfig
+    output: str
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    val_split: str = "val"
+    labels: str = "gtFine"
+    loss: str = "rmi"
+    low_scale: float | None = 0.5
+    aux_weight: float = 0.4
+    side_weight: float = 0.05
+    optimizer: str = "sgd"
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    poly_power: float = 2.0
+    warmup_steps: int = 0
+    ema_decay: float | None = None
+    epochs: int = 175
+    max_steps: int | None = None
+    batch_size: int = 8
+    loader_workers: int = 0
+    precision: str = "auto"
+    device: str = "auto"
+    cpu_threads: int | None = None
+    seed: int = 0
+    validate_every: int = 0
+    save_every: int = 500
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        _one_of("loss", self.loss, LOSSES)
+        _one_of("precision", self.precision, PRECISIONS)
+        _one_of("optimizer", self.optimizer, ("sgd", "adamw"))
+        for name in ("epochs", "batch_size"):
+            _at_least(name, getattr(self, name), 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Scoring of a teacher or student on a split with fine labels."""
+
+    data: DataConfig
+    teacher: TeacherConfig
+    labels: str = "gtFine"
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The plain, JSON-able form of a config dataclass, nested ones included; tuples become lists.
+
+    Keys under `storage_options` may hold credentials and are left out.
+    """
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(entry) for name, entry in value.items() if name != "storage_options"}
+        if isinstance(value, (list, tuple)):
+            return [plain(entry) for entry in value]
+        return value
+
+    return plain(asdict(config))
