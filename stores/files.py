@@ -1,0 +1,171 @@
+"""Bytes on any fsspec filesystem: open, list, read; the one home of fsspec.
+
+Everything is addressed as (filesystem, path), so that a local folder, `s3://` and `memory://` go through the same code.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from hmsa_label.stores.errors import NotAStore
+
+# One GET per object instead of HEAD + ranged GETs, and no listing that another writer made stale.
+S3_DEFAULTS: dict[str, Any] = {"max_concurrency": 1, "use_listings_cache": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One thing under a listed folder; `path` is as the filesystem spells it."""
+
+    path: str
+    is_directory: bool
+
+
+def open_filesystem(uri: str, storage_options: dict[str, Any] | None = None) -> tuple[Any, str]:
+    """The filesystem behind a path or URL, and the path in its own spelling without a trailing slash.
+
+    Local paths become absolute, because workers run in other folders. `AWS_ENDPOINT_URL` is honoured by S3.
+
+    Raises:
+        ValueError: if no filesystem is known for the URL, or its package is not installed.
+    """
+    if not uri:
+        raise ValueError("an empty path was given; expected a folder or a URL such as s3://bucket/folder")
+    options = dict(storage_options or {})
+    if uri.startswith(("s3://", "s3a://")):
+        options = {**S3_DEFAULTS, **options}
+    try:
+        filesystem, path = fsspec.core.url_to_fs(os.path.expanduser(uri), **options)
+    except (ValueError, ImportError) as error:
+        raise ValueError(f"cannot open {public_uri(uri)}: {error}") from error
+    return filesystem, str(path).rstrip("/") or "/"
+
+
+def public_uri(uri: str) -> str:
+    """The URL without user, password and query, fit for messages and provenance; local paths become absolute."""
+    if "://" not in uri:
+        return os.path.abspath(os.path.expanduser(uri))
+    parts = urlsplit(uri)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "")).rstrip("/")
+
+
+def join(*parts: str) -> str:
+    """Path parts joined by single slashes; empty parts are skipped."""
+    first, *rest = [part for part in parts if part] or [""]
+    return "/".join([first.rstrip("/"), *(part.strip("/") for part in rest)])
+
+
+def read_bytes(filesystem: Any, path: str) -> bytes:
+    """The content of one file.
+
+    Raises:
+        FileNotFoundError: if there is nothing at the path.
+        IsADirectoryError: if a folder stands where a file was expected.
+    """
+    try:
+        return bytes(filesystem.cat_file(path))
+    except FileNotFoundError:
+        # Object stores know no folders: a prefix with something below it answers "not found" as well.
+        if filesystem.isdir(path):
+            raise IsADirectoryError(f"{path} is a folder, not a file") from None
+        raise FileNotFoundError(f"there is no file {path}") from None
+    except IsADirectoryError:
+        raise IsADirectoryError(f"{path} is a folder, not a file") from None
+
+
+def list_tree(filesystem: Any, folder: str) -> list[Entry]:
+    """Files and folders at any depth below `folder`, sorted by path; empty when there is no such folder.
+
+    On object stores this is one flat listing (a request per 1,000 objects), never a request per file.
+    """
+    if isinstance(filesystem, LocalFileSystem):
+        entries = list(_walk_local(folder, frozenset()))
+    else:
+        try:
+            found = filesystem.find(folder, withdirs=True, detail=True)
+        except FileNotFoundError:
+            return []
+        entries = [
+            Entry(path=path.rstrip("/"), is_directory=info["type"] == "directory") for path, info in found.items()
+        ]
+    return sorted((entry for entry in entries if entry.path != folder.rstrip("/")), key=lambda entry: entry.path)
+
+
+def _walk_local(folder: str, above: frozenset[str]) -> Iterator[Entry]:
+    """Entries below a local folder. Links are followed (data sets are often linked together), loops are not."""
+    real = os.path.realpath(folder)
+    if real in above or not os.path.isdir(folder):
+        return
+    with os.scandir(folder) as found:
+        for item in found:
+            path = join(folder, item.name)
+            yield Entry(path=path, is_directory=item.is_dir())
+            if item.is_dir():
+                yield from _walk_local(path, above | {real})
+
+
+def list_names(filesystem: Any, folder: str) -> list[str]:
+    """Sorted names directly inside a folder; empty when there is no such folder."""
+    try:
+        found = filesystem.ls(folder, detail=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted({path.rstrip("/").rpartition("/")[2] for path in found} - {folder.rpartition("/")[2]})
+
+
+@dataclass
+class FileRoot:
+    """A folder on any filesystem, addressed by relative paths; opens lazily in each process.
+
+    Picklable and safe after a fork: s3fs connections belong to the process that opened them.
+    """
+
+    uri: str
+    storage_options: dict[str, Any] = field(default_factory=dict, repr=False)
+    _opened: tuple[int, Any, str] | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if "://" not in self.uri and self.uri:
+            self.uri = os.path.abspath(os.path.expanduser(self.uri))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"uri": self.uri, "storage_options": self.storage_options, "_opened": None}
+
+    def open(self) -> tuple[Any, str]:
+        """This process's filesystem and the root's path on it."""
+        if self._opened is None or self._opened[0] != os.getpid():
+            self._opened = (os.getpid(), *open_filesystem(self.uri, self.storage_options))
+        return self._opened[1], self._opened[2]
+
+    def read(self, path: str) -> bytes:
+        """The bytes of one file below the root."""
+        filesystem, root = self.open()
+        return read_bytes(filesystem, join(root, path))
+
+    def list_tree(self, folder: str = "") -> list[Entry]:
+        """As `list_tree`, with paths relative to the root."""
+        filesystem, root = self.open()
+        entries = list_tree(filesystem, join(root, folder))
+        start = len(root.rstrip("/")) + 1
+        return [Entry(path=entry.path[start:], is_directory=entry.is_directory) for entry in entries]
+
+    def list_names(self, folder: str = "") -> list[str]:
+        """As `list_names`, for a folder below the root."""
+        filesystem, root = self.open()
+        return list_names(filesystem, join(root, folder))
+
+    def require(self) -> None:
+        """Refuses a root that does not exist or is no folder.
+
+        Raises:
+            NotAStore: naming the root.
+        """
+        filesystem, root = self.open()
+        if not filesystem.isdir(root):
+            what = "is a file, not a folder" if filesystem.isfile(root) else "does not exist"
+            raise NotAStore(f"the data root {public_uri(self.uri)} {what}")
