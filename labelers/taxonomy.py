@@ -1,0 +1,103 @@
+"""Class tables: raw label ids, trainIds, names and colours."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+IGNORE_INDEX = 255
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """The classes that a model predicts and a store holds; trainId = position in `names`.
+
+    Attributes:
+        name: short name of the taxonomy.
+        names: class names in trainId order.
+        colours: (red, green, blue), 0..255, in trainId order.
+        raw_ids: raw label id of each trainId, as the data set's label files hold it.
+        ignore_index: trainId of every other raw id.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+    raw_ids: tuple[int, ...]
+    ignore_index: int = IGNORE_INDEX
+
+    def __post_init__(self) -> None:
+        if not len(self.names) == len(self.colours) == len(self.raw_ids):
+            raise ValueError(
+                f"class table {self.name!r}: {len(self.names)} names, {len(self.colours)} colours and "
+                f"{len(self.raw_ids)} raw ids must be equally many"
+            )
+        if len(set(self.raw_ids)) != len(self.raw_ids):
+            raise ValueError(f"class table {self.name!r}: raw ids repeat")
+        if len(self.names) >= 254:
+            raise ValueError(f"class table {self.name!r}: at most 253 classes fit beside 254 and 255")
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.names)
+
+    @property
+    def train_id_of(self) -> NDArray[np.uint8]:
+        """[256] uint8 lookup table: `train_id_of[raw]` is the trainId map of a raw-id map."""
+        table = np.full(256, self.ignore_index, np.uint8)
+        table[list(self.raw_ids)] = np.arange(self.num_classes, dtype=np.uint8)
+        return table
+
+    @property
+    def raw_id_of(self) -> NDArray[np.uint8]:
+        """[256] uint8 lookup table from trainId to raw id; 0 (unlabeled) for everything else."""
+        table = np.zeros(256, np.uint8)
+        table[: self.num_classes] = self.raw_ids
+        return table
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form, read back by `from_dict`."""
+        return {
+            "name": self.name,
+            "names": list(self.names),
+            "colours": [list(colour) for colour in self.colours],
+            "raw_ids": list(self.raw_ids),
+            "ignore_index": self.ignore_index,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "ClassTable":
+        """The table that `to_dict` wrote."""
+        colours = tuple((int(r), int(g), int(b)) for r, g, b in data["colours"])
+        return cls(data["name"], tuple(data["names"]), colours, tuple(data["raw_ids"]), data["ignore_index"])
+
+
+_CITYSCAPES = (  # name, raw label id, colour: the 19 evaluated classes in trainId order
+    ("road", 7, (128, 64, 128)),
+    ("sidewalk", 8, (244, 35, 232)),
+    ("building", 11, (70, 70, 70)),
+    ("wall", 12, (102, 102, 156)),
+    ("fence", 13, (190, 153, 153)),
+    ("pole", 17, (153, 153, 153)),
+    ("traffic light", 19, (250, 170, 30)),
+    ("traffic sign", 20, (220, 220, 0)),
+    ("vegetation", 21, (107, 142, 35)),
+    ("terrain", 22, (152, 251, 152)),
+    ("sky", 23, (70, 130, 180)),
+    ("person", 24, (220, 20, 60)),
+    ("rider", 25, (255, 0, 0)),
+    ("car", 26, (0, 0, 142)),
+    ("truck", 27, (0, 0, 70)),
+    ("bus", 28, (0, 60, 100)),
+    ("train", 31, (0, 80, 100)),
+    ("motorcycle", 32, (0, 0, 230)),
+    ("bicycle", 33, (119, 11, 32)),
+)
+
+CITYSCAPES = ClassTable(
+    "cityscapes",
+    tuple(name for name, _, _ in _CITYSCAPES),
+    tuple(colour for _, _, colour in _CITYSCAPES),
+    tuple(raw_id for _, raw_id, _ in _CITYSCAPES),
+)
