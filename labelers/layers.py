@@ -12,7 +12,9 @@ def conv_bn(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -
     )
 
 
-def conv_bn_relu(in_channels: int, out_channels: int, kernel: int, stride: int = 1, bias: bool = False) -> nn.Sequential:
+def conv_bn_relu(
+    in_channels: int, out_channels: int, kernel: int, stride: int = 1, bias: bool = False
+) -> nn.Sequential:
     """Convolution, batch norm and ReLU; the output keeps H, W at stride 1."""
     conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=bias)
     return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))

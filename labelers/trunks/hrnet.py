@@ -3,8 +3,9 @@
 Module names follow the published checkpoints (`layer1`, `stage2.0.branches.1.3.conv2`, ...).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -88,18 +89,22 @@ class ExchangeModule(nn.Module):
 
     def __init__(self, widths: Sequence[int], num_blocks: int) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(nn.Sequential(*(BasicBlock(width) for _ in range(num_blocks))) for width in widths)
+        self.branches = nn.ModuleList(
+            nn.Sequential(*(BasicBlock(width) for _ in range(num_blocks))) for width in widths
+        )
         indices = range(len(widths))
         self.fuse_layers = nn.ModuleList(nn.ModuleList(_fuse_path(widths, i, j) for j in indices) for i in indices)
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         features = [branch(x) for branch, x in zip(self.branches, features, strict=True)]
-        return [self._fuse(paths, features, target) for target, paths in enumerate(self.fuse_layers)]
+        return [
+            self._fuse(cast(nn.ModuleList, paths), features, target) for target, paths in enumerate(self.fuse_layers)
+        ]
 
-    def _fuse(self, paths: nn.Module, features: list[Tensor], target: int) -> Tensor:
+    def _fuse(self, paths: Iterable[nn.Module], features: list[Tensor], target: int) -> Tensor:
         size_px = features[target].shape[-2:]
-        moved = [resize(path(x), size_px) for path, x in zip(paths, features, strict=True)]  # type: ignore[arg-type]
+        moved = [resize(path(x), size_px) for path, x in zip(paths, features, strict=True)]
         total = moved[0]
         for term in moved[1:]:
             total = total + term

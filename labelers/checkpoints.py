@@ -1,0 +1,134 @@
+"""Weights on disk: our safetensors files, and the published `.pth` layout by a two-way key table.
+
+Loading is strict, and pickle is only ever read by torch's restricted loader.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from torch import Tensor
+
+# ours -> published, in front of the rest of the key; the first match wins
+_PREFIXES = (
+    ("trunk.", "backbone."),
+    ("head.pixel_features.0.", "ocr.conv3x3_ocr.0."),
+    ("head.pixel_features.1.", "ocr.conv3x3_ocr.1.0."),
+    ("head.aux_head.0.0.", "ocr.aux_head.0."),
+    ("head.aux_head.0.1.", "ocr.aux_head.1.0."),
+    ("head.aux_head.1.", "ocr.aux_head.2."),
+    ("head.query.0.0.", "ocr.ocr_distri_head.object_context_block.f_pixel.0."),
+    ("head.query.0.1.", "ocr.ocr_distri_head.object_context_block.f_pixel.1.0."),
+    ("head.query.1.0.", "ocr.ocr_distri_head.object_context_block.f_pixel.2."),
+    ("head.query.1.1.", "ocr.ocr_distri_head.object_context_block.f_pixel.3.0."),
+    ("head.key.0.0.", "ocr.ocr_distri_head.object_context_block.f_object.0."),
+    ("head.key.0.1.", "ocr.ocr_distri_head.object_context_block.f_object.1.0."),
+    ("head.key.1.0.", "ocr.ocr_distri_head.object_context_block.f_object.2."),
+    ("head.key.1.1.", "ocr.ocr_distri_head.object_context_block.f_object.3.0."),
+    ("head.value.0.", "ocr.ocr_distri_head.object_context_block.f_down.0."),
+    ("head.value.1.", "ocr.ocr_distri_head.object_context_block.f_down.1.0."),
+    ("head.expand.0.", "ocr.ocr_distri_head.object_context_block.f_up.0."),
+    ("head.expand.1.", "ocr.ocr_distri_head.object_context_block.f_up.1.0."),
+    ("head.merge.0.", "ocr.ocr_distri_head.conv_bn_dropout.0."),
+    ("head.merge.1.", "ocr.ocr_distri_head.conv_bn_dropout.1.0."),
+    ("head.class_head.", "ocr.cls_head."),
+    ("attention.layers.0.0.", "scale_attn.conv0."),
+    ("attention.layers.0.1.", "scale_attn.bn0."),
+    ("attention.layers.1.0.", "scale_attn.conv1."),
+    ("attention.layers.1.1.", "scale_attn.bn1."),
+    ("attention.layers.2.", "scale_attn.conv2."),
+)
+
+
+class WeightsMismatch(ValueError):
+    """A checkpoint does not fit the network; the message names the keys."""
+
+
+def to_published_key(key: str) -> str:
+    """The published checkpoint's name (without `module.`) of one of our state-dict keys."""
+    for ours, published in _PREFIXES:
+        if key.startswith(ours):
+            return published + key[len(ours) :]
+    raise KeyError(key)
+
+
+def from_published_key(key: str) -> str:
+    """Our state-dict key for a published name, with or without `module.`; unknown names come back unchanged."""
+    key = re.sub(r"^module\.", "", key)
+    for ours, published in _PREFIXES:
+        if key.startswith(published):
+            return ours + key[len(published) :]
+    return key
+
+
+def load_strict(net: torch.nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Copies `state` into `net`.
+
+    Raises:
+        WeightsMismatch: naming missing, unexpected and wrongly shaped keys; the network is then unchanged.
+    """
+    own = net.state_dict()
+    missing = sorted(own.keys() - state.keys())
+    unexpected = sorted(state.keys() - own.keys())
+    shapes = [
+        f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
+        for key in sorted(own.keys() & state.keys())
+        if state[key].shape != own[key].shape
+    ]
+    problems = [
+        f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+        for what, keys in (("missing", missing), ("unexpected", unexpected), ("with another shape", shapes))
+        if keys
+    ]
+    if problems:
+        raise WeightsMismatch(f"the weights do not fit the network: {'; '.join(problems)}")
+    net.load_state_dict(dict(state))
+
+
+def encode_checkpoint(net: torch.nn.Module, info: Mapping[str, Any]) -> bytes:
+    """A safetensors file with the network's tensors and `info` (JSON-able) as its metadata."""
+    tensors = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
+    return save_safetensors(tensors, {"format": "pt", "hmsa_label": json.dumps(info, sort_keys=True)})
+
+
+def decode_checkpoint(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """(tensors, info) of a file written by `encode_checkpoint`.
+
+    Raises:
+        ValueError: not such a file.
+    """
+    try:
+        tensors = load_safetensors(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        info = json.loads(header["__metadata__"]["hmsa_label"])
+    except Exception as error:
+        raise ValueError(f"not a safetensors checkpoint of hmsa-label ({error})") from error
+    return tensors, info
+
+
+def read_published(file: BinaryIO) -> dict[str, Tensor]:
+    """Tensors of a published `.pth` file under our keys.
+
+    The file holds a dict with `state_dict` beside optimizer state and numpy scalars, or the state dict itself.
+    Only tensors, containers and numpy scalars are unpickled.
+
+    Raises:
+        ValueError: the file needs arbitrary pickle, or holds no state dict.
+    """
+    scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
+    dtypes = [type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32")]
+    with torch.serialization.safe_globals([scalar, np.dtype, *dtypes]):
+        try:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(f"torch's safe loader refuses this checkpoint: {reason}") from error
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError("this checkpoint holds no state dict of tensors")
+    return {from_published_key(key): value for key, value in state.items()}

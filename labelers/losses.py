@@ -1,0 +1,111 @@
+"""Segmentation losses with ignored pixels.
+
+Region mutual information: arXiv 1910.12037, with the constants of the published HMSA training.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hmsa_label.labelers.hmsa import TwoScalePrediction
+
+RMI_RADIUS_PX = 3
+RMI_POOL_PX = 4
+RMI_WEIGHT = 0.5
+_PROBABILITY_FLOOR = 1e-6
+_COVARIANCE_FLOOR = 5e-4
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int = 255) -> Tensor:
+    """Softmax cross-entropy, mean over labelled pixels; 0 when every pixel is ignored.
+
+    Args:
+        logits: [N, K, H, W] float.
+        labels: [N, H, W] int64, 0..K-1 or `ignore_index`.
+    """
+    if not (labels != ignore_index).any():
+        return logits.sum() * 0.0
+    return F.cross_entropy(logits.float(), labels, ignore_index=ignore_index)
+
+
+def _one_hot(labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """[N, K, H, W] float32 one-hot, all zero where ignored, and the [N, 1, H, W] mask; label >= K is ignored."""
+    mask = labels < num_classes
+    safe = torch.where(mask, labels, 0)
+    one_hot = F.one_hot(safe, num_classes).permute(0, 3, 1, 2).float()
+    mask = mask.unsqueeze(1).float()
+    return one_hot * mask, mask
+
+
+def sigmoid_bce(logits: Tensor, labels: Tensor) -> Tensor:
+    """Per-class sigmoid cross-entropy, summed over classes, mean over labelled pixels (+1 in the denominator).
+
+    Args:
+        logits: [N, K, H, W] float.
+        labels: [N, H, W] int64; any value >= K is ignored.
+    """
+    one_hot, mask = _one_hot(labels, logits.shape[1])
+    loss = F.binary_cross_entropy_with_logits(logits.float(), one_hot, reduction="none")
+    return (loss * mask).sum() / (mask.sum() + 1)
+
+
+def _neighbourhoods(maps: Tensor) -> Tensor:
+    """[N, K, 9, L] float64 vectors of all 3x3 neighbourhoods of [N, K, h, w], their mean over L removed."""
+    n, k = maps.shape[:2]
+    vectors = F.unfold(maps.flatten(0, 1).unsqueeze(1), RMI_RADIUS_PX).double()
+    vectors = vectors.unflatten(0, (n, k))
+    return vectors - vectors.mean(dim=3, keepdim=True)
+
+
+def region_mutual_information(logits: Tensor, labels: Tensor) -> Tensor:
+    """Negative lower bound of the mutual information between label and prediction neighbourhoods (equation 16).
+
+    Summed over classes, mean over images, in float64 whatever the autocast state. Negative values are normal.
+
+    Args:
+        logits: [N, K, H, W] float.
+        labels: [N, H, W] int64; any value >= K is ignored.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        one_hot, mask = _one_hot(labels, logits.shape[1])
+        probabilities = logits.float().sigmoid() * mask + _PROBABILITY_FLOOR
+        labels_v, predicted_v = (
+            _neighbourhoods(F.avg_pool2d(maps, RMI_POOL_PX, RMI_POOL_PX, padding=RMI_POOL_PX // 2))
+            for maps in (one_hot, probabilities)
+        )
+        floor = _COVARIANCE_FLOOR * torch.eye(RMI_RADIUS_PX**2, dtype=torch.float64, device=logits.device)
+        cov_yy = labels_v @ labels_v.mT
+        cov_pp = predicted_v @ predicted_v.mT
+        cov_yp = labels_v @ predicted_v.mT
+        residual = cov_yy - cov_yp @ torch.linalg.solve(cov_pp + floor, cov_yp.mT)
+        factor = torch.linalg.cholesky(residual + floor)
+        logdet = 2 * (factor.diagonal(dim1=-2, dim2=-1) + 1e-8).log().sum(dim=-1)
+        return (0.5 * logdet).mean(dim=0).sum().float() / RMI_RADIUS_PX**2
+
+
+def rmi_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Half sigmoid BCE, half region mutual information: the published main loss."""
+    return RMI_WEIGHT * sigmoid_bce(logits, labels) + (1 - RMI_WEIGHT) * region_mutual_information(logits, labels)
+
+
+def two_scale_loss(
+    prediction: TwoScalePrediction,
+    labels: Tensor,
+    *,
+    loss: str = "rmi",
+    aux_weight: float = 0.4,
+    side_weight: float = 0.05,
+) -> Tensor:
+    """Objective of two-scale training: fused prediction, auxiliary head, and each scale on its own.
+
+    Args:
+        prediction: output of `SegmentationNet.forward_two_scales`.
+        labels: [N, H, W] int64 trainIds, 255 ignored.
+        loss: `rmi` uses RMI on the fused prediction and sigmoid BCE elsewhere; `ce` softmax cross-entropy everywhere.
+        aux_weight, side_weight: weights of the auxiliary and of each single-scale term.
+    """
+    main, side = (rmi_loss, sigmoid_bce) if loss == "rmi" else (cross_entropy, cross_entropy)
+    total = main(prediction.logits, labels) + aux_weight * side(prediction.aux_logits, labels)
+    if side_weight:
+        total = total + side_weight * (side(prediction.logits_low, labels) + side(prediction.logits_one, labels))
+    return total

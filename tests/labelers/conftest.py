@@ -1,0 +1,108 @@
+"""Golden arrays of the published architecture: weights and inputs are rebuilt from a formula, nothing is downloaded."""
+
+import csv
+import re
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hmsa_label.labelers import build_labeler
+from hmsa_label.labelers.checkpoints import from_published_key, load_strict
+
+GOLDEN = Path(__file__).parents[3] / "shared" / "reference" / "hmsa"
+WEIGHT_OFFSET = 4
+GAINS = (  # batch-norm scales and final convolutions whose spread keeps activations sane
+    (r"(branches\.\d\.\d\.bn2|layer\d\.\d\.bn3)\.weight$", 0.3),
+    (r"fuse_layers", 0.5),
+    (r"f_object\.3\.0", 2.0),
+)
+CONV_GAINS = ((r"(cls_head|final\.6)\.weight$", 5.0), (r"(aux_head\.2|scale_attn\.conv2|scale_attn\.6)\.weight$", 2.5))
+
+
+def _gain(table, key):
+    return next((gain for pattern, gain in table if re.search(pattern, key)), 1.0)
+
+
+def golden_tensor(key, shape):
+    """The tensor of the golden model under the published `key` (with or without `module.`)."""
+    key = key.removeprefix("module.")
+    if key.endswith("num_batches_tracked"):
+        return torch.zeros(shape, dtype=torch.int64)
+    seed = (zlib.crc32(key.encode()) + WEIGHT_OFFSET) % 2**32
+    noise = np.random.RandomState(seed).standard_normal(shape)
+    if key.endswith("running_var"):
+        value = 1.0 + 0.1 * np.abs(noise)
+    elif key.endswith(("running_mean", "bias")):
+        value = 0.1 * noise
+    elif len(shape) == 1:
+        value = _gain(GAINS, key) * (1.0 + 0.1 * noise)
+    else:
+        noise = noise - noise.mean(axis=tuple(range(1, len(shape))), keepdims=True)
+        value = _gain(CONV_GAINS, key) * noise * np.sqrt(2.0 / np.prod(shape[1:]))
+    return torch.from_numpy(value.astype(np.float32))
+
+
+def golden_state(table):
+    """Published state dict of one of the `.tsv` tables: key (with `module.`) -> tensor."""
+    with (GOLDEN / table).open() as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    return {row["key"]: golden_tensor(row["key"], tuple(int(n) for n in row["shape"].split(",") if n)) for row in rows}
+
+
+def golden_image(seed, count, height, width):
+    """[N, H, W, 3] uint8: blocks of 16 px with noise."""
+    random = np.random.RandomState(seed)
+    blocks = random.randint(0, 256, (count, -(-height // 16), -(-width // 16), 3))
+    blocks = blocks.repeat(16, 1).repeat(16, 2)[:, :height, :width]
+    return np.clip(blocks + random.randint(-40, 41, (count, height, width, 3)), 0, 255).astype(np.uint8)
+
+
+def golden_labels(seed, count, height, width, num_classes=19, ignore=255, block=8):
+    """[N, H, W] int64: blocks of one class with a tenth of the pixels ignored."""
+    random = np.random.RandomState(seed)
+    labels = random.randint(0, num_classes, (count, -(-height // block), -(-width // block)))
+    labels = labels.repeat(block, 1).repeat(block, 2)[:, :height, :width].copy()
+    labels[random.random_sample((count, height, width)) < 0.1] = ignore
+    return torch.from_numpy(labels.astype(np.int64))
+
+
+def golden_logits(seed, count, classes, height, width):
+    """[N, K, H, W] float32."""
+    noise = np.random.RandomState(seed).standard_normal((count, classes, height, width))
+    return torch.from_numpy((3.0 * noise).astype(np.float32))
+
+
+class Golden:
+    """Arrays by name, and the functions that rebuild what they were made from."""
+
+    image, labels, logits, state = (
+        staticmethod(golden_image),
+        staticmethod(golden_labels),
+        staticmethod(golden_logits),
+        staticmethod(golden_state),
+    )
+
+    def __init__(self):
+        self.arrays = np.load(GOLDEN / "golden_public.npz")
+
+    def __getitem__(self, name):
+        return self.arrays[name]
+
+
+@pytest.fixture(scope="session")
+def golden():
+    if not (GOLDEN / "golden_public.npz").exists():
+        pytest.skip("the golden arrays are not beside this checkout (../shared/reference/hmsa)")
+    return Golden()
+
+
+@pytest.fixture(scope="session")
+def golden_net(golden):
+    """The published network with golden weights, in inference mode."""
+    net = build_labeler("hrnet_w48_ocr", 19)
+    state = {from_published_key(key): value for key, value in golden.state("state_dict.tsv").items()}
+    load_strict(net, state)
+    return net.eval()
