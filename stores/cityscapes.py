@@ -1,0 +1,87 @@
+"""The Cityscapes folder tree, as unpacked from the official archives in any of the usual ways."""
+
+from hmsa_label.stores.errors import NotAStore
+from hmsa_label.stores.images import ImageRef, TreeSource, image_stem, insert_once, safe_key
+
+SPLITS = ("train", "val", "test", "train_extra")
+LABEL_TYPES = ("gtFine", "gtCoarse")
+IMAGE_TYPE = "leftImg8bit"
+# Where a type's splits can lie: the archives hold `<type>/<split>`, and people unpack them side by side,
+# into a folder of the type's name, or into one folder per archive.
+NESTINGS = ("{type}", "{type}/{type}", "{type}_trainvaltest/{type}", "{type}_trainextra/{type}")
+
+
+class CityscapesSource(TreeSource):
+    """Images `leftImg8bit/<split>/<city>/*_leftImg8bit.png|jpg` with fine and coarse labels beside them.
+
+    A key is `<split>/<city>/<city>_<sequence>_<frame>`. Each listing asks the storage once per possible folder,
+    never once per file.
+    """
+
+    def list(self, split: str, *, labels: str | None = None) -> list[ImageRef]:
+        """The images of a split, sorted by key; images without a label file have `labels` None.
+
+        Raises:
+            NotAStore: if the split has no images, or no labels at all of the asked type.
+            ValueError: if the type is unknown, or two files claim one key.
+        """
+        if labels is not None and labels not in LABEL_TYPES:
+            raise ValueError(f"labels must be one of {', '.join(LABEL_TYPES)} for Cityscapes; got {labels!r}")
+        images = self._images(split)
+        found = {kind: self._labels(kind, split) for kind in {"gtCoarse", labels} if kind is not None}
+        if labels is not None and not found[labels]:
+            raise NotAStore(self._nothing(labels, split, f"*_{labels}_labelIds.png"))
+        asked = found.get(labels or "", {})
+        return [
+            ImageRef(key=safe_key(key), image=path, labels=asked.get(key), coarse=found["gtCoarse"].get(key))
+            for key, path in sorted(images.items())
+        ]
+
+    def splits(self, kind: str = IMAGE_TYPE) -> tuple[str, ...]:
+        """Names of the splits that exist for a type."""
+        names = {name for folder in _folders(kind) for name in self.files.list_names(folder)}
+        return tuple(sorted(name for name in names if name != kind and not name.startswith(".")))
+
+    def _images(self, split: str) -> dict[str, str]:
+        images = self._collect(IMAGE_TYPE, split, f"_{IMAGE_TYPE}")
+        if not images:
+            raise NotAStore(self._nothing(IMAGE_TYPE, split, f"*_{IMAGE_TYPE}.png or .jpg"))
+        return images
+
+    def _labels(self, kind: str, split: str) -> dict[str, str]:
+        return {
+            key: path for key, path in self._collect(kind, split, f"_{kind}_labelIds").items() if path.endswith(".png")
+        }
+
+    def _collect(self, kind: str, split: str, ending: str) -> dict[str, str]:
+        """Key -> path of everything named `*<ending>.<image suffix>` in the split, folders included.
+
+        A folder named like an image is no image, but it must show up as one that fails and not vanish.
+        """
+        _require_plain(split)
+        table: dict[str, str] = {}
+        for parent in _folders(kind):
+            folder = f"{parent}/{split}"
+            for entry in self.files.list_tree(folder):
+                stem = image_stem(entry.path)
+                if stem is not None and stem.endswith(ending):
+                    insert_once(table, split + stem[len(folder) : -len(ending)], entry.path)
+        return table
+
+    def _nothing(self, kind: str, split: str, pattern: str) -> str:
+        there = self.splits(kind)
+        if split in there:
+            return f"no file named {pattern} in {kind}/{split} below {self.root}"
+        known = f"splits found for {kind}: {', '.join(there)}" if there else f"there is no {kind} folder; found: "
+        if not there:
+            known += ", ".join(self.files.list_names()[:10]) or "nothing"
+        return f"no folder {kind}/{split} below {self.root}; {known}"
+
+
+def _folders(kind: str) -> list[str]:
+    return [nesting.format(type=kind) for nesting in NESTINGS]
+
+
+def _require_plain(split: str) -> None:
+    if not split or "/" in split or split.startswith("."):
+        raise ValueError(f"split must be a folder name such as {', '.join(SPLITS)}; got {split!r}")

@@ -1,0 +1,113 @@
+"""What an image source is: a list of stable keys, and bytes for each; no decoding here.
+
+Class ids in label files are raw bytes at this level; `labelers.taxonomy` turns them into trainIds.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from hmsa_label.stores.files import FileRoot, public_uri
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+class BadImage(ValueError):
+    """This one file cannot be used and never will be; the text is the reason in one line, without the file's name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRef:
+    """One image of a source.
+
+    Attributes:
+        key: stable name, unique in the source, such as `train_extra/troisdorf/troisdorf_000000_000073`.
+        image: path of the image, relative to the source's root.
+        labels: path of the raw-id label PNG of the asked kind, None when there is none.
+        coarse: path of the coarse raw-id label PNG, None when there is none.
+    """
+
+    key: str
+    image: str
+    labels: str | None = None
+    coarse: str | None = None
+
+
+class ImageSource(Protocol):
+    """A tree of images; picklable, and safe to use after a fork."""
+
+    root: str
+
+    def list(self, split: str, *, labels: str | None = None) -> list[ImageRef]:
+        """The images of a split, sorted by key; `labels` is gtFine, gtCoarse or None."""
+
+    def read(self, path: str) -> bytes:
+        """The bytes of a path that a listing gave."""
+
+
+class TreeSource:
+    """What all readers share: a root on any filesystem, and reading below it."""
+
+    def __init__(self, root: str, storage_options: dict[str, Any] | None = None) -> None:
+        self.files = FileRoot(root, dict(storage_options or {}))
+        self.root = public_uri(root)
+
+    def read(self, path: str) -> bytes:
+        """The bytes of one file.
+
+        Raises:
+            BadImage: if a folder stands at the path or nothing any more; both are no fault of the storage.
+            OSError: if the storage fails, which is worth a second try.
+        """
+        try:
+            return self.files.read(path)
+        except IsADirectoryError:
+            raise BadImage("a folder stands where an image file was expected") from None
+        except FileNotFoundError:
+            raise BadImage("the file was listed but is gone") from None
+
+
+def open_images(dataset: str, root: str, storage_options: dict[str, Any] | None = None) -> ImageSource:
+    """The reader for a kind of data set: `cityscapes`, `mapillary` or `folder`.
+
+    Raises:
+        ValueError: if the kind is unknown.
+        NotAStore: if there is no folder at the root.
+    """
+    # The readers import this module, so they are imported when one is asked for.
+    from hmsa_label.stores.cityscapes import CityscapesSource
+    from hmsa_label.stores.image_folder import FolderSource
+    from hmsa_label.stores.mapillary import MapillarySource
+
+    readers: dict[str, Callable[..., ImageSource]] = {
+        "cityscapes": CityscapesSource,
+        "mapillary": MapillarySource,
+        "folder": FolderSource,
+    }
+    if dataset not in readers:
+        raise ValueError(f"dataset must be one of {', '.join(readers)}; got {dataset!r}")
+    FileRoot(root, dict(storage_options or {})).require()
+    return readers[dataset](root, storage_options)
+
+
+def image_stem(path: str) -> str | None:
+    """The path without its image suffix; None for anything that is not named like a PNG or JPEG, or hidden."""
+    stem, dot, suffix = path.rpartition(".")
+    name = stem.rpartition("/")[2]
+    return stem if name and not name.startswith(".") and (dot + suffix).lower() in IMAGE_SUFFIXES else None
+
+
+def safe_key(path: str) -> str:
+    """The path as a key that any table or JSON file can hold: bytes of a name that are not UTF-8 are escaped."""
+    return path.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def insert_once(table: dict[str, str], key: str, path: str) -> None:
+    """Adds key -> path.
+
+    Raises:
+        ValueError: if the key already has another path; which of the two is meant cannot be known.
+    """
+    if key in table:
+        raise ValueError(f"two files claim the key {key}: {table[key]} and {path}; remove one of them")
+    table[key] = path

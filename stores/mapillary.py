@@ -1,0 +1,106 @@
+"""Mapillary Vistas: the trees of release 1.1 and of release 1.2 (also inside the 2.0 download)."""
+
+import json
+from typing import Any
+
+from hmsa_label.stores.errors import NotAStore
+from hmsa_label.stores.images import IMAGE_SUFFIXES, ImageRef, TreeSource, image_stem, insert_once, safe_key
+
+SPLITS = ("training", "validation", "testing")
+SHORT_SPLITS = {"train": "training", "val": "validation", "test": "testing"}
+# The 2.0 download holds both taxonomies; the one with 65 evaluated classes is `v1.2`.
+LABEL_FOLDERS = ("v1.2/labels", "labels")
+CONFIGS = ("config_v1.2.json", "config.json")
+IGNORE_INDEX = 255
+
+
+class MapillarySource(TreeSource):
+    """Images `<split>/images/*.jpg` of any size, labels `<split>/labels/*.png` or `<split>/v1.2/labels/*.png`.
+
+    A key is `<split>/<name>`; the splits may also be called train, val and test.
+    """
+
+    def list(self, split: str, *, labels: str | None = None) -> list[ImageRef]:
+        """The images of a split, sorted by key.
+
+        Raises:
+            NotAStore: if the split has no images, or labels are asked for and it has none.
+            ValueError: if the split is unknown, or coarse labels are asked for.
+        """
+        if labels not in (None, "gtFine"):
+            raise ValueError(f"Mapillary Vistas has fine labels only (gtFine); got {labels!r}")
+        name = _split_folder(split)
+        images = self._collect(name, "images", IMAGE_SUFFIXES)
+        if not images:
+            raise NotAStore(f"no image in {name}/images below {self.root}; found: {self._found()}")
+        asked = self._labels(name) if labels else {}
+        return [
+            ImageRef(key=safe_key(f"{name}/{stem}"), image=path, labels=asked.get(stem))
+            for stem, path in sorted(images.items())
+        ]
+
+    def class_table(self) -> dict[str, Any]:
+        """The evaluated classes in the order of the config file: names, colours, raw id -> trainId.
+
+        The raw id of a class is its place in the config's `labels`; classes without `evaluate` become ignore_index.
+
+        Raises:
+            NotAStore: if there is no config file.
+            ValueError: if it does not list labels in the published form.
+        """
+        name, config = self._config()
+        try:
+            labels = [(str(entry["readable"]), tuple(entry["color"]), bool(entry["evaluate"])) for entry in config]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{name} below {self.root}: a label lacks {error}, or is no object") from error
+        kept = [raw for raw, (_, _, evaluate) in enumerate(labels) if evaluate]
+        train_id_of = [IGNORE_INDEX] * 256
+        for train_id, raw in enumerate(kept):
+            train_id_of[raw] = train_id
+        return {
+            "name": "mapillary",
+            "names": [labels[raw][0] for raw in kept],
+            "colours": [list(labels[raw][1]) for raw in kept],
+            "ignore_index": IGNORE_INDEX,
+            "train_id_of": train_id_of,
+        }
+
+    def _config(self) -> tuple[str, tuple[dict[str, Any], ...]]:
+        present = set(self.files.list_names())
+        name = next((name for name in CONFIGS if name in present), None)
+        if name is None:
+            raise NotAStore(f"no {' or '.join(CONFIGS)} below {self.root}; found: {self._found()}")
+        try:
+            labels = json.loads(self.files.read(name))["labels"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{name} below {self.root} is not a Mapillary Vistas config: {error}") from error
+        if not isinstance(labels, list) or not 1 <= len(labels) <= IGNORE_INDEX:
+            raise ValueError(f"{name} below {self.root} must list 1 to {IGNORE_INDEX} labels")
+        return name, tuple(labels)
+
+    def _labels(self, split: str) -> dict[str, str]:
+        for folder in LABEL_FOLDERS:
+            table = self._collect(split, folder, (".png",))
+            if table:
+                return table
+        looked = " or ".join(f"{split}/{folder}" for folder in LABEL_FOLDERS)
+        raise NotAStore(f"no label PNG in {looked} below {self.root}")
+
+    def _collect(self, split: str, folder: str, suffixes: tuple[str, ...]) -> dict[str, str]:
+        """File stem -> path of everything directly in the folder that has one of the suffixes."""
+        table: dict[str, str] = {}
+        for name in self.files.list_names(f"{split}/{folder}"):
+            stem = image_stem(name)
+            if stem is not None and name.lower().endswith(suffixes):
+                insert_once(table, stem, f"{split}/{folder}/{name}")
+        return table
+
+    def _found(self) -> str:
+        return ", ".join(self.files.list_names()[:10]) or "nothing"
+
+
+def _split_folder(split: str) -> str:
+    name = SHORT_SPLITS.get(split, split)
+    if name not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)} for Mapillary Vistas; got {split!r}")
+    return name
