@@ -39,7 +39,7 @@ class CityscapesSource(TreeSource):
 
     def splits(self, kind: str = IMAGE_TYPE) -> tuple[str, ...]:
         """Names of the splits that exist for a type."""
-        names = {name for folder in _folders(kind) for name in self.files.list_names(folder)}
+        names = {name for folder in self._folders(kind) for name in self.files.list_names(folder)}
         return tuple(sorted(name for name in names if name != kind and not name.startswith(".")))
 
     def _images(self, split: str) -> dict[str, str]:
@@ -60,13 +60,19 @@ class CityscapesSource(TreeSource):
         """
         _require_plain(split)
         table: dict[str, str] = {}
-        for parent in _folders(kind):
+        for parent in self._folders(kind):
             folder = f"{parent}/{split}"
             for entry in self.files.list_tree(folder):
                 stem = image_stem(entry.path)
                 if stem is not None and stem.endswith(ending):
                     insert_once(table, split + stem[len(folder) : -len(ending)], entry.path)
         return table
+
+    def _folders(self, kind: str) -> tuple[str, ...]:
+        """Where the type's splits can lie, given what is at the root; saves requests for absent nestings."""
+        present = set(self.files.list_names())
+        folders = [nesting.format(type=kind) for nesting in NESTINGS]
+        return tuple(folder for folder in folders if folder.partition("/")[0] in present)
 
     def _nothing(self, kind: str, split: str, pattern: str) -> str:
         there = self.splits(kind)
@@ -76,10 +82,6 @@ class CityscapesSource(TreeSource):
         if not there:
             known += ", ".join(self.files.list_names()[:10]) or "nothing"
         return f"no folder {kind}/{split} below {self.root}; {known}"
-
-
-def _folders(kind: str) -> list[str]:
-    return [nesting.format(type=kind) for nesting in NESTINGS]
 
 
 def _require_plain(split: str) -> None:
