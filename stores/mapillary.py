@@ -12,6 +12,7 @@ SHORT_SPLITS = {"train": "training", "val": "validation", "test": "testing"}
 LABEL_FOLDERS = ("v1.2/labels", "labels")
 CONFIGS = ("config_v1.2.json", "config.json")
 IGNORE_INDEX = 255
+MAX_LABELS = 253  # raw ids are bytes, and 254 and 255 have other meanings in a store
 
 
 class MapillarySource(TreeSource):
@@ -40,9 +41,9 @@ class MapillarySource(TreeSource):
         ]
 
     def class_table(self) -> dict[str, Any]:
-        """The evaluated classes in the order of the config file: names, colours, raw id -> trainId.
+        """The evaluated classes in the order of the config file, as `ClassTable.from_dict` takes them.
 
-        The raw id of a class is its place in the config's `labels`; classes without `evaluate` become ignore_index.
+        The raw id of a class is its place in the config's `labels`; classes without `evaluate` are left out.
 
         Raises:
             NotAStore: if there is no config file.
@@ -54,15 +55,12 @@ class MapillarySource(TreeSource):
         except (KeyError, TypeError) as error:
             raise ValueError(f"{name} below {self.root}: a label lacks {error}, or is no object") from error
         kept = [raw for raw, (_, _, evaluate) in enumerate(labels) if evaluate]
-        train_id_of = [IGNORE_INDEX] * 256
-        for train_id, raw in enumerate(kept):
-            train_id_of[raw] = train_id
         return {
             "name": "mapillary",
             "names": [labels[raw][0] for raw in kept],
             "colours": [list(labels[raw][1]) for raw in kept],
+            "raw_ids": kept,
             "ignore_index": IGNORE_INDEX,
-            "train_id_of": train_id_of,
         }
 
     def _config(self) -> tuple[str, tuple[dict[str, Any], ...]]:
@@ -74,8 +72,8 @@ class MapillarySource(TreeSource):
             labels = json.loads(self.files.read(name))["labels"]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{name} below {self.root} is not a Mapillary Vistas config: {error}") from error
-        if not isinstance(labels, list) or not 1 <= len(labels) <= IGNORE_INDEX:
-            raise ValueError(f"{name} below {self.root} must list 1 to {IGNORE_INDEX} labels")
+        if not isinstance(labels, list) or not 1 <= len(labels) <= MAX_LABELS:
+            raise ValueError(f"{name} below {self.root} must list 1 to {MAX_LABELS} labels")
         return name, tuple(labels)
 
     def _labels(self, split: str) -> dict[str, str]:

@@ -209,8 +209,8 @@ def test_mapillary_class_table_keeps_evaluated_classes_in_config_order(tmp_path:
     table = source.class_table()
     assert table["names"] == ["Bird", "Road"]
     assert table["colours"] == [[165, 42, 42], [128, 64, 128]]
-    assert table["train_id_of"][:4] == [0, 255, 1, 255]
-    assert len(table["train_id_of"]) == 256
+    assert table["raw_ids"] == [0, 2]
+    assert table["ignore_index"] == 255
 
 
 def test_mapillary_errors_name_what_is_missing(tmp_path: Path) -> None:
