@@ -1,0 +1,92 @@
+"""What a running engine tells whoever watches it: small frozen dataclasses, sent to one callback in the driver."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hmsa_label.pipeline.records import Failure
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStarted:
+    """The plan is made and the teachers are being started."""
+
+    store: str
+    images_total: int
+    images_done_before: int
+    workers: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerStarted:
+    """A teacher is loaded and ready; `info` says which, and where it runs (host, pid, device)."""
+
+    worker: int
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerLost:
+    """A worker's process is gone, with everything it was working on; it is being replaced."""
+
+    worker: int
+    reason: str
+    while_starting: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageLabelled:
+    """One image is on storage with its receipt.
+
+    Attributes:
+        kept_share: share of its pixels at or above the threshold, 0..1.
+        seconds: from the first byte read to the last byte written, waiting included.
+    """
+
+    key: str
+    kept_share: float
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFailed:
+    """One image is given up; the others go on."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Committed:
+    """Receipts became part of a version of the manifest."""
+
+    version: int
+    images: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draining:
+    """Somebody asked to stop: nothing more is fed, what is on the devices is finished."""
+
+    images_in_flight: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tick:
+    """Sent about twice a second, whether or not something happened."""
+
+    workers_ready: int
+    workers: int
+    images_in_flight: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEnded:
+    """The run is over: finished, drained or failed."""
+
+    images_labelled: int
+    images_failed: int
+    interrupted: bool
+
+
+Event = RunStarted | WorkerStarted | WorkerLost | ImageLabelled | ImageFailed | Committed | Draining | Tick | RunEnded
+OnEvent = Callable[[Event], None]

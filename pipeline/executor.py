@@ -1,0 +1,149 @@
+"""Where teachers run: one interface, and the pool of threads in this process (`ray_executor.py` is the other one).
+
+An executor starts workers, hands each image to the worker it is told, and reports what came back. It decides
+nothing: which worker gets which image, and what becomes of the images of a lost one, is `dispatch.py`.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
+
+from hmsa_label.pipeline.events import WorkerLost, WorkerStarted
+from hmsa_label.pipeline.records import Failure
+from hmsa_label.stores.images import ImageRef
+from hmsa_label.stores.receipt import Receipt
+
+
+class EngineError(RuntimeError):
+    """Labelling cannot go on, for a reason outside the images; finished images are kept, the same command resumes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One image to label for one run; all that ever travels to a worker."""
+
+    image: ImageRef
+    run_id: str
+
+    @property
+    def key(self) -> str:
+        return self.image.key
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskDone:
+    """A worker answered for one image: with a receipt, or with the reason why it cannot be labelled."""
+
+    worker: int
+    task: Task
+    result: Receipt | Failure
+
+
+Report = WorkerStarted | WorkerLost | TaskDone
+
+
+class Labeller(Protocol):
+    """What an executor runs: loads on construction, then labels from several threads at once."""
+
+    info: dict[str, Any]
+
+    def label(self, task: Task) -> Receipt | Failure:
+        """The receipt of one image that is now on storage, or why it cannot be labelled."""
+
+
+class Executor(Protocol):
+    """Workers numbered 0 to workers - 1, each in one of two states: starting or ready."""
+
+    workers: int
+
+    def assign(self, worker: int, task: Task) -> None:
+        """Gives a ready worker one more image."""
+
+    def poll(self, timeout: float) -> list[Report]:
+        """What happened since the last call; waits up to `timeout` seconds for something to happen.
+
+        After `WorkerLost` nothing more is reported of the images that the worker had; it is started again.
+
+        Raises:
+            Exception: as a worker raised it, if it could not start or could not go on; the run is over then.
+        """
+
+    def restart(self, worker: int, reason: str) -> None:
+        """Ends a worker that hangs and starts it again; `poll` reports it as lost.
+
+        Raises:
+            EngineError: if this executor cannot end a worker.
+        """
+
+    def close(self) -> None:
+        """Ends all workers at once; images in flight are dropped."""
+
+
+class LocalExecutor:
+    """Workers as groups of threads in this process: one thread for each image in flight, beside the forward thread.
+
+    Threads are daemons, so that a hung one never keeps the process alive.
+    """
+
+    def __init__(self, build: Callable[[int], Labeller], workers: int, threads: int) -> None:
+        """Starts to build the workers, each in a thread of its own; `build` takes the worker's number."""
+        self.workers = workers
+        self._reports: SimpleQueue[Report | BaseException] = SimpleQueue()
+        self._tasks: list[SimpleQueue[Task | None]] = [SimpleQueue() for _ in range(workers)]
+        self._threads = threads
+        self._error: BaseException | None = None
+        for worker in range(workers):
+            self._spawn(self._start, worker, build)
+
+    def assign(self, worker: int, task: Task) -> None:
+        self._tasks[worker].put(task)
+
+    def poll(self, timeout: float) -> list[Report]:
+        if self._error is not None:
+            raise self._error
+        reports: list[Report] = []
+        with contextlib.suppress(Empty):
+            while True:
+                report = self._reports.get(timeout=0 if reports else timeout)
+                if isinstance(report, BaseException):
+                    self._error = report  # raised by the next call: what was finished before it still counts
+                    break
+                reports.append(report)
+        if self._error is not None and not reports:
+            raise self._error
+        return reports
+
+    def restart(self, worker: int, reason: str) -> None:
+        raise EngineError(
+            f"{reason}; threads cannot be ended from outside, so the run stops here. "
+            "Finished images are kept; run again with --executor ray, which restarts hung workers and names the image"
+        )
+
+    def close(self) -> None:
+        for tasks in self._tasks:
+            for _ in range(self._threads):
+                tasks.put(None)
+
+    def _start(self, worker: int, build: Callable[[int], Labeller]) -> None:
+        try:
+            labeller = build(worker)
+        except BaseException as error:  # handed to the driver, whatever it is
+            self._reports.put(error)
+            return
+        for _ in range(self._threads):
+            self._spawn(self._serve, worker, labeller)
+        self._reports.put(WorkerStarted(worker=worker, info=labeller.info))
+
+    def _serve(self, worker: int, labeller: Labeller) -> None:
+        while (task := self._tasks[worker].get()) is not None:
+            try:
+                self._reports.put(TaskDone(worker=worker, task=task, result=labeller.label(task)))
+            except BaseException as error:  # ends the run, from the driver
+                self._reports.put(error)
+
+    @staticmethod
+    def _spawn(target: Callable[..., None], *args: object) -> None:
+        threading.Thread(target=target, args=args, daemon=True, name="hmsa-label").start()

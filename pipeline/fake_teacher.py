@@ -1,0 +1,111 @@
+"""A stand-in for a teacher, for tests and benchmarks of the engine alone; never a default, needs no torch.
+
+It is asked for by a URI in place of the weights: `fake:` followed by the time that one image takes, then options:
+
+    fake:                   labels at once
+    fake:200ms              sleeps 0.2 s per image, as a device would, without using the CPU
+    fake:1ms?seed=3         another teacher: other labels, another digest
+    fake:?kill=1,2,3        ends its process when the first pixel of an image is RGB (1, 2, 3)
+    fake:?hang=4,5,6        never comes back from such an image
+    fake:?start=fail        cannot be loaded; `start=crash` ends its process while loading
+
+Labels are a pure function of pixels and seed.
+"""
+
+import hashlib
+import os
+import re
+import time
+from typing import Any
+from urllib.parse import parse_qsl
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hmsa_label.pipeline.config import TeacherConfig
+from hmsa_label.pipeline.records import U8, LabelledImage
+from hmsa_label.stores.evidence import code_of
+
+PREFIX = "fake:"
+_OPTIONS = ("seed", "kill", "hang", "start")
+
+
+def is_fake(weights: str) -> bool:
+    """Whether these weights ask for the fake teacher."""
+    return weights.startswith(PREFIX)
+
+
+class FakeTeacher:
+    """Same interface as `Teacher`: labels images of one size, from one thread."""
+
+    def __init__(self, config: TeacherConfig) -> None:
+        """Reads the URI.
+
+        Raises:
+            ValueError: if the URI is not understood, or asks for a failing start.
+        """
+        from hmsa_label.labelers.taxonomy import CITYSCAPES
+
+        self._seconds, self._options = _parse(config.weights)
+        if self._options.get("start") == "fail":
+            raise ValueError(f"the teacher {config.weights} was asked not to start")
+        if self._options.get("start") == "crash":
+            os._exit(41)
+        self._seed = int(self._options.get("seed", 0))
+        self.classes = CITYSCAPES
+        self.info: dict[str, Any] = {
+            "architecture": "fake",
+            "sha256": hashlib.sha256(f"fake teacher {self._seed}".encode()).hexdigest(),
+            "trained_on": None,
+            "scales": list(config.scales),
+            "flip": config.flip,
+            "fusion": config.fusion,
+            "precision": "fp32",
+            "device": "cpu",
+        }
+
+    def label(
+        self, images: list[U8], thresholds: NDArray[np.float32], threshold: float, keep_evidence: bool
+    ) -> list[LabelledImage]:
+        """Labels and evidence of [H, W, 3] uint8 RGB images.
+
+        Args:
+            thresholds: [K] float32, the stored thresholds in ascending order.
+            threshold: pixels below it become ignore_index.
+        """
+        for image in images:
+            self._misbehave(image)
+        time.sleep(self._seconds * len(images))
+        return [self._label(image, thresholds, threshold, keep_evidence) for image in images]
+
+    def _label(
+        self, image: U8, thresholds: NDArray[np.float32], threshold: float, keep_evidence: bool
+    ) -> LabelledImage:
+        red, green, blue = (image[..., channel].astype(np.uint16) for channel in range(3))
+        top1 = ((red // 13 + green // 7 + blue // 3 + self._seed) % self.classes.num_classes).astype(np.uint8)
+        confidence = ((red * 5 + green * 3 + blue) % 256).astype(np.float32) / np.float32(255)
+        label = np.where(confidence >= np.float32(threshold), top1, np.uint8(self.classes.ignore_index))
+        return LabelledImage(
+            label=label,
+            top1=top1 if keep_evidence else None,
+            code=code_of(confidence, tuple(float(t) for t in thresholds)) if keep_evidence else None,
+            mean_confidence=float(confidence.mean(dtype=np.float64)),
+        )
+
+    def _misbehave(self, image: U8) -> None:
+        first = ",".join(str(value) for value in image[0, 0])
+        if first == self._options.get("kill"):
+            os._exit(42)
+        while first == self._options.get("hang"):
+            time.sleep(60)
+
+
+def _parse(weights: str) -> tuple[float, dict[str, str]]:
+    """Seconds per image and options of a fake teacher's URI."""
+    duration, _, query = weights.removeprefix(PREFIX).partition("?")
+    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)ms)?", duration)
+    options = dict(parse_qsl(query, strict_parsing=bool(query)))
+    if match is None or not set(options) <= set(_OPTIONS):
+        known = ", ".join(_OPTIONS)
+        raise ValueError(f"{weights!r} is no fake teacher: expected fake:200ms, with options {known}, such as ?seed=1")
+    return float(match[1] or 0) / 1000, options
