@@ -1,8 +1,66 @@
-"""hmsa-label: weakly labelled driving images into versioned, auditable training data."""
+"""hmsa-label: weakly labelled driving images into versioned, auditable training data.
 
-from importlib.metadata import PackageNotFoundError, version
+The names below are the public library; each is imported when it is first used.
+"""
 
-try:
-    __version__ = version("hmsa-label")
-except PackageNotFoundError:  # run from a source tree that was never installed
-    __version__ = "0+unknown"
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hmsa_label.pipeline.config import (
+        DataConfig,
+        EngineConfig,
+        EvaluateConfig,
+        LabelConfig,
+        TeacherConfig,
+        TrainConfig,
+    )
+    from hmsa_label.pipeline.label_run import label_images, plan_labels
+    from hmsa_label.stores.errors import StoreError
+    from hmsa_label.stores.label_store import LabelStore
+
+    __version__: str
+
+_PLACES = {
+    "DataConfig": "hmsa_label.pipeline.config",
+    "EngineConfig": "hmsa_label.pipeline.config",
+    "EvaluateConfig": "hmsa_label.pipeline.config",
+    "LabelConfig": "hmsa_label.pipeline.config",
+    "LabelStore": "hmsa_label.stores.label_store",
+    "StoreError": "hmsa_label.stores.errors",
+    "TeacherConfig": "hmsa_label.pipeline.config",
+    "TrainConfig": "hmsa_label.pipeline.config",
+    "label_images": "hmsa_label.pipeline.label_run",
+    "plan_labels": "hmsa_label.pipeline.label_run",
+}
+
+__all__ = [
+    "DataConfig",
+    "EngineConfig",
+    "EvaluateConfig",
+    "LabelConfig",
+    "LabelStore",
+    "StoreError",
+    "TeacherConfig",
+    "TrainConfig",
+    "__version__",
+    "label_images",
+    "plan_labels",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_PLACES[name]), name)
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("hmsa-label")
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return "0+unknown"

@@ -1,0 +1,90 @@
+"""The verbs of hmsa-label, and all that the command line may see of it.
+
+    images -> decode -> teacher (chain of scales, flip) -> threshold -> label store
+    stores/   decode.py     teacher.py, labelers/         threshold.py     stores/
+              \\______________ worker.py, one per device ______________/       ^
+                                     |  one small receipt per image            |
+    dispatch.py, ray_executor.py, executor.py -> label_run.py -> manifest -----+
+
+Names are imported when they are first used, so that asking for help loads neither torch nor ray.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hmsa_label.pipeline.audit import audit_log, audit_show, audit_verify
+    from hmsa_label.pipeline.config import (
+        DATASETS,
+        EXECUTORS,
+        FUSIONS,
+        LOSSES,
+        OPTIMIZERS,
+        PRECISIONS,
+        AugmentConfig,
+        DataConfig,
+        EngineConfig,
+        EvaluateConfig,
+        LabelConfig,
+        ModelConfig,
+        TeacherConfig,
+        TrainConfig,
+        to_dict,
+    )
+    from hmsa_label.pipeline.demo import run_demo
+    from hmsa_label.pipeline.evaluate import evaluate as evaluate_teacher
+    from hmsa_label.pipeline.label_run import label_images, plan_labels
+    from hmsa_label.pipeline.train import train_teacher
+    from hmsa_label.stores.errors import StoreError
+
+_CONFIG = (
+    "DATASETS EXECUTORS FUSIONS LOSSES OPTIMIZERS PRECISIONS AugmentConfig DataConfig EngineConfig EvaluateConfig "
+    "LabelConfig ModelConfig TeacherConfig TrainConfig to_dict"
+)
+
+# Name -> the module that holds it, and its name there where it differs (a module of the same name would hide it here).
+_PLACES = dict.fromkeys(_CONFIG.split(), "hmsa_label.pipeline.config") | {
+    "StoreError": "hmsa_label.stores.errors",
+    "audit_log": "hmsa_label.pipeline.audit",
+    "audit_show": "hmsa_label.pipeline.audit",
+    "audit_verify": "hmsa_label.pipeline.audit",
+    "evaluate_teacher": "hmsa_label.pipeline.evaluate:evaluate",
+    "label_images": "hmsa_label.pipeline.label_run",
+    "plan_labels": "hmsa_label.pipeline.label_run",
+    "run_demo": "hmsa_label.pipeline.demo",
+    "train_teacher": "hmsa_label.pipeline.train",
+}
+
+__all__ = [
+    "DATASETS",
+    "EXECUTORS",
+    "FUSIONS",
+    "LOSSES",
+    "OPTIMIZERS",
+    "PRECISIONS",
+    "AugmentConfig",
+    "DataConfig",
+    "EngineConfig",
+    "EvaluateConfig",
+    "LabelConfig",
+    "ModelConfig",
+    "StoreError",
+    "TeacherConfig",
+    "TrainConfig",
+    "audit_log",
+    "audit_show",
+    "audit_verify",
+    "evaluate_teacher",
+    "label_images",
+    "plan_labels",
+    "run_demo",
+    "to_dict",
+    "train_teacher",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, attribute = _PLACES[name].partition(":")
+    return getattr(importlib.import_module(module), attribute or name)

@@ -11,6 +11,7 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 FUSIONS = ("hierarchical", "average", "single")
 EXECUTORS = ("ray", "local")
 LOSSES = ("rmi", "ce")
+OPTIMIZERS = ("sgd", "adamw")
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -199,7 +200,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _one_of("loss", self.loss, LOSSES)
         _one_of("precision", self.precision, PRECISIONS)
-        _one_of("optimizer", self.optimizer, ("sgd", "adamw"))
+        _one_of("optimizer", self.optimizer, OPTIMIZERS)
         for name in ("epochs", "batch_size"):
             _at_least(name, getattr(self, name), 1)
 
@@ -226,4 +227,5 @@ def to_dict(config: Any) -> dict[str, Any]:
             return [plain(entry) for entry in value]
         return value
 
-    return plain(asdict(config))
+    document: dict[str, Any] = plain(asdict(config))
+    return document

@@ -1,0 +1,25 @@
+"""`hmsa-label evaluate`: score a teacher against fine labels."""
+
+from hmsa_label import pipeline
+from hmsa_label.cli import output
+from hmsa_label.cli.options import command, settings
+from hmsa_label.pipeline import DataConfig, EvaluateConfig, TeacherConfig
+
+
+@command("evaluate", example="hmsa-label evaluate --data /data/cityscapes --weights teacher.safetensors")
+@settings(DataConfig, "data", split="val")
+@settings(TeacherConfig, "teacher")
+@settings(EvaluateConfig, "config")
+def evaluate(config: EvaluateConfig, as_json: bool) -> None:
+    """Score a teacher on a split with fine labels: IoU per class, their mean, and pixel accuracy."""
+    result = pipeline.evaluate_teacher(config)
+    if as_json:
+        output.show_json(result)
+        return
+    output.show_table(["class", "IoU"], result.iou.items())
+    output.show("")
+    output.show_facts({
+        "mIoU": f"{result.miou:.4f}",
+        "pixel accuracy": f"{result.pixel_accuracy:.4f}",
+        "images": result.images,
+    })  # fmt: skip

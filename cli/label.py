@@ -1,0 +1,61 @@
+"""`hmsa-label run`: label every image that the store does not hold yet."""
+
+from typing import Any
+
+import click
+
+from hmsa_label import pipeline
+from hmsa_label.cli import output
+from hmsa_label.cli.command import INTERRUPTED
+from hmsa_label.cli.options import command, flag, settings
+from hmsa_label.pipeline import DataConfig, EngineConfig, LabelConfig, TeacherConfig
+
+MAX_FAILURES_SHOWN = 20
+
+
+@command("run", example="hmsa-label run --data /data/cityscapes --weights teacher.safetensors --store labels")
+@settings(DataConfig, "data")
+@settings(TeacherConfig, "teacher", skip=("cpu_threads",))
+@settings(EngineConfig, "engine")
+@settings(LabelConfig, "config")
+@flag("-n --dry-run", "Show what would be done, and do nothing.", is_flag=True, section="General")
+@click.pass_context
+def run(ctx: click.Context, config: LabelConfig, dry_run: bool, as_json: bool) -> None:
+    """Label images with a teacher and store the labels as a new version.
+
+    Images that the store already has from the same teacher are skipped, so an interrupted run is resumed by calling it
+    again. Images that cannot be read are listed and the exit code is 1; the others are labelled all the same.
+    """
+    if dry_run:
+        show_plan(pipeline.plan_labels(config).to_dict(), as_json)
+        return
+    summary = pipeline.label_images(config)
+    show_summary(summary, config.threshold, as_json)
+    ctx.exit(INTERRUPTED if summary.interrupted else int(summary.images_failed > 0))
+
+
+def show_plan(plan: dict[str, Any], as_json: bool) -> None:
+    """What a run would do."""
+    if as_json:
+        return output.show_json(plan)
+    return output.show_facts({name.replace("_", " "): value for name, value in plan.items()})
+
+
+def show_summary(summary: Any, threshold: float, as_json: bool) -> None:
+    """What a run did; failed images by name, the first twenty of them."""
+    if as_json:
+        return output.show_json(summary)
+    speed = summary.images_per_second
+    output.show_facts({
+        "store": summary.store,
+        "version": f"{summary.version}, digest {summary.digest[:16]}",
+        "images": f"{summary.images_labelled} labelled, {summary.images_failed} failed, "
+        f"{summary.images_done_before} done before, of {summary.images_total}",
+        "kept": summary.kept_share and f"{output.percent(summary.kept_share)} of pixels at threshold {threshold:g}",
+        "time": f"{summary.seconds:.1f} s" + (f", {speed:.2f} images/s" if speed else ""),
+    })  # fmt: skip
+    for failure in summary.failed[:MAX_FAILURES_SHOWN]:
+        output.show(f"failed       {failure.key}: {failure.reason}")
+    if len(summary.failed) > MAX_FAILURES_SHOWN:
+        output.show(f"failed       {len(summary.failed) - MAX_FAILURES_SHOWN} more, listed by --json")
+    return None

@@ -1,0 +1,197 @@
+"""Options, each written once. Their types and defaults come from the fields of the config dataclasses they fill."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from hmsa_label.cli.command import Command
+from hmsa_label.cli.parameters import admits_none, shown, type_of
+from hmsa_label.cli.settings import SettingOption, use_settings_file
+from hmsa_label.pipeline import (
+    DATASETS,
+    EXECUTORS,
+    FUSIONS,
+    LOSSES,
+    OPTIMIZERS,
+    PRECISIONS,
+    AugmentConfig,
+    DataConfig,
+    EngineConfig,
+    EvaluateConfig,
+    LabelConfig,
+    ModelConfig,
+    TeacherConfig,
+    TrainConfig,
+)
+
+Function = Callable[..., Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """How a config field looks on the command line; a flag `--a/--no-a` comes in both forms."""
+
+    field: str
+    flag: str
+    help: str
+    choices: tuple[str, ...] | None = None
+    foreign: tuple[str, ...] = ()
+
+
+# Heading in the help, and the options below it. A field that is missing here is a nested config or `storage_options`.
+SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
+    DataConfig: ("Data", (
+        Setting("root", "--data", "Folder or URL of the images.", foreign=("CITYSCAPES_DATASET",)),
+        Setting("dataset", "--dataset", "How the folder is laid out.", DATASETS),
+        Setting("split", "--split", "Part of the data, such as train, val or train_extra."),
+        Setting("limit", "--limit", "Take only the first N images."),
+    )),
+    TeacherConfig: ("Teacher", (
+        Setting("weights", "--weights", "Checkpoint of the teacher."),
+        Setting("scales", "--scales", "Image scales, predicted one by one and fused."),
+        Setting("flip", "--flip/--no-flip", "Average with the mirrored image."),
+        Setting("fusion", "--fusion", "How scales are fused.", FUSIONS),
+        Setting("precision", "--precision", "Arithmetic; auto is bf16 on a GPU that has it, else fp32.", PRECISIONS),
+        Setting("device", "--device", "auto, cpu, cuda or cuda:N."),
+        Setting("cpu_threads", "--cpu-threads", "Threads of the model on a CPU."),
+    )),
+    LabelConfig: ("Labels", (
+        Setting("store", "--store", "Folder or URL of the label store; made on first use."),
+        Setting("threshold", "--threshold", "Confidence below which a pixel is left out (255)."),
+        Setting("keep_evidence", "--evidence/--no-evidence", "Keep what makes other thresholds possible later."),
+        Setting("relabel", "--relabel", "Label images again that the store already has, as a new version."),
+        Setting("single_writer", "--single-writer", "Accept storage without put-if-absent; one run at a time."),
+    )),
+    EngineConfig: ("Engine", (
+        Setting("executor", "--executor", "Ray actors, or threads in this process.", EXECUTORS),
+        Setting("workers", "--workers", "Teachers at work.  [default: one per GPU, or per CPU share]"),
+        Setting("gpus_per_worker", "--gpus-per-worker", "GPUs of one teacher; 0.5 puts two on a GPU."),
+        Setting("cpus_per_worker", "--cpus-per-worker", "Threads of one teacher on a machine without GPUs."),
+        Setting("batch_size", "--batch-size", "Images per forward pass."),
+        Setting("threads", "--threads", "Images in flight per teacher."),
+        Setting("item_timeout", "--item-timeout", "Seconds without a result before a teacher counts as hung."),
+        Setting("ray_address", "--ray-address", "Ray cluster to join; a local one is started otherwise.",
+                foreign=("RAY_ADDRESS",)),
+    )),
+    ModelConfig: ("Model", (
+        Setting("name", "--model", "Network to train."),
+        Setting("init_weights", "--init-weights", "Checkpoint to start from."),
+    )),
+    AugmentConfig: ("Augmentation", (
+        Setting("crop_px", "--crop", "Size of a training crop, in pixels."),
+        Setting("scale_range", "--scale-range", "Range of the random zoom."),
+        Setting("flip", "--flip/--no-flip", "Mirror at random."),
+        Setting("colour_jitter", "--colour-jitter", "Strength of random colour changes."),
+        Setting("blur_sigma_px", "--blur-sigma", "Range of the random blur, in pixels.  [default: off]"),
+        Setting("class_uniform", "--class-uniform", "Share of crops centred on a class drawn uniformly."),
+    )),
+    TrainConfig: ("Training", (
+        Setting("output", "--output", "Folder for checkpoints and the log."),
+        Setting("val_split", "--val-split", "Split for validation."),
+        Setting("labels", "--labels", "Label type to train on, such as gtFine."),
+        Setting("loss", "--loss", "Region mutual information, or cross-entropy.", LOSSES),
+        Setting("low_scale", "--low-scale", "Second scale of two-scale training; none trains on one scale."),
+        Setting("aux_weight", "--aux-weight", "Weight of the auxiliary head's loss."),
+        Setting("side_weight", "--side-weight", "Weight of each single scale's own loss."),
+        Setting("optimizer", "--optimizer", "Optimizer.", OPTIMIZERS),
+        Setting("learning_rate", "--lr", "Learning rate at the start."),
+        Setting("momentum", "--momentum", "Momentum of SGD."),
+        Setting("weight_decay", "--weight-decay", "Weight decay."),
+        Setting("poly_power", "--poly-power", "Power of the learning rate's decay."),
+        Setting("warmup_steps", "--warmup-steps", "Steps of linear warm-up."),
+        Setting("ema_decay", "--ema", "Decay of averaged weights, such as 0.999.  [default: off]"),
+        Setting("epochs", "--epochs", "Passes over the data."),
+        Setting("max_steps", "--max-steps", "Steps, in place of --epochs."),
+        Setting("batch_size", "--batch-size", "Crops per step."),
+        Setting("loader_workers", "--loader-workers", "Processes that prepare crops; 0 is this one."),
+        Setting("precision", "--precision", "Arithmetic; auto is bf16 on a GPU that has it, else fp32.", PRECISIONS),
+        Setting("device", "--device", "auto, cpu, cuda or cuda:N."),
+        Setting("cpu_threads", "--cpu-threads", "Threads on a CPU.  [default: torch's own choice]"),
+        Setting("seed", "--seed", "Seed of everything random."),
+        Setting("validate_every", "--validate-every", "Steps between validations; 0 is once per epoch."),
+        Setting("save_every", "--save-every", "Steps between checkpoints."),
+        Setting("resume", "--resume", "Go on from the last checkpoint in --output."),
+    )),
+    EvaluateConfig: ("Evaluation", (
+        Setting("labels", "--labels", "Label type to score against, such as gtFine."),
+    )),
+}  # fmt: skip
+
+
+def settings(config: type, into: str, *, skip: tuple[str, ...] = (), **defaults: Any) -> Callable[[Function], Function]:
+    """A decorator that adds a config's options and hands the command the finished config.
+
+    Args:
+        config: one of the dataclasses in `SETTINGS`. Configs nested in it are taken from the decorators above.
+        into: name of the command's argument that gets it.
+        skip: fields that stay at their default and get no option.
+        defaults: defaults of this command where they differ from the dataclass.
+    """
+    section, table = SETTINGS[config]
+    chosen = [setting for setting in table if setting.field not in skip]
+    nested = [field.name for field in dataclasses.fields(config) if dataclasses.is_dataclass(field.type)]
+
+    def decorate(function: Function) -> Function:
+        @functools.wraps(function)
+        def with_config(**values: Any) -> Any:
+            fields = {setting.field: values.pop(_parameter(setting)) for setting in chosen}
+            fields |= {name: values.pop(name) for name in nested}
+            return function(**values, **{into: config(**fields)})
+
+        decorated: Function = with_config
+        for setting in reversed(chosen):
+            decorated = _option(config, setting, section, defaults)(decorated)
+        return decorated
+
+    return decorate
+
+
+def flag(name: str, description: str, **attributes: Any) -> Callable[[Function], Function]:
+    """An option that belongs to no config, such as `--dry-run`."""
+    return click.option(*name.split(), cls=SettingOption, help=description, **attributes)
+
+
+def store_option(function: Function) -> Function:
+    """`--store`, for the commands that read a label store."""
+    return flag("--store", "Folder or URL of the label store.", required=True, section="Labels")(function)
+
+
+def command(name: str, *, example: str) -> Callable[[Function], Command]:
+    """A command with the options that all of them have: `--json`, `--config`, `--debug`, `--help`."""
+
+    def decorate(function: Function) -> Command:
+        function = flag("--debug", "Show the traceback of an error.", is_flag=True, expose_value=False,
+                        callback=_keep_debug, is_eager=True, section="General")(function)  # fmt: skip
+        function = flag("--config", "YAML file with values for options.", metavar="FILE", is_eager=True,
+                        expose_value=False, callback=use_settings_file, section="General")(function)  # fmt: skip
+        function = flag("--json as_json", "Print one JSON object.", is_flag=True, section="General")(function)
+        return click.command(name, cls=Command, example=example)(function)
+
+    return decorate
+
+
+def _option(config: type, setting: Setting, section: str, defaults: dict[str, Any]) -> Callable[[Function], Function]:
+    field = next(field for field in dataclasses.fields(config) if field.name == setting.field)
+    default = defaults.get(field.name, field.default)
+    required = default is dataclasses.MISSING
+    attributes: dict[str, Any] = {"section": section, "foreign": setting.foreign, "help": setting.help}
+    if field.type is bool:
+        attributes |= {"is_flag": True, "default": default, "show_default": "/" in setting.flag}
+    else:
+        kind = click.Choice(setting.choices) if setting.choices else type_of(field.type, default)
+        attributes |= {"type": kind, "required": required, "admits_none": admits_none(field.type)}
+        if not required:
+            attributes |= {"default": None if default is None else shown(default), "show_default": default is not None}
+    return click.option(_parameter(setting), setting.flag, cls=SettingOption, **attributes)
+
+
+def _parameter(setting: Setting) -> str:
+    return setting.flag.partition("/")[0].lstrip("-").replace("-", "_")
+
+
+def _keep_debug(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
+    ctx.meta["debug"] = value
+    return value

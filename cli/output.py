@@ -1,0 +1,110 @@
+"""Results to stdout, as a table or as one JSON object; everything else to stderr; never a credential in either."""
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import click
+
+LIST_SHOWN = 24
+# user:password@ in a URL, and the query parameters by which signed URLs grant access.
+_USERINFO = re.compile(r"(?<=://)[^/@\s'\"]+@")
+_SECRET = re.compile(r"(?i)\b((?:[\w-]*(?:signature|credential|token|secret|password|api_?key)[\w-]*)=)[^&\s'\"]+")
+
+
+def without_credentials(text: str) -> str:
+    """The text with `user:password@` of URLs and the values of secret query parameters taken out."""
+    return _SECRET.sub(r"\1***", _USERINFO.sub("", text))
+
+
+def say(text: str) -> None:
+    """A line for the person watching, on stderr."""
+    click.echo(without_credentials(text), err=True)
+
+
+def show(text: str) -> None:
+    """A result, on stdout."""
+    click.echo(without_credentials(text), file=click.get_current_context().meta.get("stdout"))
+
+
+def show_json(result: Any) -> None:
+    """One JSON object on stdout; a number that JSON lacks (NaN, infinity) becomes null."""
+    show(json.dumps(plain(result), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def show_facts(facts: Mapping[str, Any]) -> None:
+    """Name and value per line, values aligned; None is left out."""
+    width = max(map(len, facts), default=0) + 2
+    show("\n".join(f"{name:<{width}}{value}" for name, value in facts.items() if value is not None))
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A table with a heading, columns as wide as their contents, numbers to the right."""
+    table = [list(map(_cell, row)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *table, strict=True)]
+    numeric = [all(_is_number(row[i]) for row in table) for i in range(len(columns))]
+    for line in [list(columns), *table]:
+        cells = (text.rjust(width) if right else text.ljust(width)
+                 for text, width, right in zip(line, widths, numeric, strict=True))  # fmt: skip
+        show("  ".join(cells).rstrip())
+
+
+def plain(value: Any) -> Any:
+    """The JSON-able form of dataclasses, mappings, sequences and numbers, NumPy's included."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(entry) for entry in value]
+    if hasattr(value, "tolist"):  # a NumPy scalar or array, without importing NumPy
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    return str(value)
+
+
+def show_tree(facts: Mapping[str, Any]) -> None:
+    """Nested facts, one per line, each level indented; long lists are cut and counted."""
+    show("\n".join(_branch(plain(facts), "")))
+
+
+def percent(share: float | None) -> str | None:
+    """A share 0..1 as `83.1 %`."""
+    return None if share is None else f"{100 * share:.1f} %"
+
+
+def size(num_bytes: float | None) -> str | None:
+    """Bytes in the unit that keeps the number below 1000: `2.4 GB`."""
+    if num_bytes is None:
+        return None
+    exponent = min(4, int(math.log10(num_bytes) / 3)) if num_bytes >= 1 else 0
+    return f"{num_bytes / 1000**exponent:.{1 if exponent else 0}f} {('B', 'kB', 'MB', 'GB', 'TB')[exponent]}"
+
+
+def _branch(facts: Mapping[str, Any], indent: str) -> list[str]:
+    lines = []
+    for name, value in facts.items():
+        if isinstance(value, dict) and value:
+            lines += [f"{indent}{name}:", *_branch(value, indent + "  ")]
+        elif isinstance(value, list):
+            text = ", ".join(map(str, value[:LIST_SHOWN]))
+            lines.append(f"{indent}{name}: {text}" + (f" ... ({len(value)})" if len(value) > LIST_SHOWN else ""))
+        else:
+            lines.append(f"{indent}{name}: {'-' if value is None else value}")
+    return lines
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _is_number(text: str) -> bool:
+    return text == "-" or text.replace(".", "", 1).lstrip("-").isdigit()

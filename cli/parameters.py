@@ -1,0 +1,87 @@
+"""Types of option values that click lacks, and which type a config field takes on the command line."""
+
+import types
+import typing
+from typing import Any
+
+import click
+
+
+class Numbers(click.ParamType[tuple[float, ...]]):
+    """Comma-separated numbers, such as `0.5,1.0,2.0`; a YAML list or a single number serves too."""
+
+    name = "numbers"
+
+    def __init__(self, length: int | None = None) -> None:
+        self.length = length
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "LOW,HIGH" if self.length == 2 else "NUMBERS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        parts = value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
+        try:
+            numbers = tuple(float(part) for part in parts)
+        except (TypeError, ValueError):
+            self.fail(f"{value!r} is not a list of numbers such as 0.5,1.0,2.0", param, ctx)
+        if self.length is not None and len(numbers) != self.length:
+            self.fail(f"expected {self.length} numbers such as 0.5,2.0; got {value!r}", param, ctx)
+        return numbers
+
+
+class Size(click.ParamType[tuple[int, int]]):
+    """A size in pixels, height first: `512x1024`; a YAML list of two serves too."""
+
+    name = "size"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "HxW"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        parts = value.lower().split("x") if isinstance(value, str) else value
+        try:
+            height, width = (int(part) for part in parts)
+        except (TypeError, ValueError):
+            self.fail(f"{value!r} is not a size, height x width, such as 512x1024", param, ctx)
+        return height, width
+
+
+class OrNone(click.ParamType[Any]):
+    """Another type, or the word `none`: for a field that may be switched off but is on by default."""
+
+    def __init__(self, inner: click.ParamType[Any]) -> None:
+        self.inner = inner
+        self.name = inner.name
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return f"{self.inner.name.upper()}|none"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and value.lower() == "none":
+            return None
+        return self.inner.convert(value, param, ctx)
+
+
+def admits_none(annotation: Any) -> bool:
+    """Whether None is a value of the annotated field."""
+    return isinstance(annotation, types.UnionType) and type(None) in typing.get_args(annotation)
+
+
+def type_of(annotation: Any, default: Any) -> click.ParamType[Any]:
+    """The command line's type for a config field: `float` is a number, `tuple[int, int]` a size, and so on."""
+    if admits_none(annotation):
+        inner = next(part for part in typing.get_args(annotation) if part is not type(None))
+        return OrNone(type_of(inner, default)) if default is not None else type_of(inner, default)
+    if typing.get_origin(annotation) is tuple:
+        parts = typing.get_args(annotation)
+        if parts[0] is int:
+            return Size()
+        return Numbers(None if Ellipsis in parts else len(parts))
+    return {bool: click.BOOL, int: click.INT, float: click.FLOAT, str: click.STRING}[annotation]
+
+
+def shown(default: Any) -> str:
+    """A default as one would type it: `0.5,1.0,2.0` or `1024x2048`."""
+    if isinstance(default, tuple):
+        return ("x" if all(isinstance(part, int) for part in default) else ",").join(map(str, default))
+    return str(default)

@@ -1,0 +1,57 @@
+"""How tests of the command line call it: in this process, with an environment that holds no settings."""
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from hmsa_label.cli.main import main
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith("HMSA_LABEL_") or name in ("CITYSCAPES_DATASET", "RAY_ADDRESS"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def call() -> Callable[..., Result]:
+    """`call("run", "--limit", 3)` runs a command and gives its result: exit_code, stdout, stderr."""
+
+    def call(*args: Any) -> Result:
+        return CliRunner().invoke(main, [str(arg) for arg in args], catch_exceptions=False)
+
+    return call
+
+
+@pytest.fixture
+def call_json(call: Callable[..., Result]) -> Callable[..., dict[str, Any]]:
+    """As `call`, with --json: gives the object on stdout, which must be the only thing there."""
+
+    def call_json(*args: Any, exit_code: int = 0) -> dict[str, Any]:
+        result = call(*args, "--json")
+        assert result.exit_code == exit_code, result.stderr
+        document: dict[str, Any] = json.loads(result.stdout)
+        return document
+
+    return call_json
+
+
+@pytest.fixture
+def values_of() -> Callable[..., dict[str, Any]]:
+    """`values_of("run", "--limit", "3")` resolves a command's options without running it."""
+
+    def values_of(name: str, *args: str) -> dict[str, Any]:
+        root = click.Context(main, info_name="hmsa-label", auto_envvar_prefix="HMSA_LABEL")
+        command, parent = main.get_command(root, name.split()[0]), root
+        for part in name.split()[1:]:
+            parent = click.Context(command, info_name=name.split()[0], parent=root)
+            command = command.get_command(parent, part)
+        return command.make_context(name.split()[-1], list(args), parent=parent).params
+
+    return values_of

@@ -1,0 +1,90 @@
+"""Options follow the config dataclasses: every field has one, types and defaults are the fields' own."""
+
+import dataclasses
+
+import click
+import pytest
+
+from hmsa_label.cli.options import SETTINGS, settings
+from hmsa_label.cli.parameters import Numbers, OrNone, Size
+from hmsa_label.pipeline import DataConfig, EvaluateConfig, TeacherConfig, TrainConfig
+
+
+def test_every_field_of_every_config_is_an_option_or_a_nested_config():
+    for config, (_, table) in SETTINGS.items():
+        scalar = {
+            field.name
+            for field in dataclasses.fields(config)
+            if not dataclasses.is_dataclass(field.type) and field.name != "storage_options"
+        }
+        assert {setting.field for setting in table} == scalar, config.__name__
+
+
+def test_options_left_alone_build_the_config_that_the_dataclass_builds_itself():
+    made = []
+
+    @click.command()
+    @settings(DataConfig, "data")
+    @settings(TeacherConfig, "teacher")
+    @settings(EvaluateConfig, "config")
+    def command(config):
+        made.append(config)
+
+    command.main(["--data", "d", "--weights", "w"], standalone_mode=False)
+    assert made == [EvaluateConfig(data=DataConfig(root="d"), teacher=TeacherConfig(weights="w"))]
+
+
+def test_defaults_of_train_teacher_are_those_of_its_config(values_of):
+    values = values_of("train-teacher", "--data", "d", "--output", "o")
+    config = TrainConfig(data=DataConfig(root="d", split="train"), output="o")
+    assert values["lr"] == config.learning_rate
+    assert values["crop"] == config.augment.crop_px
+    assert values["scale_range"] == config.augment.scale_range
+    assert values["low_scale"] == config.low_scale
+    assert values["model"] == config.model.name
+    assert values["split"] == "train"
+
+
+def test_splits_default_to_what_each_command_is_for(values_of):
+    needed = ("--data", "d", "--weights", "w")
+    assert values_of("run", *needed, "--store", "s")["split"] == "train_extra"
+    assert values_of("evaluate", *needed)["split"] == "val"
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "expected"),
+    [
+        (Numbers(), "0.5,1,2", (0.5, 1.0, 2.0)),
+        (Numbers(), [0.5, 1], (0.5, 1.0)),
+        (Numbers(), 1.0, (1.0,)),
+        (Numbers(2), "0.5,2", (0.5, 2.0)),
+        (Size(), "512x1024", (512, 1024)),
+        (Size(), [512, 1024], (512, 1024)),
+        (OrNone(click.FLOAT), "none", None),
+        (OrNone(click.FLOAT), "0.5", 0.5),
+    ],
+)
+def test_value_is_read_from_text_and_from_yaml(kind, given, expected):
+    assert kind.convert(given, None, None) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "message"),
+    [
+        (Numbers(), "0.5;1", "list of numbers such as"),
+        (Numbers(), None, "list of numbers such as"),
+        (Numbers(2), "0.5", "expected 2 numbers"),
+        (Size(), "512", "size, height x width"),
+        (Size(), 512, "size, height x width"),
+        (OrNone(click.FLOAT), "off", "not a valid float"),
+    ],
+)
+def test_bad_value_is_refused_with_an_example(kind, given, message):
+    with pytest.raises(click.BadParameter, match=message):
+        kind.convert(given, None, None)
+
+
+def test_value_that_the_config_refuses_is_one_line_and_exit_code_2(call):
+    result = call("run", "--data", "d", "--weights", "w", "--store", "s", "--threshold", "1.5")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "Error: threshold must lie between 0 and 1, both excluded; got 1.5\n"
