@@ -1,0 +1,164 @@
+"""The layers and the homes of libraries, held by reading every import of the package.
+
+The four layers are read where they lie, at the top of the repository; the links inside `hmsa_label/` point at the same
+files and are not followed.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LAYERS = ("cli", "pipeline", "labelers", "stores")
+
+# What each layer may import of ours. The command line sees the pipeline as one module, not its parts.
+ALLOWED = {
+    "cli": {"hmsa_label.cli", "hmsa_label.pipeline"},
+    "pipeline": {"hmsa_label.pipeline", "hmsa_label.labelers", "hmsa_label.stores"},
+    "labelers": {"hmsa_label.labelers"},
+    "stores": {"hmsa_label.stores"},
+}
+
+# Where each library may be imported at all: a folder, or single files.
+HOMES = {
+    "click": ("cli/",),
+    "yaml": ("cli/settings.py",),
+    "ray": ("pipeline/ray_executor.py",),
+    "tqdm": ("pipeline/progress.py",),
+    "torch": (
+        "labelers/",
+        "pipeline/augment.py",
+        "pipeline/devices.py",
+        "pipeline/teacher.py",
+        "pipeline/threshold.py",
+        "pipeline/train.py",
+        "pipeline/train_state.py",
+        "pipeline/training_data.py",
+    ),
+    "safetensors": ("labelers/checkpoints.py",),
+    "PIL": ("pipeline/decode.py", "pipeline/scenes.py"),
+    "cv2": ("pipeline/augment.py", "pipeline/scenes.py"),
+    "fsspec": ("stores/",),
+    "s3fs": ("stores/",),
+    "zarr": ("stores/",),
+    "numcodecs": ("stores/",),
+    "pyarrow": ("stores/",),
+    "deltalake": ("stores/",),
+}
+
+# Files longer than this need a reason, and a line here.
+MAX_LINES, LONGER_FOR_A_REASON = 400, frozenset[str]()
+
+
+def sources(layer: str) -> list[Path]:
+    return sorted((ROOT / layer).rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """(full dotted name, line) of every import in a file, those inside functions included.
+
+    `from a.b import c` gives `a.b.c`, which names the module in either case: c may be a module or something in a.b.
+    """
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno} imports relatively; write hmsa_label. in full"
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def imports_at_top(path: Path) -> Iterator[str]:
+    for node in ast.parse(path.read_text(), str(path)).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield str(node.module)
+
+
+def is_under(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_layer_imports_only_what_lies_below_it(layer):
+    offences = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path in sources(layer)
+        for name, line in imports(path)
+        if is_under(name, "hmsa_label")
+        and name not in ("hmsa_label", "hmsa_label.__version__")
+        and not any(is_under(name, package) for package in ALLOWED[layer])
+    ]
+    assert offences == []
+
+
+def test_command_line_sees_of_the_pipeline_only_what_its_package_exports():
+    modules = {path.stem for path in sources("pipeline")} - {"__init__"}
+    offences = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path in sources("cli")
+        for name, line in imports(path)
+        if is_under(name, "hmsa_label.pipeline") and (name.count(".") > 2 or name.split(".")[-1] in modules)
+    ]
+    assert offences == []
+
+
+def test_every_library_is_imported_only_in_its_home():
+    offences = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for layer in LAYERS
+        for path in sources(layer)
+        for name, line in imports(path)
+        for library, homes in HOMES.items()
+        if is_under(name, library) and not path.relative_to(ROOT).as_posix().startswith(homes)
+    ]
+    assert offences == []
+
+
+def test_command_line_imports_no_library_but_click_at_module_level():
+    top = {name for path in sources("cli") for name in imports_at_top(path)}
+    assert {name for name in top if name.partition(".")[0] in {*HOMES, "numpy"} - {"click"}} == set()
+
+
+def test_package_holds_links_to_the_layers_and_nothing_that_is_read_twice():
+    package = ROOT / "hmsa_label"
+    assert {entry.name for entry in package.iterdir() if entry.is_symlink()} == set(LAYERS)
+    assert {entry.name for entry in package.glob("*.py")} == {"__init__.py"}
+    for layer in LAYERS:
+        assert (package / layer).readlink().as_posix() == f"../{layer}"
+
+
+def test_public_names_of_the_packages_can_all_be_imported():
+    import hmsa_label
+    from hmsa_label import pipeline
+
+    for module in (hmsa_label, pipeline):
+        assert set(module._PLACES) <= set(module.__all__)
+        for name in module.__all__:
+            assert getattr(module, name) is not None
+
+
+def test_files_stay_within_one_sitting():
+    lengths = {
+        path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines())
+        for layer in LAYERS
+        for path in sources(layer)
+    }
+    assert {name for name, length in lengths.items() if length > MAX_LINES} == LONGER_FOR_A_REASON
+    assert not [name for name in lengths if name.endswith("utils.py")]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("import torch.nn as nn", ["torch.nn"]),
+        ("def f():\n    from ray import get", ["ray.get"]),
+        ("from hmsa_label import pipeline", ["hmsa_label.pipeline"]),
+        ("if True:\n    import zarr, click", ["zarr", "click"]),
+    ],
+)
+def test_imports_are_found_wherever_they_stand(tmp_path, text, expected):
+    (tmp_path / "x.py").write_text(text)
+    assert [name for name, _ in imports(tmp_path / "x.py")] == expected
