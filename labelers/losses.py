@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hmsa_label.labelers.hmsa import TwoScalePrediction
+from hmsa_label.labelers.hmsa import ScalePrediction, TwoScalePrediction
 
 RMI_RADIUS_PX = 3
 RMI_POOL_PX = 4
@@ -108,4 +108,15 @@ def two_scale_loss(
     total = main(prediction.logits, labels) + aux_weight * side(prediction.aux_logits, labels)
     if side_weight:
         total = total + side_weight * (side(prediction.logits_low, labels) + side(prediction.logits_one, labels))
+    return total
+
+
+def single_scale_loss(
+    prediction: ScalePrediction, labels: Tensor, *, loss: str = "rmi", aux_weight: float = 0.4
+) -> Tensor:
+    """Objective of a network without attention: main and auxiliary head at one scale; terms as in `two_scale_loss`."""
+    main, side = (rmi_loss, sigmoid_bce) if loss == "rmi" else (cross_entropy, cross_entropy)
+    total = main(prediction.logits, labels)
+    if prediction.aux_logits is not None:
+        total = total + aux_weight * side(prediction.aux_logits, labels)
     return total

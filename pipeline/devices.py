@@ -1,0 +1,47 @@
+"""Which device and which arithmetic: decided once, written down, never changed silently."""
+
+import torch
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def resolve_device(name: str) -> torch.device:
+    """The torch device for `auto` (first CUDA device, else CPU) or an explicit name.
+
+    Raises:
+        ValueError: a CUDA device was asked for and there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {name!r}; expected auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {name} was asked for, but torch sees no CUDA device; use --device cpu")
+    return device
+
+
+def resolve_precision(name: str, device: torch.device) -> str:
+    """`fp32`, `bf16` or `fp16`; `auto` is bf16 on a CUDA device that has it, else fp32.
+
+    Raises:
+        ValueError: fp16 on a CPU, where torch has no useful half-precision convolutions.
+    """
+    if name == "auto":
+        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    if name == "fp16" and device.type == "cpu":
+        raise ValueError("precision fp16 needs a CUDA device; on a CPU use bf16 or fp32")
+    return name
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """Context for forward passes in the resolved precision."""
+    return torch.autocast(device.type, dtype=_DTYPES[precision], enabled=precision != "fp32")
+
+
+def describe_device(device: torch.device) -> str:
+    """The device as a person would name it, for provenance."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}"
+    return f"cpu, {torch.get_num_threads()} threads"

@@ -1,0 +1,142 @@
+"""One teacher on one device: images in, hard labels and evidence out. Weights come from disk or any URL."""
+
+import hashlib
+import io
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hmsa_label.labelers import SegmentationNet, build_labeler
+from hmsa_label.labelers.checkpoints import decode_checkpoint, load_strict, read_published
+from hmsa_label.labelers.hmsa import predict
+from hmsa_label.labelers.taxonomy import CITYSCAPES, ClassTable
+from hmsa_label.pipeline.config import TeacherConfig
+from hmsa_label.pipeline.devices import autocast, describe_device, resolve_device, resolve_precision
+from hmsa_label.pipeline.records import U8, LabelledImage
+from hmsa_label.pipeline.threshold import evidence_of
+from hmsa_label.stores.evidence import label_at, level_of
+from hmsa_label.stores.files import open_filesystem, public_uri, read_bytes
+
+PUBLISHED_MODEL = "hrnet_w48_ocr"
+
+
+def read_network(data: bytes, source: str) -> tuple[SegmentationNet, ClassTable, dict[str, Any]]:
+    """(network, class table, info) of a checkpoint's bytes; info names the model and what it was trained on.
+
+    Args:
+        data: a safetensors checkpoint of ours, or a published HRNet-OCR `.pth` file.
+        source: name of the file for messages.
+
+    Raises:
+        ValueError: neither, or the tensors do not fit the network that the file claims to hold.
+    """
+    if not data:
+        raise ValueError(f"the weights file {source} is empty")
+    try:
+        if source.endswith(".safetensors"):
+            state, info = decode_checkpoint(data)
+            classes = ClassTable.from_dict(info["classes"])
+            net = build_labeler(info["model"], classes.num_classes, multi_scale=info["multi_scale"])
+        else:
+            state, info = read_published(io.BytesIO(data)), {"model": PUBLISHED_MODEL, "trained_on": None}
+            classes = _published_classes(state)
+            net = build_labeler(PUBLISHED_MODEL, classes.num_classes, multi_scale="attention.layers.2.weight" in state)
+        load_strict(net, state)
+    except ValueError as error:
+        raise ValueError(f"cannot use the weights {source}: {error}") from error
+    return net, classes, info
+
+
+def _published_classes(state: dict[str, Tensor]) -> ClassTable:
+    head = state.get("head.class_head.weight")
+    if head is None:
+        raise ValueError("the state dict has no class head (ocr.cls_head.weight); is it an HRNet-OCR checkpoint?")
+    if head.shape[0] == CITYSCAPES.num_classes:
+        return CITYSCAPES
+    names = tuple(f"class {index}" for index in range(head.shape[0]))
+    grey = tuple((index, index, index) for index in range(head.shape[0]))
+    return ClassTable(f"published-{head.shape[0]}", names, grey, tuple(range(head.shape[0])))
+
+
+class Teacher:
+    """Labels images of one size at a time; not thread-safe, to be called from one thread.
+
+    Attributes:
+        classes: the class table that labels refer to.
+        info: JSON-able provenance: model, weights, their sha256, what they were trained on, scales, flip, fusion,
+            precision as resolved, device.
+    """
+
+    def __init__(self, config: TeacherConfig) -> None:
+        """Loads the weights on the device.
+
+        Raises:
+            FileNotFoundError: there is no such weights file.
+            ValueError: the weights, scales, device or precision cannot be used.
+        """
+        self.device = resolve_device(config.device)
+        self.precision = resolve_precision(config.precision, self.device)
+        self.config = replace(config, scales=tuple(sorted(config.scales)))
+        if self.device.type == "cpu":
+            torch.set_num_threads(config.cpu_threads)
+        data = _read_weights(config.weights)
+        net, self.classes, checkpoint = read_network(data, config.weights)
+        if config.fusion == "hierarchical" and net.attention is None and config.scales != (1.0,):
+            raise ValueError(f"{config.weights} has no attention head; use --fusion average, or --scales 1.0")
+        self.net = net.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.info: dict[str, Any] = {
+            "model": checkpoint["model"],
+            "weights": public_uri(config.weights),
+            "weights_sha256": hashlib.sha256(data).hexdigest(),
+            "trained_on": checkpoint["trained_on"],
+            "scales": list(self.config.scales),
+            "flip": config.flip,
+            "fusion": config.fusion,
+            "precision": self.precision,
+            "device": describe_device(self.device),
+        }
+
+    @torch.inference_mode()
+    def logits(self, images: list[U8]) -> Tensor:
+        """Fused logits [N, K, H, W] float32 on the teacher's device, for N images [H, W, 3] uint8 RGB of one size."""
+        batch = torch.from_numpy(np.stack(images)).to(self.device)
+        x = self.net.normalise(batch).contiguous(memory_format=torch.channels_last)
+        with autocast(self.precision, self.device):
+            return predict(self.net, x, self.config.scales, self.config.fusion, self.config.flip)
+
+    @torch.inference_mode()
+    def label(
+        self, images: list[U8], thresholds: NDArray[np.float32], threshold: float, keep_evidence: bool
+    ) -> list[LabelledImage]:
+        """Hard labels and evidence of images [H, W, 3] uint8 RGB of one size.
+
+        Args:
+            thresholds: [T] float32 stored grid, ascending; holds `threshold`.
+            threshold: pixels whose top softmax probability is below become ignore_index.
+            keep_evidence: keep arg-max and code beside the labels.
+        """
+        top1, code, confidence = (part.cpu().numpy() for part in evidence_of(self.logits(images), thresholds))
+        level = level_of(threshold, [float(entry) for entry in thresholds])
+        return [
+            LabelledImage(
+                label=label_at(top1[n], code[n], level, self.classes.ignore_index),
+                top1=top1[n] if keep_evidence else None,
+                code=code[n] if keep_evidence else None,
+                mean_confidence=float(confidence[n]),
+            )
+            for n in range(len(images))
+        ]
+
+
+def _read_weights(uri: str) -> bytes:
+    filesystem, path = open_filesystem(uri)
+    try:
+        return read_bytes(filesystem, path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"no weights file at {public_uri(uri)}; train one with 'hmsa-label train-teacher', or correct --weights"
+        ) from error

@@ -1,0 +1,91 @@
+"""What a training leaves on disk, and the running average of its weights."""
+
+import copy
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hmsa_label.labelers import SegmentationNet
+from hmsa_label.labelers.checkpoints import encode_checkpoint
+
+
+class AveragedWeights:
+    """Exponential moving average of a network's parameters and batch-norm statistics.
+
+    The decay rises from 0 to its value over the first steps, so that the random start is soon forgotten.
+    """
+
+    def __init__(self, net: SegmentationNet, decay: float) -> None:
+        if not 0 < decay < 1:
+            raise ValueError(f"the averaging decay must lie between 0 and 1, both excluded; got {decay}")
+        self.decay = decay
+        self.net = copy.deepcopy(net).requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, net: SegmentationNet, step: int) -> None:
+        """Moves the average towards `net` after optimizer step `step` (1, 2, ...)."""
+        decay = min(self.decay, step / (step + 10))
+        for mean, value in zip(self.net.state_dict().values(), net.state_dict().values(), strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value, 1 - decay)
+            else:
+                mean.copy_(value)
+
+
+class TrainFolder:
+    """`last.safetensors`, `best.safetensors`, `state.pt` and `metrics.jsonl` in one local folder.
+
+    Files are replaced atomically, the state last: a kill leaves the previous state and its checkpoints.
+    """
+
+    def __init__(self, output: str) -> None:
+        if "://" in output:
+            raise ValueError(f"--output must be a local folder; got {output}")
+        self.path = Path(output).expanduser().resolve()
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def checkpoint_uri(self, name: str) -> str:
+        """Absolute path of the checkpoint called `name`."""
+        return str(self.path / f"{name}.safetensors")
+
+    def write_checkpoint(self, name: str, net: SegmentationNet, info: dict[str, Any]) -> None:
+        """Writes weights and `info` under `name`."""
+        partial = self.path / f".{name}.partial"
+        partial.write_bytes(encode_checkpoint(net, info))
+        os.replace(partial, self.checkpoint_uri(name))
+
+    def write_state(self, state: dict[str, Any]) -> None:
+        """Writes what a resumption needs."""
+        partial = self.path / ".state.partial"
+        torch.save(state, partial)
+        os.replace(partial, self.path / "state.pt")
+
+    def holds_state(self) -> bool:
+        """True if a training was saved here before."""
+        return (self.path / "state.pt").exists()
+
+    def read_state(self, device: torch.device) -> dict[str, Any] | None:
+        """The saved state, None if there is none. Metrics after it are dropped: their steps will be made again."""
+        if not self.holds_state():
+            return None
+        state: dict[str, Any] = torch.load(self.path / "state.pt", map_location=device, weights_only=True)
+        metrics = self.path / "metrics.jsonl"
+        if metrics.exists():
+            lines = [line for line in metrics.read_text().splitlines() if _step(line) <= state["step"]]
+            metrics.write_text("".join(f"{line}\n" for line in lines))
+        return state
+
+    def log(self, event: dict[str, Any]) -> None:
+        """Appends one line to `metrics.jsonl`."""
+        with (self.path / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(event) + "\n")
+
+
+def _step(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError):  # a line cut short by a kill
+        return float("inf")
