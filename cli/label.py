@@ -29,7 +29,7 @@ def run(ctx: click.Context, config: LabelConfig, dry_run: bool, as_json: bool) -
     if dry_run:
         show_plan(pipeline.plan_labels(config).to_dict(), as_json)
         return
-    summary = pipeline.label_images(config)
+    summary = pipeline.label_images(config, pipeline.open_display())
     show_summary(summary, config.threshold, as_json)
     ctx.exit(INTERRUPTED if summary.interrupted else int(summary.images_failed > 0))
 

@@ -111,7 +111,7 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
         Setting("device", "--device", "auto, cpu, cuda or cuda:N."),
         Setting("cpu_threads", "--cpu-threads", "Threads on a CPU.  [default: torch's own choice]"),
         Setting("seed", "--seed", "Seed of everything random."),
-        Setting("validate_every", "--validate-every", "Steps between validations; 0 is once per epoch."),
+        Setting("validate_every", "--validate-every", "Steps between validations; 0 validates ten times in all."),
         Setting("save_every", "--save-every", "Steps between checkpoints."),
         Setting("resume", "--resume", "Go on from the last checkpoint in --output."),
     )),

@@ -1,9 +1,29 @@
 """`hmsa-label train-teacher`: train a teacher on fine labels."""
 
+import time
+from typing import Any
+
 from hmsa_label import pipeline
 from hmsa_label.cli import output
 from hmsa_label.cli.options import command, settings
 from hmsa_label.pipeline import AugmentConfig, DataConfig, ModelConfig, TrainConfig
+
+LINE_SECONDS = 10.0
+
+
+class Watcher:
+    """Tells on stderr how a training goes: every validation, and the loss every ten seconds."""
+
+    def __init__(self) -> None:
+        self._due = 0.0
+
+    def __call__(self, event: Any) -> None:
+        where = f"step {event.step}/{event.total_steps}"
+        if event.miou is not None:
+            output.say(f"{where}, validation mIoU {event.miou:.4f}")
+        elif time.monotonic() >= self._due or event.step == event.total_steps:
+            self._due = time.monotonic() + LINE_SECONDS
+            output.say(f"{where}, loss {event.loss:.4f}, {event.images_per_second:.2f} crops/s")
 
 
 @command("train-teacher", example="hmsa-label train-teacher --data /data/cityscapes --output teacher --batch-size 8")
@@ -17,7 +37,7 @@ def train_teacher(config: TrainConfig, as_json: bool) -> None:
     Checkpoints go to --output, the best one by validation mIoU among them; call again with --resume to go on after an
     interruption. The defaults are those of a full training on GPUs.
     """
-    summary = pipeline.train_teacher(config)
+    summary = pipeline.train_teacher(config, Watcher())
     if as_json:
         output.show_json(summary)
         return

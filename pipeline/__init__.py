@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from hmsa_label.pipeline.demo import run_demo
     from hmsa_label.pipeline.evaluate import evaluate as evaluate_teacher
     from hmsa_label.pipeline.label_run import label_images, plan_labels
+    from hmsa_label.pipeline.progress import open_display
     from hmsa_label.pipeline.train import train_teacher
     from hmsa_label.stores.errors import StoreError
 
@@ -50,6 +51,7 @@ _PLACES = dict.fromkeys(_CONFIG.split(), "hmsa_label.pipeline.config") | {
     "audit_verify": "hmsa_label.pipeline.audit",
     "evaluate_teacher": "hmsa_label.pipeline.evaluate:evaluate",
     "label_images": "hmsa_label.pipeline.label_run",
+    "open_display": "hmsa_label.pipeline.progress",
     "plan_labels": "hmsa_label.pipeline.label_run",
     "run_demo": "hmsa_label.pipeline.demo",
     "train_teacher": "hmsa_label.pipeline.train",
@@ -76,6 +78,7 @@ __all__ = [
     "audit_verify",
     "evaluate_teacher",
     "label_images",
+    "open_display",
     "plan_labels",
     "run_demo",
     "to_dict",
