@@ -38,7 +38,15 @@ def show_plan(plan: dict[str, Any], as_json: bool) -> None:
     """What a run would do."""
     if as_json:
         return output.show_json(plan)
-    return output.show_facts({name.replace("_", " "): value for name, value in plan.items()})
+    workers, device = plan["workers"], plan["device"]
+    to_write, in_flight = output.size(plan["estimated_store_bytes"]), output.size(plan["estimated_buffer_bytes"])
+    return output.show_facts({
+        "data": f"{plan['data']}, split {plan['split']}",
+        "store": plan["store"] + (f", about {to_write} to write" if to_write else ""),
+        "images": f"{plan['images_total']} found, {plan['images_done']} labelled already, {plan['images_to_do']} to do",
+        "workers": f"{workers or 'as many as the cluster has GPUs'}, {device or 'on the cluster'}, {plan['executor']}",
+        "memory": in_flight and f"about {in_flight} of images in flight, beside the teachers' own",
+    })  # fmt: skip
 
 
 def show_summary(summary: Any, threshold: float, as_json: bool) -> None:

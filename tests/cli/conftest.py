@@ -3,11 +3,14 @@
 import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from hmsa_label.cli.main import main
 
@@ -55,3 +58,22 @@ def values_of() -> Callable[..., dict[str, Any]]:
         return command.make_context(name.split()[-1], list(args), parent=parent).params
 
     return values_of
+
+
+@pytest.fixture
+def street_images(tmp_path: Path) -> Path:
+    """A Cityscapes tree with five images of 32x64 px and fine labels in train, val and train_extra."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "val", "train_extra"):
+        for number in range(5):
+            name = f"town/town_{number:06}_000019"
+            _write(
+                tmp_path / f"leftImg8bit/{split}/{name}_leftImg8bit.png", rng.integers(0, 256, (32, 64, 3), np.uint8)
+            )
+            _write(tmp_path / f"gtFine/{split}/{name}_gtFine_labelIds.png", rng.integers(7, 12, (32, 64), np.uint8))
+    return tmp_path
+
+
+def _write(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)

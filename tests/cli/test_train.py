@@ -1,0 +1,48 @@
+"""`train-teacher` and `evaluate`: a tiny network through the whole command."""
+
+import pytest
+
+TINY = ("--model", "hrnet_tiny_ocr", "--max-steps", 2, "--batch-size", 2, "--crop", "32x64", "--loss", "ce",
+        "--device", "cpu", "--cpu-threads", 1)  # fmt: skip
+
+
+@pytest.fixture
+def teacher(call_json, street_images, tmp_path):
+    """What `train-teacher --json` printed."""
+    return call_json("train-teacher", "--data", street_images, "--output", tmp_path / "teacher", *TINY)
+
+
+def test_training_prints_where_the_best_weights_are(teacher, tmp_path):
+    assert set(teacher) == {"checkpoint", "best_miou", "steps", "seconds"}
+    assert teacher["steps"] == 2
+    assert teacher["checkpoint"] == str(tmp_path / "teacher" / "best.safetensors")
+    assert 0 <= teacher["best_miou"] <= 1
+
+
+def test_trained_weights_are_scored_by_class(call_json, call, teacher, street_images):
+    asked = ("evaluate", "--data", street_images, "--weights", teacher["checkpoint"], "--limit", 3, "--scales", "0.5,1")
+    scores = call_json(*asked)
+    assert set(scores) == {"miou", "iou", "pixel_accuracy", "images"}
+    assert (scores["images"], len(scores["iou"]), scores["iou"]["train"]) == (3, 19, None)
+    table = call(*asked).stdout
+    assert f"mIoU            {scores['miou']:.4f}" in table
+    assert "\ntrain" in table
+
+
+def test_second_training_into_a_folder_asks_for_resume(call, teacher, street_images, tmp_path):
+    result = call("train-teacher", "--data", street_images, "--output", tmp_path / "teacher", *TINY)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--resume" in result.stderr
+
+
+def test_missing_weights_are_named(call, street_images):
+    result = call("evaluate", "--data", street_images, "--weights", "nowhere.safetensors", "--device", "cpu")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "nowhere.safetensors" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_missing_split_names_those_that_are_there(call, street_images):
+    result = call("train-teacher", "--data", street_images, "--output", "out", "--split", "tarin", *TINY)
+    assert result.exit_code == 2
+    assert "train, train_extra, val" in result.stderr
