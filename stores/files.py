@@ -1,9 +1,13 @@
-"""Bytes on any fsspec filesystem: open, list, read; the one home of fsspec.
+"""Bytes on any fsspec filesystem: open, list, read, create, replace; the one home of fsspec.
 
 Everything is addressed as (filesystem, path), so that a local folder, `s3://` and `memory://` go through the same code.
 """
 
+import contextlib
 import os
+import random
+import secrets
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +20,8 @@ from hmsa_label.stores.errors import NotAStore
 
 # One GET per object instead of HEAD + ranged GETs, and no listing that another writer made stale.
 S3_DEFAULTS: dict[str, Any] = {"max_concurrency": 1, "use_listings_cache": False}
+CREATE_ATTEMPTS = 8
+PARTIAL_SUFFIX = ".partial"  # left behind only by a crash; nothing ever reads such a file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,3 +175,75 @@ class FileRoot:
         if not filesystem.isdir(root):
             what = "is a file, not a folder" if filesystem.isfile(root) else "does not exist"
             raise NotAStore(f"the data root {public_uri(self.uri)} {what}")
+
+
+def create_bytes(filesystem: Any, path: str, data: bytes) -> None:
+    """Writes a file that must not exist yet; whole or not at all, and at most one of several creators wins.
+
+    Local: a temporary file, flushed to the disk, then a hard link, which fails if the name is taken. Object stores:
+    a PUT under the condition that nothing is there (`If-None-Match: *`).
+
+    Raises:
+        FileExistsError: if something is at the path already.
+    """
+    if isinstance(filesystem, LocalFileSystem):
+        partial = _write_partial(path, data)
+        try:
+            os.link(partial, path)
+        finally:
+            os.unlink(partial)
+        return
+    for attempt in range(CREATE_ATTEMPTS):
+        try:
+            filesystem.pipe_file(path, data, mode="create")
+            return
+        except OSError as error:
+            reason = _service_code(error)
+            if isinstance(error, FileExistsError) or reason == "PreconditionFailed":
+                raise FileExistsError(f"there is a file at {path} already") from None
+            # S3 answers 409 when two creators race: neither has won yet, so the question is asked again.
+            if reason != "ConditionalRequestConflict" or attempt == CREATE_ATTEMPTS - 1:
+                raise
+            time.sleep(random.uniform(0, 0.05 * 2**attempt))
+
+
+def _service_code(error: BaseException) -> str:
+    """Error code in the object store's own words, empty if the error did not come from one."""
+    response = getattr(error.__cause__, "response", None) or getattr(error, "response", None) or {}
+    return str(response.get("Error", {}).get("Code", ""))
+
+
+def replace_bytes(filesystem: Any, path: str, data: bytes) -> None:
+    """Writes a file, in place of whatever was there; a reader sees the old bytes or the new ones, never a mix."""
+    if isinstance(filesystem, LocalFileSystem):
+        os.replace(_write_partial(path, data), path)
+    else:
+        filesystem.pipe_file(path, data)
+
+
+def _write_partial(path: str, data: bytes) -> str:
+    """Path of a fresh file beside `path` that holds `data` and has reached the disk."""
+    folder, name = os.path.split(path)
+    os.makedirs(folder, exist_ok=True)
+    partial = os.path.join(folder, f".{name}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
+    with open(partial, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return partial
+
+
+def list_sizes(filesystem: Any, folder: str) -> dict[str, int]:
+    """Size in bytes of every file at any depth below `folder`, by path; empty when there is no such folder."""
+    try:
+        found = filesystem.find(folder, detail=True)
+    except FileNotFoundError:
+        return {}
+    return {path: int(info["size"]) for path, info in found.items() if info["type"] == "file"}
+
+
+def delete_files(filesystem: Any, paths: list[str]) -> None:
+    """Deletes files; one that is gone already is no error."""
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            filesystem.rm_file(path)

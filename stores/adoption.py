@@ -1,0 +1,66 @@
+"""Receipts that workers wrote but the driver never heard of, checked against their pixels before they count."""
+
+import json
+import re
+from typing import Any
+
+from hmsa_label.stores import schema
+from hmsa_label.stores.errors import StoreError
+from hmsa_label.stores.files import FileRoot, join, list_names
+from hmsa_label.stores.receipt import Receipt
+
+RECEIPT_NAME = re.compile(r"\d+\.json")
+
+
+def find_receipts(root: FileRoot, run_id: str, skip: set[str]) -> list[Receipt]:
+    """Sound receipts of a run, one per image, for images not in `skip`; in the order of segment and row."""
+    found: dict[str, Receipt] = {}
+    for receipt in list_receipts(root, run_id):
+        if receipt.key not in skip and receipt.key not in found and is_sound(root, receipt):
+            found[receipt.key] = receipt
+    return list(found.values())
+
+
+def list_receipts(root: FileRoot, run_id: str) -> list[Receipt]:
+    """All readable receipts in the segments of a run."""
+    filesystem, path = root.open()
+    receipts = []
+    for segment in list_names(filesystem, join(path, schema.DATA)):
+        if segment.startswith(f"{run_id}."):
+            names = list_names(filesystem, join(path, schema.DATA, segment, "receipts"))
+            rows = sorted(int(name.removesuffix(".json")) for name in names if RECEIPT_NAME.fullmatch(name))
+            receipts += [receipt for row in rows if (receipt := _read(root, segment, row))]
+    return receipts
+
+
+def is_sound(root: FileRoot, receipt: Receipt) -> bool:
+    """Whether every array that a receipt names is there and has the digest it states."""
+    try:
+        for name, (segment, row, digest) in arrays_of(receipt).items():
+            data = root.read(schema.chunk_path(segment, receipt.height, receipt.width, name, row))
+            pixels = schema.decode(data, receipt.height, receipt.width)
+            if schema.digest_of(pixels) != digest:
+                return False
+    except (FileNotFoundError, StoreError):
+        return False
+    return True
+
+
+def arrays_of(receipt: Receipt) -> dict[str, tuple[str, int, str]]:
+    """(segment, row, sha256) of each array of an image, by array name."""
+    arrays = {schema.LABEL: (receipt.segment, receipt.row, receipt.label_sha256)}
+    if receipt.evidence_segment is not None and receipt.evidence_row is not None:
+        place = (receipt.evidence_segment, receipt.evidence_row)
+        arrays[schema.TOP1] = (*place, str(receipt.top1_sha256))
+        arrays[schema.CODE] = (*place, str(receipt.code_sha256))
+    return arrays
+
+
+def _read(root: FileRoot, segment: str, row: int) -> Receipt | None:
+    """A receipt, or None if it is damaged; then its image is labelled again."""
+    try:
+        document: dict[str, Any] = json.loads(root.read(schema.receipt_path(segment, row)))
+        receipt = Receipt.from_dict(document)
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None
+    return receipt if (receipt.segment, receipt.row) == (segment, row) else None

@@ -1,0 +1,107 @@
+"""What a store is: the attributes of its root Zarr group, written once when the store is created."""
+
+import json
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from hmsa_label.stores import schema
+from hmsa_label.stores.errors import NotAStore, StoreConflict, StoreError
+from hmsa_label.stores.files import FileRoot, create_bytes, join, public_uri
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """A store's immutable facts.
+
+    Attributes:
+        uuid: drawn at creation; students record it, so a store moved elsewhere is still known.
+        classes: the class table as `ClassTable.to_dict` gives it; `names` in trainId order.
+        probe: what the storage probe found, and whether it was overruled by `single_writer`.
+    """
+
+    uuid: str
+    classes: dict[str, Any]
+    probe: dict[str, Any]
+    format_version: int = schema.FORMAT_VERSION
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes["names"])
+
+    def to_bytes(self) -> bytes:
+        """The root `zarr.json`."""
+        return schema.group_metadata(
+            {
+                "format": schema.FORMAT,
+                "format_version": self.format_version,
+                "uuid": self.uuid,
+                "classes": self.classes,
+                "ignore_index": schema.IGNORE_INDEX,
+                "unwritten": schema.UNWRITTEN,
+                "probe": self.probe,
+            }
+        )
+
+
+def read_identity(root: FileRoot) -> Identity:
+    """The identity of the store at `root`.
+
+    Raises:
+        NotAStore: if there is none, or something else lies there.
+        StoreError: if a later format wrote it.
+    """
+    place = public_uri(root.uri)
+    try:
+        attributes = json.loads(root.read(schema.ROOT)).get("attributes", {})
+    except FileNotFoundError:
+        raise NotAStore(f"there is no label store at {place}; `hmsa-label run --store {place}` makes one") from None
+    except ValueError:
+        raise NotAStore(f"{place}/{schema.ROOT} is not JSON; the store's identity is damaged") from None
+    if attributes.get("format") != schema.FORMAT:
+        raise NotAStore(f"{place} holds a Zarr group that is no label store of hmsa-label")
+    found = int(attributes["format_version"])
+    if found > schema.FORMAT_VERSION:
+        raise StoreError(
+            f"the store {place} has format version {found}, this hmsa-label reads up to "
+            f"{schema.FORMAT_VERSION}; upgrade it"
+        )
+    return Identity(
+        uuid=attributes["uuid"], classes=attributes["classes"], probe=attributes["probe"], format_version=found
+    )
+
+
+def write_identity(root: FileRoot, classes: dict[str, Any], probe: dict[str, Any]) -> Identity:
+    """The identity of a new store; of the store that another process created in the meantime, if there is one.
+
+    Raises:
+        StoreConflict: if that store holds other classes.
+    """
+    filesystem, path = root.open()
+    identity = Identity(uuid=uuid.uuid4().hex, classes=classes, probe=probe)
+    try:
+        create_bytes(filesystem, join(path, schema.ROOT), identity.to_bytes())
+    except FileExistsError:
+        identity = read_identity(root)
+        check_classes(identity, classes, root.uri)
+    return identity
+
+
+def check_classes(identity: Identity, classes: dict[str, Any], uri: str) -> None:
+    """Refuses a class table other than the store's.
+
+    Raises:
+        StoreConflict: naming the first class that differs.
+    """
+    stored, asked = identity.classes["names"], list(classes["names"])
+    if stored == asked:
+        return
+    place = next((i for i, pair in enumerate(zip(stored, asked, strict=False)) if pair[0] != pair[1]), None)
+    detail = f"{len(stored)} there, {len(asked)} here" if place is None else _differs(place, stored, asked)
+    raise StoreConflict(
+        f"the store {public_uri(uri)} holds labels of other classes ({detail}); label into another store with --store"
+    )
+
+
+def _differs(place: int, stored: list[str], asked: list[str]) -> str:
+    return f"trainId {place} is {stored[place]!r} there and {asked[place]!r} here"

@@ -1,0 +1,252 @@
+"""Reading a label store at one pinned version.
+
+Signatures, for those who build on them:
+    LabelStore.create(uri, classes, *, storage_options=None, single_writer=False) -> LabelStore
+    LabelStore.open(uri, version=None, *, storage_options=None) -> LabelStore
+        version: number, tag, "head" for progress, None for the last finished one
+    .uri .version .digest .classes .commit .identity; len(store); key in store
+    .keys() .read(key) .read_evidence(key) .read_crop(key, y, x, height, width) .table() .receipt(key) .grid(segment)
+    run_writer.py: RunWriter(store_uri, run, *, relabel=False, kind=None, storage_options=None)
+    segment.py: SegmentWriter(store_uri, run_id, grid, threshold, capacity, storage_options=None)
+        .write(facts, label, top1=None, code=None) -> Receipt
+    receipt.py: ImageFacts, Receipt
+"""
+
+import json
+from typing import Any
+
+import pyarrow as pa
+
+from hmsa_label.stores import schema
+from hmsa_label.stores.errors import LabelCorrupt, LabelMissing
+from hmsa_label.stores.files import FileRoot, create_bytes, join, public_uri
+from hmsa_label.stores.identity import Identity, check_classes, read_identity, write_identity
+from hmsa_label.stores.manifest import Commit, Manifest, Snapshot, content_digest
+from hmsa_label.stores.probe import probe_storage
+from hmsa_label.stores.receipt import Receipt
+from hmsa_label.stores.schema import CODE, LABEL, TOP1, U8
+from hmsa_label.stores.tags import read_tag
+
+HEAD = "head"
+
+
+class LabelStore:
+    """A store at one version, which never changes under the reader; picklable, and safe in forked workers.
+
+    The manifest is read once, when the store is opened: delta-rs does not survive a fork, plain arrays do.
+    """
+
+    def __init__(self, root: FileRoot, identity: Identity, snapshot: Snapshot) -> None:
+        self.root = root
+        self.identity = identity
+        self.commit: Commit = snapshot.commit
+        self.version = snapshot.version
+        self._table = snapshot.table()
+        self._places = {key: place for place, key in enumerate(self._table["key"].to_pylist())}
+        self._grids: dict[str, tuple[float, ...]] = {}
+
+    @classmethod
+    def create(
+        cls,
+        uri: str,
+        classes: dict[str, Any],
+        *,
+        storage_options: dict[str, Any] | None = None,
+        single_writer: bool = False,
+    ) -> "LabelStore":
+        """A new store, or the one that is there already if it holds the same classes.
+
+        Args:
+            classes: class table as `ClassTable.to_dict` gives it; `names` in trainId order.
+
+        Raises:
+            UnsafeStorage: if the storage breaks create-if-absent and `single_writer` is not set.
+            StoreConflict: if there is a store with other classes.
+        """
+        root = FileRoot(uri, dict(storage_options or {}))
+        manifest = Manifest(root.uri, storage_options)
+        if not _exists(root):
+            probe = probe_storage(root, single_writer=single_writer)
+            manifest.create()
+            _ensure_group(root, schema.DATA)
+            write_identity(root, classes, probe)
+        identity = read_identity(root)
+        check_classes(identity, classes, uri)
+        return cls.open(uri, storage_options=storage_options)
+
+    @classmethod
+    def open(
+        cls, uri: str, version: int | str | None = None, *, storage_options: dict[str, Any] | None = None
+    ) -> "LabelStore":
+        """A reader pinned at a version.
+
+        Args:
+            version: a number, a tag's name, "head" for unfinished progress, or None for the last finished version.
+
+        Raises:
+            NotAStore: if there is no store at `uri`.
+            LabelMissing: if there is no such version or tag, or gc has pruned it.
+        """
+        root = FileRoot(uri, dict(storage_options or {}))
+        identity = read_identity(root)
+        return cls(root, identity, resolve(root, version))
+
+    @property
+    def uri(self) -> str:
+        """The store's place, without credentials."""
+        return public_uri(self.root.uri)
+
+    @property
+    def classes(self) -> dict[str, Any]:
+        """The class table as `ClassTable.to_dict` gave it."""
+        return self.identity.classes
+
+    @property
+    def digest(self) -> str:
+        """Content digest of this version, computed from its rows: hex sha256 over sorted (key, label sha256)."""
+        return content_digest(self._table)
+
+    def keys(self) -> list[str]:
+        """Names of the labelled images, sorted."""
+        return list(self._places)
+
+    def table(self) -> pa.Table:
+        """The manifest at this version, one row per image, sorted by key; columns as in FORMAT.md."""
+        return self._table
+
+    def receipt(self, key: str) -> Receipt:
+        """The manifest row of an image.
+
+        Raises:
+            LabelMissing: if this version has no label for it.
+        """
+        return Receipt.from_row(self._table.slice(self._place(key), 1).to_pylist()[0])
+
+    def read(self, key: str) -> U8:
+        """[H, W] uint8 trainIds of an image, 255 where it was below the threshold; a fresh, writable array.
+
+        Raises:
+            LabelMissing: if this version has no label for it, or its object is gone.
+            LabelCorrupt: if the stored bytes are not those that were written.
+        """
+        place = self._place(key)
+        return self._read_array(key, LABEL, self._value("segment", place), self._value("row", place))
+
+    def read_crop(self, key: str, y: int, x: int, height: int, width: int) -> U8:
+        """[height, width] uint8 part of a label, from row `y` and column `x` on; the whole image is read and checked.
+
+        Raises:
+            ValueError: if the crop reaches beyond the image.
+        """
+        label = self.read(key)
+        if y < 0 or x < 0 or height < 1 or width < 1 or y + height > label.shape[0] or x + width > label.shape[1]:
+            raise ValueError(
+                f"{key}: a crop of {height} x {width} at (y, x) = ({y}, {x}) reaches beyond the image of "
+                f"{label.shape[0]} x {label.shape[1]}"
+            )
+        return label[y : y + height, x : x + width].copy()
+
+    def read_evidence(self, key: str) -> tuple[U8, U8, tuple[float, ...]]:
+        """[H, W] uint8 arg-max trainIds, [H, W] uint8 codes, and the thresholds that the codes count.
+
+        Raises:
+            LabelMissing: if the image has no evidence, or its objects are gone.
+            LabelCorrupt: if the stored bytes are not those that were written.
+        """
+        place = self._place(key)
+        segment, row = self._value("evidence_segment", place), self._value("evidence_row", place)
+        if segment is None:
+            raise LabelMissing(
+                f"{key}: version {self.version} keeps no evidence for this image; label it again with --keep-evidence"
+            )
+        top1 = self._read_array(key, TOP1, segment, row)
+        return top1, self._read_array(key, CODE, segment, row), self.grid(segment)
+
+    def grid(self, segment: str) -> tuple[float, ...]:
+        """Ascending thresholds that the codes of a segment count; empty for a segment without evidence."""
+        if segment not in self._grids:
+            try:
+                metadata = json.loads(self.root.read(f"{schema.DATA}/{segment}/{schema.ROOT}"))
+            except FileNotFoundError:
+                raise LabelMissing(f"the metadata of segment {segment} is gone from {self.uri}") from None
+            except ValueError:
+                raise LabelCorrupt(f"the metadata of segment {segment} in {self.uri} is not JSON any more") from None
+            self._grids[segment] = tuple(metadata["attributes"].get("thresholds", ()))
+        return self._grids[segment]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._places
+
+    def _read_array(self, key: str, name: str, segment: str, row: int) -> U8:
+        place = self._place(key)
+        height, width = self._value("height", place), self._value("width", place)
+        path = schema.chunk_path(segment, height, width, name, row)
+        try:
+            pixels = schema.decode(self.root.read(path), height, width)
+        except FileNotFoundError:
+            raise LabelMissing(
+                f"{key}: {name} of version {self.version} is gone: no object {path} in {self.uri}"
+            ) from None
+        except LabelCorrupt as error:
+            raise LabelCorrupt(f"{key}: {name} in {path}: {error}") from None
+        # The frame's own checksum finds damage; the digest also finds a sound object in the wrong place.
+        if schema.digest_of(pixels) != self._value(f"{name}_sha256", place):
+            raise LabelCorrupt(f"{key}: {name} in {path} is not what the manifest of version {self.version} states")
+        return pixels.copy()
+
+    def _place(self, key: str) -> int:
+        try:
+            return self._places[key]
+        except KeyError:
+            raise LabelMissing(
+                f"version {self.version} of {self.uri} holds no label for {key!r} ({len(self)} images)"
+            ) from None
+
+    def _value(self, column: str, place: int) -> Any:
+        return self._table[column][place].as_py()
+
+
+def resolve(root: FileRoot, version: int | str | None) -> Snapshot:
+    """The manifest at a version number, tag, "head" or, for None, the last finished version.
+
+    Raises:
+        LabelMissing: if there is no such version or tag, or gc has pruned it.
+    """
+    manifest = Manifest(root.uri, root.storage_options)
+    head = manifest.head()
+    if version == HEAD:
+        return head
+    if version is None:
+        number = head.commit.finished
+    elif isinstance(version, int) or version.lstrip("v").isdigit():
+        number = int(str(version).lstrip("v"))
+    else:
+        number = read_tag(root, version)["version"]
+    _refuse_pruned(root, number)
+    return head if number == head.version else manifest.at(number)
+
+
+def _refuse_pruned(root: FileRoot, version: int) -> None:
+    try:
+        note = json.loads(root.read(f"{schema.PRUNED}/{version}.json"))
+    except FileNotFoundError:
+        return
+    raise LabelMissing(
+        f"version {version} of {public_uri(root.uri)} was pruned by gc on {note['time']}; its pixels are gone"
+    )
+
+
+def _exists(root: FileRoot) -> bool:
+    filesystem, path = root.open()
+    return bool(filesystem.exists(join(path, schema.ROOT)))
+
+
+def _ensure_group(root: FileRoot, folder: str) -> None:
+    filesystem, path = root.open()
+    try:
+        create_bytes(filesystem, join(path, folder, schema.ROOT), schema.group_metadata())
+    except FileExistsError:
+        return

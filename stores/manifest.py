@@ -1,0 +1,263 @@
+"""The manifest: a Delta table with one row per image, whose commits are the versions of the store.
+
+Every commit lands exactly one version after the state it was computed from, or not at all: delta-rs' own silent retry
+is off, and `Manifest.transact` looks again at the new head instead. So each commit can carry what holds after it (the
+newest finished version, the open runs), and opening a store reads one commit, however long the history is.
+"""
+
+import hashlib
+import random
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from hmsa_label.stores.delta_options import delta_options, delta_uri
+from hmsa_label.stores.errors import LabelMissing, NotAStore, StoreConflict
+from hmsa_label.stores.files import public_uri
+from hmsa_label.stores.receipt import now
+from hmsa_label.stores.schema import MANIFEST_CONFIGURATION, MANIFEST_SCHEMA
+
+COMMIT_KEY = "hmsa_label"
+EMPTY = hashlib.sha256().hexdigest()  # content digest of no images
+STATE = ("finished", "finished_digest", "epoch", "open_runs", "fingerprint")  # what a commit hands on to the next
+COMMIT_SECONDS = 300.0  # contention resolves in fractions of a second; longer means the storage is broken
+
+CREATE, BEGIN, PROGRESS, LABEL, RELABEL, RETHRESHOLD, ROLLBACK, CLOSE = (
+    "create", "begin", "progress", "label", "relabel", "rethreshold", "rollback", "close",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commit:
+    """What one commit did, and what holds after it.
+
+    Attributes:
+        version: the Delta version this commit made; the store's version number.
+        kind: create, begin, progress, label, relabel, rethreshold, rollback or close.
+        finished: the newest finished version as of this commit, itself included; 0 is the empty store.
+        finished_digest: the content digest of that version.
+        epoch: the newest version that replaced labels; a run begun before it must not add to what came after.
+        open_runs: runs begun and not finished.
+        fingerprint: of the settings that the labels at this commit were made with; None while there are none.
+        parent, digest, images, threshold, teacher_sha256, run, note: of a finished version; `digest` is the content
+            digest, `images` the number of rows, `parent` the finished version before.
+        restores: the version that a roll back brought back.
+    """
+
+    version: int
+    kind: str
+    time: str
+    finished: int
+    finished_digest: str | None = None
+    epoch: int = 0
+    open_runs: tuple[str, ...] = ()
+    fingerprint: str | None = None
+    parent: int | None = None
+    parent_digest: str | None = None
+    digest: str | None = None
+    images: int = 0
+    threshold: float | None = None
+    teacher_sha256: str | None = None
+    run: str | None = None
+    run_sha256: str | None = None
+    restores: int | None = None
+    note: str | None = None
+
+    def successor(self, kind: str, **changes: Any) -> "Commit":
+        """A commit after this one that takes over what holds (not what this one did), with changes."""
+        state = {name: getattr(self, name) for name in STATE}
+        return Commit(**{"version": -1, "kind": kind, "time": "", **state, **changes})
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether readers may take this version by default."""
+        return self.finished == self.version
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What a transaction wants to do to the head it was shown.
+
+    `append` adds rows, `merge` replaces rows of equal key and adds the others, `rewrite` writes the same rows as one
+    file, `restore` brings back a version's rows; at most one is set, none records the commit alone. `commit` is what
+    holds after it; its version and time are filled in by the manifest.
+    """
+
+    commit: Commit
+    append: pa.Table | None = None
+    merge: pa.Table | None = None
+    rewrite: pa.Table | None = None
+    restore: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """The manifest at one version."""
+
+    commit: Commit
+    delta: Any = field(repr=False)
+
+    @property
+    def version(self) -> int:
+        return int(self.delta.version())
+
+    def table(self, columns: list[str] | None = None) -> pa.Table:
+        """Rows sorted by key, with the columns of `schema.MANIFEST_SCHEMA` or those asked for."""
+        wanted = columns or MANIFEST_SCHEMA.names
+        table = self.delta.to_pyarrow_table(columns=list(dict.fromkeys(["key", *wanted])))
+        return table.sort_by("key").select(wanted).combine_chunks()
+
+
+class Manifest:
+    """The Delta table of one store."""
+
+    def __init__(self, store_uri: str, storage_options: dict[str, Any] | None = None) -> None:
+        self.store_uri = store_uri
+        self.uri = delta_uri(store_uri)
+        self.options = delta_options(store_uri, storage_options)
+
+    def create(self) -> None:
+        """Makes the empty table, version 0; leaves a table that is there already alone."""
+        commit = Commit(version=0, kind=CREATE, time=now(), finished=0, finished_digest=EMPTY, digest=EMPTY)
+        try:
+            DeltaTable.create(
+                self.uri,
+                schema=MANIFEST_SCHEMA,
+                name="hmsa-label manifest",
+                configuration=MANIFEST_CONFIGURATION,
+                storage_options=self.options,
+                commit_properties=_properties(commit),
+            )
+        except (DeltaError, CommitFailedError):
+            self._load()  # lost the race to another creator; any other trouble shows here again
+
+    def head(self) -> Snapshot:
+        """The newest version, finished or not."""
+        delta = self._load()
+        return Snapshot(commit=_newest_commit(delta), delta=delta)
+
+    def at(self, version: int) -> Snapshot:
+        """The manifest at `version`.
+
+        Raises:
+            LabelMissing: if there is no such version.
+        """
+        try:
+            delta = self._load(version)
+        except DeltaError:
+            head = int(self._load().version())
+            raise LabelMissing(
+                f"the store {public_uri(self.store_uri)} has no version {version}; the newest is {head}, "
+                f"`hmsa-label audit log` lists the finished ones"
+            ) from None
+        return Snapshot(commit=_newest_commit(delta), delta=delta)
+
+    def log(self) -> list[Commit]:
+        """All commits that this software made, oldest first."""
+        commits = (_commit_of(entry) for entry in self._load().history())
+        return sorted((commit for commit in commits if commit), key=lambda commit: commit.version)
+
+    def transact(self, decide: Callable[[Snapshot], Change | None]) -> Commit:
+        """Commits what `decide` makes of the head; shows it the new head again whenever another writer was faster.
+
+        `decide` returns None when nothing is left to do; the head's commit is returned then. It may raise.
+
+        Raises:
+            StoreConflict: if no commit succeeded for five minutes.
+        """
+        deadline, pause = time.monotonic() + COMMIT_SECONDS, 0.02
+        while True:
+            head = self.head()
+            change = decide(head)
+            if change is None:
+                return head.commit
+            commit = replace(change.commit, version=head.version + 1, time=now())
+            try:
+                self._apply(head, replace(change, commit=commit))
+                return commit
+            except CommitFailedError as error:
+                if time.monotonic() > deadline:
+                    raise StoreConflict(
+                        f"no commit to {public_uri(self.uri)} succeeded within {COMMIT_SECONDS:.0f} s: {error}"
+                    ) from error
+            time.sleep(random.uniform(0, pause))
+            pause = min(2 * pause, 1.0)
+
+    def _load(self, version: int | None = None) -> Any:
+        try:
+            return DeltaTable(self.uri, version=version, storage_options=self.options)
+        except TableNotFoundError:
+            raise NotAStore(f"there is no manifest at {public_uri(self.uri)}; the store is incomplete") from None
+
+    def _apply(self, head: Snapshot, change: Change) -> None:
+        """One attempt at one commit.
+
+        Raises:
+            CommitFailedError: if the head is not the newest version any more.
+        """
+        properties = _properties(change.commit)
+        if change.append is not None:
+            write_deltalake(head.delta, change.append, mode="append", commit_properties=properties)
+        elif change.rewrite is not None:
+            write_deltalake(head.delta, change.rewrite, mode="overwrite", commit_properties=properties)
+        elif change.merge is not None:
+            merger = head.delta.merge(
+                change.merge, "old.key = new.key", source_alias="new", target_alias="old", commit_properties=properties
+            )
+            merger.when_matched_update_all().when_not_matched_insert_all().execute()
+        elif change.restore is not None:
+            head.delta.restore(change.restore, commit_properties=properties)
+        else:
+            head.delta.create_write_transaction([], "append", MANIFEST_SCHEMA, commit_properties=properties)
+
+
+def content_digest(table: pa.Table) -> str:
+    """Hex sha256 over "key<TAB>label_sha256<LF>" lines in the byte order of the keys.
+
+    Independent of the order of labelling, of segments, codecs and everything else but the labels and their names.
+    """
+    digest = hashlib.sha256()
+    pairs = zip(table["key"].to_pylist(), table["label_sha256"].to_pylist(), strict=True)
+    for key, label in sorted((key.encode(), label.encode()) for key, label in pairs):
+        digest.update(key + b"\t" + label + b"\n")
+    return digest.hexdigest()
+
+
+def without_keys(table: pa.Table, keys: set[str]) -> pa.Table:
+    """Rows whose key is not in `keys`."""
+    return table.filter(pc.invert(pc.is_in(table["key"], pa.array(sorted(keys), pa.string()))))
+
+
+def _properties(commit: Commit) -> CommitProperties:
+    return CommitProperties(custom_metadata={COMMIT_KEY: asdict(commit)}, max_commit_retries=0)
+
+
+def _newest_commit(delta: Any) -> Commit:
+    """The newest commit of ours at or before the table's version.
+
+    Other tools may have committed since (an OPTIMIZE, say), so the search goes back further and further.
+    """
+    limit = 1
+    while True:
+        entries = delta.history(limit)
+        commits = [commit for commit in map(_commit_of, entries) if commit and commit.version <= delta.version()]
+        if commits:
+            return max(commits, key=lambda commit: commit.version)
+        if len(entries) < limit:
+            raise NotAStore("the manifest was not written by hmsa-label: no commit of its log carries our record")
+        limit *= 8
+
+
+def _commit_of(entry: dict[str, Any]) -> Commit | None:
+    record = entry.get(COMMIT_KEY)
+    if not isinstance(record, dict):
+        return None
+    known = {item.name for item in fields(Commit)}
+    values = {name: value for name, value in record.items() if name in known}
+    return Commit(**{**values, "version": int(entry["version"]), "open_runs": tuple(values.get("open_runs", ()))})

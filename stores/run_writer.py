@@ -1,0 +1,231 @@
+"""The driver's side of one run: begin or resume, append receipts, adopt lost ones, finish as a version.
+
+A plain run appends rows in small commits, which readers do not see before the finishing commit. A run that replaces
+labels (relabel, rethreshold) keeps its receipts aside and commits all of them at once, so that an abandoned one leaves
+nothing behind.
+"""
+
+from typing import Any
+
+import pyarrow as pa
+
+from hmsa_label.stores import manifest as m
+from hmsa_label.stores.adoption import find_receipts
+from hmsa_label.stores.errors import StoreConflict
+from hmsa_label.stores.files import FileRoot, public_uri
+from hmsa_label.stores.identity import read_identity
+from hmsa_label.stores.manifest import Change, Commit, Manifest, Snapshot, content_digest
+from hmsa_label.stores.receipt import Receipt, now, to_table
+from hmsa_label.stores.run_rules import check_may_begin
+from hmsa_label.stores.runs import new_run, read_run, unique_id, write_outcome, write_run
+
+MAX_FILES = 8  # more Parquet files than this are rewritten as one when a run finishes
+
+
+class RunWriter:
+    """One attempt at one run.
+
+    Args:
+        run: JSON-able provenance. `settings` holds all and only what changes a label's pixels (teacher_sha256, scales,
+            flip, fusion, precision, threshold, classes); `fingerprint` is computed from it if absent. `data` with
+            `dataset`, `root`, `split` decides which unfinished run this one resumes.
+        relabel: replace labels that exist, as a new version.
+        kind: `rethreshold` for a run that makes new labels from stored evidence; else leave it out.
+
+    Raises:
+        StoreConflict: if the store holds labels made otherwise, or an unfinished run of another kind; with the way out.
+        NotAStore: if there is no store.
+    """
+
+    def __init__(
+        self,
+        store_uri: str,
+        run: dict[str, Any],
+        *,
+        relabel: bool = False,
+        kind: str | None = None,
+        storage_options: dict[str, Any] | None = None,
+    ) -> None:
+        self.root = FileRoot(store_uri, dict(storage_options or {}))
+        self.identity = read_identity(self.root)
+        self.manifest = Manifest(store_uri, storage_options)
+        self.attempt = unique_id()
+        self.began_at = now()
+        self.labelled = 0
+        self._staged: dict[str, Receipt] = {}
+        self._known: tuple[int, set[str]] = (-1, set())
+        self.run = new_run(run, kind or (m.RELABEL if relabel else m.LABEL), storage_options)
+        self.resumed = False
+        self._begin()
+
+    @property
+    def run_id(self) -> str:
+        """Id of the run, the same for every attempt at it."""
+        return self.run.id
+
+    @property
+    def replaces(self) -> bool:
+        """Whether the run's labels take the place of others, all at once."""
+        return self.run.kind != m.LABEL
+
+    def done_keys(self) -> set[str]:
+        """Images that need no work: those with a label; in a run that replaces labels, those it has replaced."""
+        if self.replaces:
+            return set(self._staged)
+        return set(self._keys_at(self.manifest.head()))
+
+    def adopt(self) -> int:
+        """Takes over receipts of earlier attempts that never reached the manifest; their number.
+
+        Each is checked against its pixels first. One whose pixels are damaged or gone is left out, and its image is
+        labelled again.
+        """
+        found = find_receipts(self.root, self.run_id, skip=self.done_keys())
+        if found:
+            self.append(found)
+            self.labelled -= len(found)
+        return len(found)
+
+    def append(self, receipts: list[Receipt]) -> int:
+        """Commits receipts; the version they are in. The first receipt of an image wins, later ones are dropped.
+
+        Raises:
+            StoreConflict: if the labels were rolled back or replaced while this run was on.
+        """
+        self.labelled += len(receipts)
+        if self.replaces:
+            for receipt in receipts:
+                self._staged.setdefault(receipt.key, receipt)
+            return self.base.version
+        commit = self.manifest.transact(lambda head: self._append_to(head, receipts))
+        if commit.version == self._known[0] + 1 and commit.kind == m.PROGRESS:
+            self._known = (commit.version, self._known[1] | {receipt.key for receipt in receipts})
+        return commit.version
+
+    def finish(
+        self, failures: list[dict[str, str]] | None = None, seconds: float = 0.0, interrupted: bool = False
+    ) -> int:
+        """Ends this attempt; the version that holds its work.
+
+        Interrupted: the run stays open and the newest progress version comes back. Else: a finished version, or the
+        last one if the run changed nothing.
+
+        Args:
+            failures: images that could not be labelled, as {"key", "reason"}.
+        """
+        version = self._last_version() if interrupted else self._finish()
+        outcome = {
+            "attempt": self.attempt,
+            "began_at": self.began_at,
+            "ended_at": now(),
+            "images_labelled": self.labelled,
+            "failures": failures or [],
+            "seconds": seconds,
+            "interrupted": interrupted,
+            "version": version,
+        }
+        write_outcome(self.root, self.run_id, self.attempt, outcome)
+        return version
+
+    def _begin(self) -> None:
+        stored = False
+
+        def decide(head: Snapshot) -> Change | None:
+            nonlocal stored
+            open_runs = [read_run(self.root, run_id) for run_id in head.commit.open_runs]
+            same = next((run for run in open_runs if run.resumes(self.run)), None)
+            if same is not None:
+                self.run, self.resumed = same, True
+                return None
+            check_may_begin(self.root, head.commit, open_runs, self.run)
+            if not stored:
+                write_run(self.root, self.run)
+                stored = True
+            opened = (*head.commit.open_runs, self.run_id)
+            commit = head.commit.successor(m.BEGIN, open_runs=opened, run=self.run_id, run_sha256=self.run.sha256)
+            return Change(commit=commit)
+
+        self.base = self.manifest.transact(decide)
+
+    def _append_to(self, head: Snapshot, receipts: list[Receipt]) -> Change | None:
+        known = self._keys_at(head)
+        fresh = {receipt.key: receipt for receipt in reversed(receipts) if receipt.key not in known}
+        if not fresh:
+            return None
+        self._check_still_wanted(head.commit)
+        opened = tuple(dict.fromkeys((*head.commit.open_runs, self.run_id)))
+        commit = head.commit.successor(
+            m.PROGRESS,
+            run=self.run_id,
+            open_runs=opened,
+            fingerprint=self.run.fingerprint,
+            images=len(known) + len(fresh),
+        )
+        return Change(commit=commit, append=to_table(fresh.values()))
+
+    def _finish(self) -> int:
+        decide = self._replace_rows if self.replaces else self._mark_finished
+        return self.manifest.transact(decide).finished
+
+    def _mark_finished(self, head: Snapshot) -> Change | None:
+        table = head.table()
+        digest = content_digest(table)
+        if digest == head.commit.finished_digest:
+            return self._close(head.commit)
+        self._check_still_wanted(head.commit)
+        commit = self._finished_commit(head, m.LABEL, table, digest)
+        crowded = len(head.delta.file_uris()) > MAX_FILES
+        return Change(commit=commit, rewrite=table if crowded else None)
+
+    def _replace_rows(self, head: Snapshot) -> Change | None:
+        if not self._staged:
+            return self._close(head.commit)
+        if self.run_id not in head.commit.open_runs:
+            raise StoreConflict(
+                f"run {self.run_id} was discarded by a roll back while it was on; nothing was changed, start it again"
+            )
+        rows = to_table(self._staged.values())
+        table = pa.concat_tables([m.without_keys(head.table(), set(self._staged)), rows])
+        commit = self._finished_commit(head, self.run.kind, table, content_digest(table), epoch=head.version + 1)
+        return Change(commit=commit, merge=rows)
+
+    def _finished_commit(self, head: Snapshot, kind: str, table: pa.Table, digest: str, **state: Any) -> Commit:
+        return head.commit.successor(
+            kind,
+            finished=head.version + 1,
+            finished_digest=digest,
+            fingerprint=self.run.fingerprint,
+            open_runs=tuple(run for run in head.commit.open_runs if run != self.run_id),
+            parent=head.commit.finished,
+            parent_digest=head.commit.finished_digest,
+            digest=digest,
+            images=table.num_rows,
+            threshold=self.run.threshold,
+            teacher_sha256=self.run.teacher_sha256,
+            run=self.run_id,
+            run_sha256=self.run.sha256,
+            **state,
+        )
+
+    def _close(self, commit: Commit) -> Change | None:
+        """Ends a run that changed nothing; no new version for readers."""
+        if self.run_id not in commit.open_runs:
+            return None
+        still = tuple(run for run in commit.open_runs if run != self.run_id)
+        return Change(commit=commit.successor(m.CLOSE, open_runs=still, run=self.run_id, images=commit.images))
+
+    def _check_still_wanted(self, commit: Commit) -> None:
+        if commit.epoch != self.base.epoch:
+            raise StoreConflict(
+                f"the labels of {public_uri(self.root.uri)} were replaced or rolled back (version {commit.epoch}) while "
+                f"run {self.run_id} was on; start it again to go on from there"
+            )
+
+    def _last_version(self) -> int:
+        return self.base.version if self.replaces else self.manifest.head().version
+
+    def _keys_at(self, head: Snapshot) -> set[str]:
+        """Keys with a label at the head; read again only when another writer has committed since."""
+        if self._known[0] != head.version:
+            self._known = (head.version, set(head.table(["key"])["key"].to_pylist()))
+        return self._known[1]

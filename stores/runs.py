@@ -1,0 +1,174 @@
+"""Provenance: one immutable record per run, one outcome per attempt, and the rules of which runs may share a store."""
+
+import hashlib
+import json
+import os
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from hmsa_label.stores.errors import LabelMissing
+from hmsa_label.stores.files import FileRoot, create_bytes, join, list_names, public_uri
+from hmsa_label.stores.schema import RUNS
+
+# A run resumes only on the data it was begun with.
+DATA_FIELDS = ("dataset", "root", "split")
+SECRET_NAME = re.compile(r"storage_options|secret|password|passwd|credential|(^|_)token$|access_key", re.IGNORECASE)
+SECRET_ENVIRONMENT = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+HIDDEN = "***"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run's record as stored under `runs/<id>.json`.
+
+    Attributes:
+        record: what was given, credentials removed, with `run`, `kind` and `began_at` added.
+        sha256: hex digest of the stored bytes; the commit that begins the run carries it.
+    """
+
+    id: str
+    record: dict[str, Any]
+    sha256: str
+
+    @property
+    def kind(self) -> str:
+        return str(self.record["kind"])
+
+    @property
+    def fingerprint(self) -> str:
+        return str(self.record["fingerprint"])
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return dict(self.record.get("settings") or {})
+
+    @property
+    def teacher_sha256(self) -> str | None:
+        value = self.settings.get("teacher_sha256") or (self.record.get("teacher") or {}).get("sha256")
+        return str(value) if value else None
+
+    @property
+    def threshold(self) -> float | None:
+        value = self.settings.get("threshold", self.record.get("threshold"))
+        return None if value is None else float(value)
+
+    def resumes(self, other: "Run") -> bool:
+        """Whether `other` is the same work begun again: kind, fingerprint and data agree."""
+        return (self.kind, self.fingerprint, self._data()) == (other.kind, other.fingerprint, other._data())
+
+    def _data(self) -> list[Any]:
+        data = self.record.get("data") or {}
+        return [data.get(name) for name in DATA_FIELDS]
+
+
+def fingerprint_of(settings: dict[str, Any]) -> str:
+    """Hex sha256 of settings in any order; equal when labels of two runs may stand side by side."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def new_run(record: dict[str, Any], kind: str, secrets_to_hide: dict[str, Any] | None = None) -> Run:
+    """A run that is not stored yet.
+
+    Args:
+        record: JSON-able provenance with `fingerprint`, or `settings` to take it from.
+
+    Raises:
+        ValueError: if it has neither.
+    """
+    if not record.get("fingerprint") and not record.get("settings"):
+        raise ValueError("a run's record needs `fingerprint`, or `settings` to compute it from")
+    fingerprint = record.get("fingerprint") or fingerprint_of(record["settings"])
+    run_id = unique_id()
+    began_at = _utc("%Y-%m-%dT%H:%M:%SZ")
+    record = {**record, "run": run_id, "kind": kind, "fingerprint": fingerprint, "began_at": began_at}
+    record = without_credentials(record, secret_values(secrets_to_hide))
+    return Run(id=run_id, record=record, sha256=hashlib.sha256(_body(record)).hexdigest())
+
+
+def write_run(root: FileRoot, run: Run) -> None:
+    """Stores a run's record; it can never be rewritten."""
+    filesystem, path = root.open()
+    create_bytes(filesystem, join(path, RUNS, f"{run.id}.json"), _body(run.record))
+
+
+def read_run(root: FileRoot, run_id: str) -> Run:
+    """The record of a run.
+
+    Raises:
+        LabelMissing: if it is gone or damaged.
+    """
+    try:
+        body = root.read(f"{RUNS}/{run_id}.json")
+        return Run(id=run_id, record=json.loads(body), sha256=hashlib.sha256(body).hexdigest())
+    except FileNotFoundError:
+        raise LabelMissing(f"the record of run {run_id} is gone from {public_uri(root.uri)}/{RUNS}") from None
+    except ValueError:
+        raise LabelMissing(
+            f"the record of run {run_id} in {public_uri(root.uri)}/{RUNS} is not JSON any more"
+        ) from None
+
+
+def write_outcome(root: FileRoot, run_id: str, attempt: str, outcome: dict[str, Any]) -> None:
+    """Stores what one attempt at a run came to: images labelled, failures with reasons, seconds, interrupted."""
+    filesystem, path = root.open()
+    create_bytes(filesystem, join(path, RUNS, run_id, f"{attempt}.json"), _body(outcome))
+
+
+def read_outcomes(root: FileRoot, run_id: str) -> list[dict[str, Any]]:
+    """Outcomes of a run's attempts, oldest first."""
+    filesystem, path = root.open()
+    names = [name for name in list_names(filesystem, join(path, RUNS, run_id)) if name.endswith(".json")]
+    return [json.loads(root.read(f"{RUNS}/{run_id}/{name}")) for name in sorted(names)]
+
+
+def describe(run: Run) -> str:
+    """One line for people: what the run is, since when, and where."""
+    host = run.record.get("host")
+    return f"run {run.id} ({run.kind}, begun {run.record.get('began_at')}{f' on {host}' if host else ''})"
+
+
+def differences(stored: Run, asked: Run) -> dict[str, tuple[Any, Any]]:
+    """Settings that differ, by name: (there, here); empty if the records carry no settings to compare."""
+    there, here = stored.settings, asked.settings
+    if not there or not here:
+        return {}
+    names = sorted({*there, *here})
+    return {name: (there.get(name), here.get(name)) for name in names if there.get(name) != here.get(name)}
+
+
+def without_credentials(value: Any, hidden: frozenset[str] = frozenset()) -> Any:
+    """A JSON-able value without entries that may hold credentials, and with known secrets blotted out of its strings."""
+    if isinstance(value, dict):
+        return {k: without_credentials(v, hidden) for k, v in value.items() if not SECRET_NAME.search(str(k))}
+    if isinstance(value, (list, tuple)):
+        return [without_credentials(entry, hidden) for entry in value]
+    if isinstance(value, str):
+        for secret in hidden:
+            value = value.replace(secret, HIDDEN)
+        return public_uri(value) if "://" in value and "@" in urlsplit(value).netloc else value
+    return value
+
+
+def secret_values(storage_options: dict[str, Any] | None = None) -> frozenset[str]:
+    """Strings that must never be stored: what the options and the AWS_* environment authenticate with."""
+    options = storage_options or {}
+    values = [options.get(name) for name in ("key", "secret", "token", "username", "password")]
+    values += [os.environ.get(name) for name in SECRET_ENVIRONMENT]
+    return frozenset(str(value) for value in values if value and len(str(value)) >= 4)
+
+
+def unique_id() -> str:
+    """UTC time and random hex: sorts by time, unique without asking anybody."""
+    return f"{_utc('%Y%m%dT%H%M%SZ')}-{secrets.token_hex(3)}"
+
+
+def _utc(spelling: str) -> str:
+    return datetime.now(UTC).strftime(spelling)
+
+
+def _body(record: dict[str, Any]) -> bytes:
+    return (json.dumps(record, indent=2, sort_keys=True) + "\n").encode()

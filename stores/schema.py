@@ -1,0 +1,139 @@
+"""The store's format in code: paths, array metadata, chunk codec, manifest columns. `FORMAT.md` says it in words.
+
+Nothing here touches a storage; every reader and writer takes its names from this module.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numcodecs.zstd import Zstd
+from numpy.typing import NDArray
+
+from hmsa_label.stores.errors import LabelCorrupt
+
+U8 = NDArray[np.uint8]
+
+FORMAT = "hmsa-label store"
+FORMAT_VERSION = 1
+IGNORE_INDEX = 255
+UNWRITTEN = 254  # fill value: neither a class nor ignore_index, so an absent chunk cannot pass for a label
+
+LABEL, TOP1, CODE = "label", "top1", "code"
+EVIDENCE = (TOP1, CODE)
+
+ROOT = "zarr.json"
+DATA, MANIFEST, RUNS, TAGS, PRUNED = "data", "manifest", "runs", "tags", "pruned"
+
+ZSTD_LEVEL = 9
+
+MANIFEST_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("segment", pa.string(), nullable=False),
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("label_sha256", pa.string(), nullable=False),
+        pa.field("label_bytes", pa.int64(), nullable=False),
+        pa.field("top1_sha256", pa.string()),
+        pa.field("top1_bytes", pa.int64()),
+        pa.field("code_sha256", pa.string()),
+        pa.field("code_bytes", pa.int64()),
+        pa.field("evidence_segment", pa.string()),
+        pa.field("evidence_row", pa.int64()),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("source_sha256", pa.string()),
+        pa.field("source_bytes", pa.int64()),
+        pa.field("threshold", pa.float64(), nullable=False),
+        pa.field("class_px", pa.list_(pa.int64()), nullable=False),
+        pa.field("valid_px", pa.int64(), nullable=False),
+        pa.field("kept_share", pa.float64(), nullable=False),
+        pa.field("mean_confidence", pa.float64()),
+        pa.field("coarse_agreement", pa.float64()),
+        pa.field("run", pa.string(), nullable=False),
+        pa.field("device", pa.string()),
+        pa.field("seconds", pa.float64()),
+        pa.field("labelled_at", pa.timestamp("us", tz="UTC"), nullable=False),
+    ]
+)
+
+# The log is the audit trail: it never expires, and a foreign `vacuum` finds nothing old enough to delete.
+MANIFEST_CONFIGURATION = {
+    "delta.enableExpiredLogCleanup": "false",
+    "delta.logRetentionDuration": "interval 36500 days",
+    "delta.deletedFileRetentionDuration": "interval 36500 days",
+}
+
+
+def size_folder(segment: str, height: int, width: int) -> str:
+    """Folder of a segment's arrays for images of one size, relative to the store."""
+    return f"{DATA}/{segment}/{height}x{width}"
+
+
+def chunk_path(segment: str, height: int, width: int, array: str, row: int) -> str:
+    """Object of one image in one array, relative to the store."""
+    return f"{size_folder(segment, height, width)}/{array}/c.{row}.0.0"
+
+
+def receipt_path(segment: str, row: int) -> str:
+    """Receipt of one written image, relative to the store."""
+    return f"{DATA}/{segment}/receipts/{row}.json"
+
+
+def encode(array: U8) -> bytes:
+    """Chunk object of a [H, W] uint8 image: one zstd frame with its content checksum."""
+    return bytes(Zstd(level=ZSTD_LEVEL, checksum=True).encode(np.ascontiguousarray(array)))
+
+
+def decode(data: bytes, height: int, width: int) -> U8:
+    """[H, W] uint8 image of a chunk object.
+
+    Raises:
+        LabelCorrupt: if the frame is damaged or holds another number of pixels.
+    """
+    try:
+        raw = Zstd().decode(data)
+    except (RuntimeError, ValueError, MemoryError, OverflowError) as error:
+        raise LabelCorrupt(f"the chunk of {len(data)} bytes does not decode: {error}") from None
+    if len(raw) != height * width:
+        raise LabelCorrupt(f"the chunk holds {len(raw)} pixels, expected {height} x {width} = {height * width}")
+    return np.frombuffer(raw, np.uint8).reshape(height, width)
+
+
+def digest_of(array: U8) -> str:
+    """Hex sha256 of a [H, W] uint8 image's raw bytes, row by row."""
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def group_metadata(attributes: dict[str, Any] | None = None) -> bytes:
+    """`zarr.json` of a Zarr v3 group."""
+    return _json({"zarr_format": 3, "node_type": "group", "attributes": attributes or {}})
+
+
+def array_metadata(rows: int, height: int, width: int, attributes: dict[str, Any]) -> bytes:
+    """`zarr.json` of a [rows, H, W] uint8 Zarr v3 array whose chunks are whole images."""
+    return _json(
+        {
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": [rows, height, width],
+            "data_type": "uint8",
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1, height, width]}},
+            # "." keeps all chunks of an array in one folder; "/" would make two folders per image.
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
+            "fill_value": UNWRITTEN,
+            "codecs": [
+                {"name": "bytes"},
+                {"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": True}},
+            ],
+            "dimension_names": ["row", "y", "x"],
+            "attributes": attributes,
+        }
+    )
+
+
+def _json(document: dict[str, Any]) -> bytes:
+    return (json.dumps(document, indent=2) + "\n").encode()
