@@ -1,0 +1,22 @@
+"""The Python in the README runs as it stands."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+
+
+def test_readme_shows_how_to_read_a_store_from_python():
+    assert len(BLOCKS) >= 2
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_block_runs_beside_a_store_called_labels(block, call, street_images, monkeypatch):
+    monkeypatch.chdir(street_images)
+    result = call("run", "--data", ".", "--store", "labels", "--weights", "fake:", "--executor", "local",
+                  "--workers", 1, "--device", "cpu")  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    exec(compile(block, str(README), "exec"), {})
