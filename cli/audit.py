@@ -13,7 +13,10 @@ LOG_COLUMNS = ("version", "time", "kind", "images", "threshold", "run", "teacher
 
 @click.group("audit", cls=LazyGroup, places={name: f"{PLACE}:{name}" for name in ("log", "show", "verify")})
 def audit() -> None:
-    """Look into a label store: its versions, one version or image, and whether every byte is still as written."""
+    """Look into a label store.
+
+    Its versions, where one version or label came from, and whether every byte is still as written.
+    """
 
 
 @command("log", example="hmsa-label audit log --store labels")
@@ -34,7 +37,10 @@ def log(store: str, as_json: bool) -> None:
 @flag("--version", "Version to read.  [default: the last finished one]", section="Labels")
 @click.argument("key", required=False)
 def show(store: str, version: str | None, key: str | None, as_json: bool) -> None:
-    """Show a version with its provenance or, given KEY, everything known about the label of one image."""
+    """Show where a version or a label came from.
+
+    A version with its provenance or, given the KEY of an image, all that is known of its label.
+    """
     facts = pipeline.audit_show(store, version, key)
     if as_json:
         output.show_json(facts)
@@ -50,7 +56,10 @@ def show(store: str, version: str | None, key: str | None, as_json: bool) -> Non
 )
 @click.pass_context
 def verify(ctx: click.Context, store: str, version: str | None, deep: bool, as_json: bool) -> None:
-    """Check that every label the manifest lists is there and is what was written. Exit code 1 if not."""
+    """Check that every label is still as written.
+
+    Reads every label that the manifest lists and compares digests. The exit code is 1 if a problem is found.
+    """
     report = pipeline.audit_verify(store, version, deep)
     if as_json:
         output.show_json(report)

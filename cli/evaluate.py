@@ -11,7 +11,10 @@ from hmsa_label.pipeline import DataConfig, EvaluateConfig, TeacherConfig
 @settings(TeacherConfig, "teacher")
 @settings(EvaluateConfig, "config")
 def evaluate(config: EvaluateConfig, as_json: bool) -> None:
-    """Score a teacher on a split with fine labels: IoU per class, their mean, and pixel accuracy."""
+    """Score a teacher against fine labels.
+
+    Gives IoU per class and their mean over the classes that occur, and pixel accuracy.
+    """
     result = pipeline.evaluate_teacher(config)
     if as_json:
         output.show_json(result)

@@ -21,7 +21,7 @@ MAX_FAILURES_SHOWN = 20
 @flag("-n --dry-run", "Show what would be done, and do nothing.", is_flag=True, section="General")
 @click.pass_context
 def run(ctx: click.Context, config: LabelConfig, dry_run: bool, as_json: bool) -> None:
-    """Label images with a teacher and store the labels as a new version.
+    """Label the images that a store does not hold yet.
 
     Images that the store already has from the same teacher are skipped, so an interrupted run is resumed by calling it
     again. Images that cannot be read are listed and the exit code is 1; the others are labelled all the same.

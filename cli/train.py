@@ -32,7 +32,7 @@ class Watcher:
 @settings(AugmentConfig, "augment")
 @settings(TrainConfig, "config")
 def train_teacher(config: TrainConfig, as_json: bool) -> None:
-    """Train a teacher on images with fine labels.
+    """Train a teacher on fine labels.
 
     Checkpoints go to --output, the best one by validation mIoU among them; call again with --resume to go on after an
     interruption. The defaults are those of a full training on GPUs.

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
         TeacherConfig,
         TrainConfig,
     )
-    from hmsa_label.pipeline.label_run import label_images, plan_labels
+    from hmsa_label.pipeline.label_run import label_images
+    from hmsa_label.pipeline.plan import plan_labels
     from hmsa_label.stores.errors import StoreError
     from hmsa_label.stores.label_store import LabelStore
 
@@ -31,7 +32,7 @@ _PLACES = {
     "TeacherConfig": "hmsa_label.pipeline.config",
     "TrainConfig": "hmsa_label.pipeline.config",
     "label_images": "hmsa_label.pipeline.label_run",
-    "plan_labels": "hmsa_label.pipeline.label_run",
+    "plan_labels": "hmsa_label.pipeline.plan",
 }
 
 __all__ = [

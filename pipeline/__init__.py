@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     )
     from hmsa_label.pipeline.demo import run_demo
     from hmsa_label.pipeline.evaluate import evaluate as evaluate_teacher
-    from hmsa_label.pipeline.label_run import label_images, plan_labels
+    from hmsa_label.pipeline.label_run import label_images
+    from hmsa_label.pipeline.plan import plan_labels
     from hmsa_label.pipeline.progress import open_display
     from hmsa_label.pipeline.train import train_teacher
     from hmsa_label.stores.errors import StoreError
@@ -52,7 +53,7 @@ _PLACES = dict.fromkeys(_CONFIG.split(), "hmsa_label.pipeline.config") | {
     "evaluate_teacher": "hmsa_label.pipeline.evaluate:evaluate",
     "label_images": "hmsa_label.pipeline.label_run",
     "open_display": "hmsa_label.pipeline.progress",
-    "plan_labels": "hmsa_label.pipeline.label_run",
+    "plan_labels": "hmsa_label.pipeline.plan",
     "run_demo": "hmsa_label.pipeline.demo",
     "train_teacher": "hmsa_label.pipeline.train",
 }
