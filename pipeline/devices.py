@@ -22,6 +22,11 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def count_gpus() -> int:
+    """CUDA devices that this process sees."""
+    return torch.cuda.device_count()
+
+
 def resolve_precision(name: str, device: torch.device) -> str:
     """`fp32`, `bf16` or `fp16`; `auto` is bf16 on a CUDA device that has it, else fp32.
 

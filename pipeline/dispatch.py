@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from hmsa_label.pipeline.events import Event, Tick, WorkerLost, WorkerStarted
+from hmsa_label.pipeline.events import Draining, Event, Tick, WorkerLost, WorkerStarted
 from hmsa_label.pipeline.executor import EngineError, Executor, Task, TaskDone
 from hmsa_label.pipeline.records import Failure
 from hmsa_label.stores.receipt import Receipt
@@ -22,6 +22,19 @@ DEATHS_ALONE = 2  # one death may be somebody else's doing: a preempted host, a 
 START_CRASHES = 3
 
 OnResult = Callable[[Receipt | Failure], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How much a worker gets, and how long it may take.
+
+    Attributes:
+        in_flight: images per worker; enough to decode the next ones while one is on the device.
+        item_seconds: time without any result after which a busy worker counts as hung.
+    """
+
+    in_flight: int
+    item_seconds: float
 
 
 @dataclass
@@ -41,25 +54,13 @@ class _Worker:
 
 
 class Dispatcher:
-    """Moves tasks through an executor until all are done or `stop` is set and what was in flight is finished.
-
-    Args:
-        depth: images in flight per worker; enough to decode the next ones while one is on the device.
-        item_timeout: seconds without any result after which a busy worker counts as hung.
-    """
+    """Moves tasks through an executor until all are done or `stop` is set and what was in flight is finished."""
 
     def __init__(
-        self,
-        executor: Executor,
-        *,
-        depth: int,
-        item_timeout: float,
-        stop: threading.Event,
-        on_event: Callable[[Event], None],
+        self, executor: Executor, limits: Limits, stop: threading.Event, on_event: Callable[[Event], None]
     ) -> None:
         self._executor = executor
-        self._depth = depth
-        self._item_timeout = item_timeout
+        self._limits = limits
         self._stop = stop
         self._on_event = on_event
         self._workers = [_Worker() for _ in range(executor.workers)]
@@ -98,22 +99,26 @@ class Dispatcher:
             Exception: a worker's own error that is no image's fault, such as a storage that stays away.
         """
         self._todo.extend(tasks)
+        announced = False
         while self.in_flight or (self.left and not self._stop.is_set()):
             if not self._stop.is_set():
                 self._feed()
+            elif not announced:
+                announced = True
+                self._on_event(Draining(images_in_flight=self.in_flight))
             self._restart_hung()
             self._poll(on_result)
 
     def _feed(self) -> None:
         self._feed_suspect()
-        while self._todo and (worker := self._least_busy(self._depth)) is not None:
+        while self._todo and (worker := self._least_busy(self._limits.in_flight)) is not None:
             self._assign(worker, self._todo.popleft())
 
     def _feed_suspect(self) -> None:
         """Keeps one worker for the suspects, one at a time, until all of them are cleared or given up."""
         aside = self._set_aside
         if aside is None or not aside.ready:
-            aside = self._least_busy(self._depth + 1) if self._suspects else None
+            aside = self._least_busy(self._limits.in_flight + 1) if self._suspects else None
         elif not self._suspects and not aside.flying:
             aside = None
         self._set_aside = aside
@@ -135,11 +140,11 @@ class Dispatcher:
     def _restart_hung(self) -> None:
         now = time.monotonic()
         for number, worker in enumerate(self._workers):
-            if worker.flying and now - worker.heard_at > self._item_timeout:
+            if worker.flying and now - worker.heard_at > self._limits.item_seconds:
                 worker.heard_at = now
                 names = ", ".join(sorted(worker.flying))
                 self._executor.restart(
-                    number, f"worker {number} gave no result for {self._item_timeout:g} s (working on {names})"
+                    number, f"worker {number} gave no result for {self._limits.item_seconds:g} s (working on {names})"
                 )
 
     def _poll(self, on_result: OnResult) -> list[WorkerStarted | WorkerLost | TaskDone]:

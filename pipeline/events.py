@@ -8,13 +8,21 @@ from hmsa_label.pipeline.records import Failure
 
 
 @dataclass(frozen=True, kw_only=True)
+class WorkersStarting:
+    """The images are listed and the workers load their teachers; `where` is the executor, or the cluster's address."""
+
+    workers: int
+    where: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunStarted:
-    """The plan is made and the teachers are being started."""
+    """The store is open and what is left to do is known."""
 
     store: str
+    run_id: str
     images_total: int
     images_done_before: int
-    workers: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,5 +96,16 @@ class RunEnded:
     interrupted: bool
 
 
-Event = RunStarted | WorkerStarted | WorkerLost | ImageLabelled | ImageFailed | Committed | Draining | Tick | RunEnded
+Event = (
+    WorkersStarting
+    | RunStarted
+    | WorkerStarted
+    | WorkerLost
+    | ImageLabelled
+    | ImageFailed
+    | Committed
+    | Draining
+    | Tick
+    | RunEnded
+)
 OnEvent = Callable[[Event], None]

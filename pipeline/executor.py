@@ -21,6 +21,10 @@ class EngineError(RuntimeError):
     """Labelling cannot go on, for a reason outside the images; finished images are kept, the same command resumes."""
 
 
+class DeviceLost(RuntimeError):
+    """The process can use its device no longer, such as after an illegal memory access; a new process can."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """One image to label for one run; all that ever travels to a worker."""
@@ -52,6 +56,9 @@ class Labeller(Protocol):
 
     def label(self, task: Task) -> Receipt | Failure:
         """The receipt of one image that is now on storage, or why it cannot be labelled."""
+
+    def close(self) -> None:
+        """Lets go of the teacher."""
 
 
 class Executor(Protocol):
@@ -95,6 +102,8 @@ class LocalExecutor:
         self._tasks: list[SimpleQueue[Task | None]] = [SimpleQueue() for _ in range(workers)]
         self._threads = threads
         self._error: BaseException | None = None
+        self._labellers: list[Labeller] = []
+        self._closed = False
         for worker in range(workers):
             self._spawn(self._start, worker, build)
 
@@ -123,9 +132,12 @@ class LocalExecutor:
         )
 
     def close(self) -> None:
+        self._closed = True
         for tasks in self._tasks:
             for _ in range(self._threads):
                 tasks.put(None)
+        for labeller in self._labellers:
+            labeller.close()
 
     def _start(self, worker: int, build: Callable[[int], Labeller]) -> None:
         try:
@@ -133,12 +145,16 @@ class LocalExecutor:
         except BaseException as error:  # handed to the driver, whatever it is
             self._reports.put(error)
             return
+        self._labellers.append(labeller)
+        if self._closed:
+            labeller.close()
+            return
         for _ in range(self._threads):
             self._spawn(self._serve, worker, labeller)
         self._reports.put(WorkerStarted(worker=worker, info=labeller.info))
 
     def _serve(self, worker: int, labeller: Labeller) -> None:
-        while (task := self._tasks[worker].get()) is not None:
+        while (task := self._tasks[worker].get()) is not None and not self._closed:
             try:
                 self._reports.put(TaskDone(worker=worker, task=task, result=labeller.label(task)))
             except BaseException as error:  # ends the run, from the driver

@@ -54,8 +54,9 @@ class FakeTeacher:
         self._seed = int(self._options.get("seed", 0))
         self.classes = CITYSCAPES
         self.info: dict[str, Any] = {
-            "architecture": "fake",
-            "sha256": hashlib.sha256(f"fake teacher {self._seed}".encode()).hexdigest(),
+            "model": "fake",
+            "weights": config.weights,
+            "weights_sha256": hashlib.sha256(f"fake teacher {self._seed}".encode()).hexdigest(),
             "trained_on": None,
             "scales": list(config.scales),
             "flip": config.flip,

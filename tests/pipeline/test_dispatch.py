@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from hmsa_label.pipeline.dispatch import DEATHS_ALONE, START_CRASHES, Dispatcher
+from hmsa_label.pipeline.dispatch import DEATHS_ALONE, START_CRASHES, Dispatcher, Limits
 from hmsa_label.pipeline.events import Event, WorkerLost, WorkerStarted
 from hmsa_label.pipeline.executor import EngineError, Report, Task, TaskDone
 from hmsa_label.pipeline.records import Failure
@@ -86,9 +86,8 @@ class Outcome:
 
 def dispatch(executor: ScriptedExecutor, keys: list[str], *, depth: int = 3, item_timeout: float = 1000.0) -> Outcome:
     outcome = Outcome()
-    dispatcher = Dispatcher(
-        executor, depth=depth, item_timeout=item_timeout, stop=threading.Event(), on_event=outcome.events.append
-    )
+    limits = Limits(in_flight=depth, item_seconds=item_timeout)
+    dispatcher = Dispatcher(executor, limits, threading.Event(), outcome.events.append)
     dispatcher.run([task(key) for key in keys], outcome.results.append)
     return outcome
 
@@ -142,7 +141,7 @@ def test_worker_that_crashes_while_starting_ends_the_run() -> None:
 
 def test_first_ready_worker_is_reported_before_any_image() -> None:
     executor = ScriptedExecutor(2)
-    dispatcher = Dispatcher(executor, depth=2, item_timeout=9.0, stop=threading.Event(), on_event=lambda event: None)
+    dispatcher = Dispatcher(executor, Limits(in_flight=2, item_seconds=9.0), threading.Event(), lambda event: None)
     started = dispatcher.wait_for_worker()
     assert started == WorkerStarted(worker=0)
     assert executor.assigned == []
@@ -156,7 +155,7 @@ def test_stop_finishes_what_is_in_flight_and_feeds_nothing_more() -> None:
         results.append(result)
         stop.set()
 
-    dispatcher = Dispatcher(executor, depth=3, item_timeout=9.0, stop=stop, on_event=lambda event: None)
+    dispatcher = Dispatcher(executor, Limits(in_flight=3, item_seconds=9.0), stop, lambda event: None)
     dispatcher.run([task(key) for key in KEYS], on_result)
     assert sorted(result.key for result in results) == sorted(key for _, key in executor.assigned)
     assert len(results) == 6
@@ -167,13 +166,13 @@ def test_stop_finishes_what_is_in_flight_and_feeds_nothing_more() -> None:
 def test_stop_before_any_worker_is_ready_returns_nothing() -> None:
     stop = threading.Event()
     stop.set()
-    dispatcher = Dispatcher(ScriptedExecutor(1), depth=1, item_timeout=9.0, stop=stop, on_event=lambda event: None)
+    dispatcher = Dispatcher(ScriptedExecutor(1), Limits(in_flight=1, item_seconds=9.0), stop, lambda event: None)
     assert dispatcher.wait_for_worker() is None
 
 
 def test_lost_worker_while_draining_drops_its_images() -> None:
     executor, stop = ScriptedExecutor(1, killers={"image02"}), threading.Event()
-    dispatcher = Dispatcher(executor, depth=3, item_timeout=9.0, stop=stop, on_event=lambda event: stop.set())
+    dispatcher = Dispatcher(executor, Limits(in_flight=3, item_seconds=9.0), stop, lambda event: stop.set())
     results: list[Receipt | Failure] = []
     dispatcher.run([task(key) for key in KEYS], results.append)
     assert results == []

@@ -1,0 +1,154 @@
+"""The one thread of a worker that touches its teacher.
+
+It has a thread of its own because cuDNN keeps its tuned plans per thread, and inference mode, autocast and the number
+of OpenMP threads are per thread too: forwards from many threads would tune, and set all that, once each.
+"""
+
+import contextlib
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hmsa_label.labelers.taxonomy import ClassTable
+from hmsa_label.pipeline.executor import DeviceLost
+from hmsa_label.pipeline.records import U8, LabelledImage
+
+
+class AnyTeacher(Protocol):
+    """What `Teacher` and `FakeTeacher` have in common."""
+
+    classes: ClassTable
+    info: dict[str, Any]
+
+    def label(
+        self, images: list[U8], thresholds: NDArray[np.float32], threshold: float, keep_evidence: bool
+    ) -> list[LabelledImage]:
+        """Labels and evidence of [H, W, 3] uint8 RGB images of one size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """How confidence becomes labels: stored thresholds, the run's own, and whether evidence is kept."""
+
+    thresholds: tuple[float, ...]
+    threshold: float
+    keep_evidence: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Waiting:
+    """An image that waits for the device, and where its labels and seconds go."""
+
+    image: U8
+    answer: Future[tuple[LabelledImage, float]] = field(default_factory=Future)
+
+
+class ForwardThread:
+    """Loads a teacher in a thread of its own and labels there what other threads bring.
+
+    Images that wait at the same time and are equal in size share a batch of up to `batch_size`; the device never waits
+    for a batch to fill.
+    """
+
+    def __init__(self, load: Callable[[], AnyTeacher], rule: Rule, batch_size: int) -> None:
+        """Returns once the teacher is loaded.
+
+        Raises:
+            Exception: whatever `load` raised.
+        """
+        self._rule = rule
+        self._batch_size = batch_size
+        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._waiting: deque[_Waiting] = deque()
+        loaded: Future[AnyTeacher] = Future()
+        threading.Thread(target=self._serve, args=(load, loaded), daemon=True, name="hmsa-label forward").start()
+        teacher = loaded.result()
+        self.classes, self.info = teacher.classes, teacher.info
+
+    def label(self, image: U8) -> tuple[LabelledImage, float]:
+        """Labels of one [H, W, 3] uint8 RGB image, and the seconds that the teacher spent on it; waits its turn.
+
+        Raises:
+            DeviceLost: if the device cannot be used by this process any more.
+            Exception: as the teacher raised it.
+        """
+        waiting = _Waiting(image=image)
+        self._queue.put(waiting)
+        return waiting.answer.result()
+
+    def close(self) -> None:
+        """Lets the thread end, and the teacher go, after what is waiting."""
+        self._queue.put(None)
+
+    def _serve(self, load: Callable[[], AnyTeacher], loaded: Future[AnyTeacher]) -> None:
+        try:
+            teacher = load()
+        except BaseException as error:
+            loaded.set_exception(error)
+            return
+        loaded.set_result(teacher)
+        del loaded
+        while batch := self._take_batch():
+            try:
+                self._forward(teacher, batch)
+            except Exception as error:
+                for waiting in batch:
+                    waiting.answer.set_exception(_translate(error))
+
+    def _take_batch(self) -> list[_Waiting]:
+        """The image that waits longest and others of its size; empty when the thread is to end."""
+        closed = False
+        with contextlib.suppress(Empty):
+            while not closed:
+                item = self._queue.get(block=not self._waiting)
+                closed = item is None
+                self._waiting.extend([item] if item is not None else [])
+        if not self._waiting:
+            return []
+        if closed:
+            self._queue.put(None)
+        size = self._waiting[0].image.shape
+        batch = [waiting for waiting in self._waiting if waiting.image.shape == size][: self._batch_size]
+        for waiting in batch:
+            self._waiting.remove(waiting)
+        return batch
+
+    def _forward(self, teacher: AnyTeacher, batch: list[_Waiting]) -> None:
+        started = time.perf_counter()
+        images = [waiting.image for waiting in batch]
+        try:
+            labelled = self._label(teacher, images)
+        except Exception as error:
+            if not _is_out_of_memory(error):
+                raise
+            # Fragments of earlier sizes may fill the device; once more, from an empty cache and one by one.
+            sys.modules["torch"].cuda.empty_cache()
+            labelled = [part for image in images for part in self._label(teacher, [image])]
+        seconds = (time.perf_counter() - started) / len(batch)
+        for waiting, part in zip(batch, labelled, strict=True):
+            waiting.answer.set_result((part, seconds))
+
+    def _label(self, teacher: AnyTeacher, images: list[U8]) -> list[LabelledImage]:
+        thresholds = np.asarray(self._rule.thresholds, np.float32)
+        return teacher.label(images, thresholds, self._rule.threshold, self._rule.keep_evidence)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # By name: this module serves teachers without torch, and must not be the one to load it.
+    return type(error).__name__ == "OutOfMemoryError"
+
+
+def _translate(error: Exception) -> Exception:
+    """The error to hand on: one that says so if only a new process can use the device again."""
+    if type(error).__name__ == "AcceleratorError" or "CUDA error" in str(error):
+        return DeviceLost(f"the device failed: {' '.join(str(error).split())[:300]}")
+    return error

@@ -1,0 +1,147 @@
+"""Labels a set of images: the visible chain from a listing to a version of the store.
+
+    list images -> start workers -> open store and run -> adopt lost receipts -> label the rest, committing -> finish
+
+Interrupted at any point, the same call continues: only images without a receipt are left to do.
+"""
+
+import time
+from typing import Any
+
+import numpy as np
+
+from hmsa_label.pipeline.config import LabelConfig
+from hmsa_label.pipeline.dispatch import Dispatcher, Limits
+from hmsa_label.pipeline.events import Event, OnEvent, Tick, WorkersStarting, WorkerStarted
+from hmsa_label.pipeline.executor import EngineError, Task
+from hmsa_label.pipeline.forward import Rule
+from hmsa_label.pipeline.interrupt import drain_on_signals
+from hmsa_label.pipeline.ledger import Ledger
+from hmsa_label.pipeline.plan import LabelPlan, cluster_address, find_images, images_in_flight, plan_labels
+from hmsa_label.pipeline.pool import open_pool
+from hmsa_label.pipeline.provenance import run_record, teacher_identity
+from hmsa_label.pipeline.records import LabelSummary
+from hmsa_label.stores.evidence import grid_with
+from hmsa_label.stores.images import ImageRef
+from hmsa_label.stores.label_store import LabelStore
+from hmsa_label.stores.run_writer import RunWriter
+
+__all__ = ["LabelPlan", "label_images", "plan_labels"]
+
+
+def label_images(config: LabelConfig, on_event: OnEvent | None = None) -> LabelSummary:
+    """Labels all images of the data that have no label yet, and finishes a version of the store.
+
+    The first Ctrl-C or SIGTERM finishes what is on the devices and returns with `interrupted` set; the second one
+    raises KeyboardInterrupt at once.
+
+    Args:
+        on_event: called in this thread with everything that happens (`events.py`); `progress.open_display` shows it.
+
+    Raises:
+        NotAStore: there is no folder at the data root.
+        ValueError: no images, a device that is not there, or weights that cannot be used.
+        FileNotFoundError: there is no such weights file.
+        StoreConflict: the store holds labels made otherwise; the message says the ways out.
+        UnsafeStorage: the store's storage lets two writers destroy each other's work.
+        EngineError: the storage stays away, or the workers cannot be kept alive. What is finished is kept.
+    """
+    started = time.monotonic()
+    rule = Rule(thresholds=grid_with(config.threshold), threshold=config.threshold, keep_evidence=config.keep_evidence)
+    _, images = find_images(config)
+    watch = _Watch(on_event)
+    with open_pool(config, rule) as pool, drain_on_signals() as stop:
+        watch(WorkersStarting(workers=pool.workers, where=cluster_address(config.engine) or config.engine.executor))
+        limits = Limits(in_flight=images_in_flight(config.engine), item_seconds=config.engine.item_timeout)
+        dispatcher = Dispatcher(pool, limits, stop, watch)
+        first = dispatcher.wait_for_worker()
+        if first is None:
+            raise KeyboardInterrupt  # nothing is begun yet
+        run = _open_run(config, rule, first.info, images)
+        done = run.done_keys()
+        todo = [Task(image=image, run_id=run.run_id) for image in images if image.key not in done]
+        watch.ledger = Ledger(run, watch, total=len(images), done_before=len(images) - len(todo))
+        version = _label(dispatcher, todo, watch.ledger)
+    return _summarise(config, version, watch.ledger, time.monotonic() - started)
+
+
+def _open_run(config: LabelConfig, rule: Rule, teacher: dict[str, Any], images: list[ImageRef]) -> RunWriter:
+    """The run, begun or resumed, with the receipts that never reached the driver of an earlier attempt."""
+    LabelStore.create(
+        config.store, teacher["classes"], storage_options=config.storage_options, single_writer=config.single_writer
+    )
+    record = run_record(config, rule, teacher, images)
+    run = RunWriter(config.store, record, relabel=config.relabel, storage_options=config.storage_options)
+    run.adopt()
+    return run
+
+
+def _label(dispatcher: Dispatcher, todo: list[Task], ledger: Ledger) -> int:
+    """Labels what is left and ends the attempt; the version that holds its work."""
+    ledger.begin()
+    try:
+        dispatcher.run(todo, ledger.take)
+    except Exception as error:
+        try:
+            ledger.finish(interrupted=True)
+        except Exception as second:
+            error.add_note(f"the last receipts could not be committed either ({second}); the next run adopts them")
+        raise
+    return ledger.finish(interrupted=dispatcher.left > 0)
+
+
+def _summarise(config: LabelConfig, version: int, ledger: Ledger, seconds: float) -> LabelSummary:
+    store = LabelStore.open(config.store, version, storage_options=config.storage_options)
+    return LabelSummary(
+        store=store.uri,
+        version=version,
+        digest=store.digest,
+        images_total=ledger.total,
+        images_done_before=ledger.done_before,
+        images_labelled=ledger.labelled,
+        images_failed=len(ledger.failures),
+        failed=sorted(ledger.failures, key=lambda failure: failure.key),
+        kept_share=_kept_share(store),
+        images_per_second=ledger.labelled / ledger.seconds if ledger.labelled else None,
+        seconds=seconds,
+        interrupted=ledger.interrupted,
+    )
+
+
+def _kept_share(store: LabelStore) -> float | None:
+    """Share of pixels with a class over all images of a version, 0..1; None for an empty one."""
+    table = store.table()
+    pixels = np.dot(table["height"].to_numpy().astype(np.int64), table["width"].to_numpy().astype(np.int64))
+    return int(table["valid_px"].to_numpy().sum()) / int(pixels) if pixels else None
+
+
+class _Watch:
+    """Passes events on, after doing what the run itself must do about them."""
+
+    def __init__(self, on_event: OnEvent | None) -> None:
+        self.ledger: Ledger | None = None
+        self._on_event = on_event
+        self._teacher: dict[str, Any] = {}
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, WorkerStarted):
+            self._check_teacher(event)
+        elif isinstance(event, Tick) and self.ledger is not None:
+            self.ledger.commit_if_due()
+        if self._on_event is not None:
+            self._on_event(event)
+
+    def _check_teacher(self, event: WorkerStarted) -> None:
+        """Refuses workers that would label differently: another file at the same path, a GPU without bf16."""
+        identity = teacher_identity(event.info)
+        self._teacher = self._teacher or identity
+        differing = [
+            f"{name} {self._teacher[name]} and {identity[name]}"
+            for name in identity
+            if identity[name] != self._teacher[name]
+        ]
+        if differing:
+            raise EngineError(
+                f"worker {event.worker} on {event.info.get('host')} has another teacher than the first one: "
+                f"{'; '.join(differing)}. Give all hosts the same weights, and name --precision"
+            )

@@ -1,0 +1,100 @@
+"""The driver's book: takes results as they come and commits receipts to the manifest now and then."""
+
+import time
+from collections.abc import Callable
+
+from hmsa_label.pipeline.events import Committed, Event, ImageFailed, ImageLabelled, RunEnded, RunStarted
+from hmsa_label.pipeline.executor import EngineError
+from hmsa_label.pipeline.records import Failure
+from hmsa_label.stores.files import public_uri
+from hmsa_label.stores.receipt import Receipt
+from hmsa_label.stores.run_writer import RunWriter
+
+COMMIT_IMAGES = 256
+COMMIT_SECONDS = 30.0
+HOPELESS_FAILURES = 100
+
+
+class Ledger:
+    """Receipts and failures of one attempt at a run.
+
+    Attributes:
+        total: images of the run; done_before: those with a receipt before this attempt.
+        labelled: images with a receipt of this attempt; failures: those given up.
+        seconds: time spent labelling; interrupted: whether images are left over. Both set at the end.
+    """
+
+    def __init__(self, run: RunWriter, on_event: Callable[[Event], None], *, total: int, done_before: int) -> None:
+        self.total = total
+        self.done_before = done_before
+        self.labelled = 0
+        self.failures: list[Failure] = []
+        self.seconds = 0.0
+        self.interrupted = False
+        self._run = run
+        self._on_event = on_event
+        self._began = self._pending_since = time.monotonic()
+        self._pending: list[Receipt] = []
+
+    def begin(self) -> None:
+        """Starts the clock and tells what there is to do."""
+        self._began = time.monotonic()
+        self._on_event(
+            RunStarted(
+                store=public_uri(self._run.root.uri),
+                run_id=self._run.run_id,
+                images_total=self.total,
+                images_done_before=self.done_before,
+            )
+        )
+
+    def take(self, result: Receipt | Failure) -> None:
+        """Books one result; commits if enough of them wait.
+
+        Raises:
+            EngineError: if the first hundred images all failed: then it is not the images.
+            StoreConflict: if the store was changed by others in a way that ends this run.
+        """
+        if isinstance(result, Failure):
+            self.failures.append(result)
+            self._on_event(ImageFailed(failure=result))
+            self._check_hope()
+            return
+        if not self._pending:
+            self._pending_since = time.monotonic()
+        self._pending.append(result)
+        self.labelled += 1
+        self._on_event(ImageLabelled(key=result.key, kept_share=result.kept_share, seconds=result.seconds or 0.0))
+        self.commit_if_due()
+
+    def commit_if_due(self) -> None:
+        """Commits after 256 receipts or 30 s, whichever is first."""
+        waited = time.monotonic() - self._pending_since
+        if len(self._pending) >= COMMIT_IMAGES or (self._pending and waited >= COMMIT_SECONDS):
+            self.commit()
+
+    def commit(self) -> None:
+        """Commits what waits."""
+        if self._pending:
+            version = self._run.append(self._pending)
+            self._on_event(Committed(version=version, images=len(self._pending)))
+            self._pending = []
+
+    def finish(self, *, interrupted: bool) -> int:
+        """Commits what waits and ends the attempt; the version that holds its work."""
+        self.commit()
+        self.interrupted, self.seconds = interrupted, time.monotonic() - self._began
+        failures = [{"key": failure.key, "reason": failure.reason} for failure in self.failures]
+        version = self._run.finish(failures, self.seconds, interrupted)
+        self._on_event(
+            RunEnded(images_labelled=self.labelled, images_failed=len(self.failures), interrupted=interrupted)
+        )
+        return version
+
+    def _check_hope(self) -> None:
+        if len(self.failures) >= HOPELESS_FAILURES and not self.labelled and not self.done_before:
+            first = self.failures[0]
+            raise EngineError(
+                f"the first {len(self.failures)} images all failed, {first.key} with: {first.reason}. "
+                "Is the data root complete, and are these 8-bit RGB images?"
+            )

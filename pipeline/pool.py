@@ -1,0 +1,85 @@
+"""Opens the executor that a run asks for: threads in this process, a Ray of our own, or somebody's cluster."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
+
+from hmsa_label.pipeline.config import LabelConfig
+from hmsa_label.pipeline.executor import Executor, LocalExecutor
+from hmsa_label.pipeline.forward import Rule
+from hmsa_label.pipeline.plan import Placement, cluster_address, images_in_flight, place, usable_cores, visible_gpus
+from hmsa_label.pipeline.worker import Worker, WorkerSpec
+from hmsa_label.stores.files import public_uri
+
+# For a Ray of our own; Ray reads them when it is imported or when it starts its processes.
+OWN_RAY = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray puts workers at nice 15, where anything else on the machine starves their decoding threads.
+    "RAY_worker_niceness": "0",
+    # Ray binds its ports to all interfaces, and only this switch, made for desktops, to the loopback interface.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+}
+
+
+@contextmanager
+def open_pool(config: LabelConfig, rule: Rule) -> Iterator[Executor]:
+    """An executor whose workers are loading their teachers; all is ended on the way out.
+
+    Raises:
+        ValueError: if the devices asked for are not there.
+        EngineError: if no cluster answers at the address.
+    """
+    with ExitStack() as stack:
+        if config.engine.executor == "local":
+            pool: Executor = _open_threads(config, rule)
+        else:
+            pool = _open_ray(config, rule, stack)
+        stack.callback(pool.close)
+        yield pool
+
+
+def _open_threads(config: LabelConfig, rule: Rule) -> Executor:
+    placement = place(config.engine, config.teacher, visible_gpus(config.teacher), usable_cores())
+    build = partial(Worker, _spec(config, rule, placement))
+    return LocalExecutor(build, len(placement.devices), images_in_flight(config.engine))
+
+
+def _open_ray(config: LabelConfig, rule: Rule, stack: ExitStack) -> Executor:
+    address = cluster_address(config.engine)
+    if address is None:
+        for name, value in OWN_RAY.items():
+            os.environ.setdefault(name, value)
+    # Only now: Ray reads part of its environment when it is imported, and the local pool never needs it.
+    from hmsa_label.pipeline.ray_executor import ActorOptions, RayCluster, RayExecutor
+
+    slots = (config.engine.workers or 0) * config.engine.cpus_per_worker
+    cluster = stack.enter_context(RayCluster(address, max(usable_cores(), slots)))
+    placement = place(config.engine, config.teacher, *cluster.resources())
+    options = ActorOptions(
+        num_gpus=placement.gpus_per_worker,
+        num_cpus=placement.cpus_per_worker,
+        in_flight=images_in_flight(config.engine),
+    )
+    return RayExecutor(partial(Worker, _spec(config, rule, placement)), len(placement.devices), options)
+
+
+def _spec(config: LabelConfig, rule: Rule, placement: Placement) -> WorkerSpec:
+    """What workers are built from; local paths become absolute, because workers run in other folders."""
+    teacher = config.teacher
+    if "://" not in teacher.weights and ":" not in teacher.weights:
+        teacher = replace(teacher, weights=os.path.abspath(os.path.expanduser(teacher.weights)))
+    return WorkerSpec(
+        data=replace(config.data, root=_absolute(config.data.root)),
+        teacher=replace(teacher, cpu_threads=config.engine.cpus_per_worker),
+        store=_absolute(config.store),
+        rule=rule,
+        devices=placement.devices,
+        batch_size=config.engine.batch_size,
+        storage_options=config.storage_options,
+    )
+
+
+def _absolute(uri: str) -> str:
+    return uri if "://" in uri else public_uri(uri)

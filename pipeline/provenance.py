@@ -1,0 +1,129 @@
+"""The immutable record of a run: what was decided, by which teacher, on what data, with which software, where.
+
+No credentials: storage options are left out, and user names, passwords and query strings are cut from URLs.
+"""
+
+import hashlib
+import os
+import platform
+import re
+import socket
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import hmsa_label
+from hmsa_label.pipeline.config import LabelConfig, to_dict
+from hmsa_label.pipeline.forward import Rule
+from hmsa_label.stores.files import public_uri
+from hmsa_label.stores.images import ImageRef
+
+LIBRARIES = ("torch", "ray", "numpy", "pillow", "zarr", "numcodecs", "deltalake", "pyarrow", "fsspec", "s3fs")
+# Part of a worker's info in which all workers of a run must agree: it decides the bytes of their labels.
+TEACHER_IDENTITY = ("model", "weights_sha256", "scales", "flip", "fusion", "precision", "classes")
+_SECRET_OPTION = re.compile(r"(?i)(key|secret|token|password|credential)")
+_URL_USER = re.compile(r"(?<=://)[^/@\s]*@")
+_URL_QUERY = re.compile(r"(?<=\w)\?(?=\S*=)\S*")
+
+
+def run_record(config: LabelConfig, rule: Rule, teacher: dict[str, Any], images: list[ImageRef]) -> dict[str, Any]:
+    """The JSON-able record that the store keeps for a run; `settings` is what its fingerprint is taken from.
+
+    Args:
+        teacher: a worker's info: the teacher's provenance with its class table, host and process.
+        images: all images of the run, done ones included.
+    """
+    settings = to_dict(config)
+    settings["store"], settings["data"]["root"] = public_uri(config.store), public_uri(config.data.root)
+    settings["teacher"]["weights"] = _without_secrets(config.teacher.weights)
+    about = {name: value for name, value in teacher.items() if name not in ("host", "pid", "classes")}
+    return {
+        "settings": {
+            "teacher_sha256": teacher["weights_sha256"],
+            **{name: teacher[name] for name in ("model", "scales", "flip", "fusion", "precision")},
+            "classes": teacher["classes"]["names"],
+            "threshold": rule.threshold,
+        },
+        "data": {"dataset": config.data.dataset, "root": settings["data"]["root"], "split": config.data.split},
+        "grid": list(rule.thresholds) if rule.keep_evidence else None,
+        "teacher": about,
+        "classes": teacher["classes"],
+        "images": {"count": len(images), "sha256": list_digest(images)},
+        "config": settings,
+        "package": {"name": "hmsa-label", "version": hmsa_label.__version__, "git": git_state()},
+        "libraries": library_versions(),
+        "command": command_line(sys.argv),
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def teacher_identity(teacher: dict[str, Any]) -> dict[str, Any]:
+    """The part of a worker's info in which all workers of a run must agree."""
+    return {name: teacher[name] for name in TEACHER_IDENTITY}
+
+
+def list_digest(images: list[ImageRef]) -> str:
+    """Hex sha256 over "key<TAB>path<LF>" lines in the order of the keys."""
+    digest = hashlib.sha256()
+    for image in sorted(images, key=lambda image: image.key):
+        digest.update(f"{image.key}\t{image.image}\n".encode())
+    return digest.hexdigest()
+
+
+def library_versions() -> dict[str, str | None]:
+    """Versions of the libraries that labels depend on; None for one that is not installed."""
+
+    def of(name: str) -> str | None:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return None
+
+    return {name: of(name) for name in LIBRARIES}
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit of the source tree that this code runs from, and whether it has changes; None if it is not one.
+
+    A package installed below somebody else's repository is not tracked there, and has no state of its own.
+    """
+    here = Path(__file__).resolve()
+    if _git(here, "ls-files", "--error-unmatch", here.name) is None:
+        return None
+    commit, changes = _git(here, "rev-parse", "HEAD"), _git(here, "status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit, "changed": bool(changes)}
+
+
+def command_line(arguments: list[str]) -> list[str]:
+    """The arguments without values of options that sound secret, and without credentials in URLs."""
+    kept: list[str] = []
+    for argument in arguments:
+        name, has_value, _ = argument.partition("=")
+        if kept and kept[-1].startswith("-") and "=" not in kept[-1] and _SECRET_OPTION.search(kept[-1]):
+            kept.append("***")
+        elif has_value and _SECRET_OPTION.search(name.rpartition("/")[2]):
+            kept.append(f"{name}=***")
+        else:
+            kept.append(_without_secrets(argument))
+    return kept
+
+
+def _without_secrets(text: str) -> str:
+    if "://" not in text:
+        return text
+    return _URL_QUERY.sub("", _URL_USER.sub("", text))
+
+
+def _git(here: Path, *arguments: str) -> str | None:
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=here.parent, env=environment, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,231 @@
+"""Workers as Ray actors, one process each, on this machine or a cluster; the only import of ray.
+
+Only names and receipts go through Ray. The driver hands lost work out again, not Ray: its own retries would repeat a
+killing image for ever. An actor is born empty and loads its teacher in a call of its own, so that a crash while loading
+is told from an actor that merely waits for a GPU.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal
+
+import ray
+from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
+
+import hmsa_label
+from hmsa_label.pipeline.events import WorkerLost, WorkerStarted
+from hmsa_label.pipeline.executor import DeviceLost, EngineError, Labeller, Report, Task, TaskDone
+from hmsa_label.pipeline.records import Failure
+from hmsa_label.stores.receipt import Receipt
+
+OBJECT_STORE_BYTES = 80 * 2**20  # the least that Ray takes without a warning; receipts travel inside the replies
+PING_AGAIN_SECONDS = 0.2
+LOST = "its process ended (killed, crashed or out of memory), or its host is gone"
+
+
+class RayCluster:
+    """A connection to Ray for the length of a `with` block: an own one on this machine, or somebody's cluster.
+
+    A connection that already exists in this process is used as it is and left open.
+    """
+
+    def __init__(self, address: str | None, min_cpus: int | None) -> None:
+        """Connects or starts.
+
+        Args:
+            address: of a running cluster; None starts Ray on this machine, on the loopback interface alone.
+            min_cpus: slots for workers that an own Ray has at least, even on fewer cores.
+
+        Raises:
+            EngineError: if there is no cluster at the address.
+        """
+        self._is_ours = not ray.is_initialized()
+        if not self._is_ours:
+            return
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        if address is None:
+            cores = len(os.sched_getaffinity(0))
+            cpus = max(cores, min_cpus or 0)
+            ray.init("local", num_cpus=cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+            return
+        try:
+            # Nodes may lack the package, or hold another version of it: they get the driver's.
+            ray.init(address, runtime_env={"py_modules": [hmsa_label]}, **quiet)
+        except ConnectionError as error:
+            raise EngineError(f"no Ray cluster answers at {address}: {error}") from error
+
+    def resources(self) -> tuple[float, float]:
+        """GPUs and CPUs of the cluster as it is now."""
+        total = ray.cluster_resources()
+        return float(total.get("GPU", 0)), float(total.get("CPU", 0))
+
+    def __enter__(self) -> "RayCluster":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._is_ours:
+            ray.shutdown()
+
+
+class WorkerActor:
+    """What runs in a worker's process: one labeller, built on demand."""
+
+    def __init__(self, build: Callable[[int], Labeller], worker: int) -> None:
+        self._build = build
+        self._worker = worker
+        self._labeller: Labeller | None = None
+
+    def ping(self) -> int:
+        """The process id, as soon as the process is up."""
+        return os.getpid()
+
+    def start(self) -> dict[str, Any]:
+        """Loads the teacher; tells which, and where."""
+        self._labeller = self._build(self._worker)
+        return self._labeller.info
+
+    def label(self, task: Task) -> Receipt | Failure | None:
+        """The receipt of one image; None in a process that replaced the one it was meant for, without a teacher yet."""
+        return self._labeller.label(task) if self._labeller else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Call:
+    """A call that an actor has not answered yet."""
+
+    worker: int
+    kind: Literal["ping", "start", "label"]
+    task: Task | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorOptions:
+    """What Ray reserves for one worker; `in_flight` is the number of images that it has at once."""
+
+    num_gpus: float
+    num_cpus: float
+    in_flight: int
+
+
+class RayExecutor:
+    """Actors that Ray restarts wherever there is room; surplus ones wait, which is what makes an autoscaler grow."""
+
+    def __init__(self, build: Callable[[int], Labeller], workers: int, options: ActorOptions) -> None:
+        """Starts the actors; `build` must be picklable and small, it travels to each of them."""
+        self.workers = workers
+        self._build = build
+        self._actor_class = ray.remote(
+            num_gpus=options.num_gpus,
+            num_cpus=options.num_cpus,
+            max_concurrency=options.in_flight + 1,  # a ping gets through to a busy actor
+            max_restarts=-1,
+            max_task_retries=0,
+        )(WorkerActor)
+        self._actors = [self._actor_class.remote(build, worker) for worker in range(workers)]
+        self._calls: dict[Any, _Call] = {}
+        self._ping_at: dict[int, float] = dict.fromkeys(range(workers), 0.0)
+        self._reports: list[Report] = []
+        self._error: BaseException | None = None
+
+    def assign(self, worker: int, task: Task) -> None:
+        self._call(_Call(worker=worker, kind="label", task=task))
+
+    def poll(self, timeout: float) -> list[Report]:
+        self._ping_due()
+        self._settle(self._answered(0.0 if self._reports else timeout))
+        reports, self._reports = self._reports, []
+        if self._error is not None and not reports:
+            raise self._error
+        return reports
+
+    def restart(self, worker: int, reason: str) -> None:
+        self._lose(worker, reason)
+        ray.kill(self._actors[worker], no_restart=False)
+
+    def close(self) -> None:
+        for actor in self._actors:
+            ray.kill(actor)
+
+    def _call(self, call: _Call) -> None:
+        method = getattr(self._actors[call.worker], call.kind)
+        self._calls[method.remote(*([call.task] if call.task else []))] = call
+
+    def _ping_due(self) -> None:
+        now = time.monotonic()
+        for worker in [worker for worker, due in self._ping_at.items() if due <= now]:
+            del self._ping_at[worker]
+            self._call(_Call(worker=worker, kind="ping"))
+
+    def _answered(self, timeout: float) -> list[Any]:
+        """All calls that are over by now; waits for the first one."""
+        if self._ping_at:
+            timeout = min(timeout, PING_AGAIN_SECONDS)
+        refs = list(self._calls)
+        if not refs:
+            time.sleep(timeout)
+            return []
+        ray.wait(refs, num_returns=1, timeout=timeout)
+        answered, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
+        return answered
+
+    def _settle(self, refs: list[Any]) -> None:
+        """Turns answers and errors into reports; answers first, as an error may drop its worker's calls."""
+        outcomes = [(self._calls.pop(ref), *_outcome(ref)) for ref in refs]
+        for call, answer, error in sorted(outcomes, key=lambda outcome: outcome[2] is not None):
+            if error is None:
+                self._settle_answer(call, answer)
+            elif isinstance(error, RayActorError):
+                self._settle_loss(call, error)
+            elif isinstance(error, DeviceLost):
+                self.restart(call.worker, str(error))
+            else:
+                self._error = error
+
+    def _settle_answer(self, call: _Call, answer: Any) -> None:
+        if call.kind == "ping":
+            self._call(_Call(worker=call.worker, kind="start"))
+        elif call.kind == "start":
+            self._reports.append(WorkerStarted(worker=call.worker, info=answer))
+        elif answer is None:
+            self._lose(call.worker, LOST)
+        else:
+            assert call.task is not None
+            self._reports.append(TaskDone(worker=call.worker, task=call.task, result=answer))
+
+    def _settle_loss(self, call: _Call, error: RayActorError) -> None:
+        if isinstance(error, ActorDiedError):  # for good: killed from outside, or its constructor failed
+            if "creation task" in str(error):
+                self._error = EngineError(f"a worker cannot be created: {_last_line(error)}")
+            self._actors[call.worker] = self._actor_class.remote(self._build, call.worker)
+        if call.kind == "ping":
+            self._forget(call.worker)
+        else:
+            self._lose(call.worker, LOST, while_starting=call.kind == "start")
+
+    def _lose(self, worker: int, reason: str, *, while_starting: bool = False) -> None:
+        self._forget(worker)
+        self._reports.append(WorkerLost(worker=worker, reason=reason, while_starting=while_starting))
+
+    def _forget(self, worker: int) -> None:
+        """Drops what the worker has not answered, and asks soon whether it is up again."""
+        self._calls = {ref: call for ref, call in self._calls.items() if call.worker != worker}
+        self._ping_at[worker] = time.monotonic() + PING_AGAIN_SECONDS
+
+
+def _outcome(ref: Any) -> tuple[Any, Exception | None]:
+    """Answer or error of a call that is over; an exception of our own code as it was raised there."""
+    try:
+        return ray.get(ref), None
+    except RayTaskError as error:
+        return None, error.cause if isinstance(error.cause, Exception) else error
+    except RayActorError as error:
+        return None, error
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1]

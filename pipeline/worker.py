@@ -1,0 +1,176 @@
+"""What one worker does with one image: read, decode, forward, write; all the heavy work of a run happens here.
+
+Several threads of a worker call `label` at once, so that decoding and writing of some images overlap the forward pass
+of another. Only a receipt leaves the worker.
+"""
+
+import hashlib
+import os
+import socket
+import threading
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from hmsa_label.labelers.taxonomy import ClassTable
+from hmsa_label.pipeline.config import DataConfig, TeacherConfig
+from hmsa_label.pipeline.decode import decode_image, decode_labels
+from hmsa_label.pipeline.executor import DeviceLost, EngineError, Task
+from hmsa_label.pipeline.fake_teacher import FakeTeacher, is_fake
+from hmsa_label.pipeline.forward import AnyTeacher, ForwardThread, Rule
+from hmsa_label.pipeline.records import U8, Failure, LabelledImage
+from hmsa_label.pipeline.retry import with_retries
+from hmsa_label.stores.images import BadImage, ImageRef, open_images
+from hmsa_label.stores.receipt import ImageFacts, Receipt
+from hmsa_label.stores.segment import SegmentWriter
+
+SEGMENT_ROWS = 4096  # a process that writes more begins another segment; folders stay easy to list
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSpec:
+    """All that a worker is built from; small and picklable, it travels to other hosts.
+
+    Attributes:
+        devices: device of each worker, by its number.
+    """
+
+    data: DataConfig
+    teacher: TeacherConfig
+    store: str
+    rule: Rule
+    devices: tuple[str, ...]
+    batch_size: int = 1
+    storage_options: dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+def load_teacher(config: TeacherConfig) -> AnyTeacher:
+    """The teacher that the weights name; torch is loaded only for a real one.
+
+    Raises:
+        FileNotFoundError: there is no such weights file.
+        ValueError: the weights, scales, device or precision cannot be used.
+    """
+    if is_fake(config.weights):
+        return FakeTeacher(config)
+    from hmsa_label.pipeline.teacher import Teacher
+
+    return Teacher(config)
+
+
+class Worker:
+    """Labels images one by one; `label` may be called from several threads.
+
+    Attributes:
+        info: the teacher's provenance, with `classes`, `host` and `pid` of this worker.
+    """
+
+    def __init__(self, spec: WorkerSpec, number: int = 0) -> None:
+        """Loads the teacher on the device of worker `number`.
+
+        Raises:
+            Exception: as `load_teacher` and `open_images` do.
+        """
+        self._spec = spec
+        self._source = open_images(spec.data.dataset, spec.data.root, spec.data.storage_options)
+        teacher = replace(spec.teacher, device=spec.devices[number])
+        self._forward = ForwardThread(lambda: load_teacher(teacher), spec.rule, spec.batch_size)
+        self._classes: ClassTable = self._forward.classes
+        self.info: dict[str, Any] = {
+            **self._forward.info,
+            "classes": self._classes.to_dict(),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+        }
+        self._writers: dict[str, SegmentWriter] = {}
+        self._opening = threading.Lock()
+
+    def label(self, task: Task) -> Receipt | Failure:
+        """The receipt of one image that is on storage now, or why the image cannot be labelled.
+
+        Raises:
+            DeviceLost: if this process cannot use its device any more.
+            EngineError: if the storage stays away, or the teacher fails; no image is to blame for that.
+            StoreError: if the store refuses the labels.
+        """
+        ref = task.image
+        try:
+            data = with_retries(f"reading {ref.image}", lambda: self._source.read(ref.image))
+            image = decode_image(data)
+            coarse = self._coarse(ref, image)
+        except BadImage as error:
+            return Failure(key=ref.key, reason=str(error))
+        labelled, seconds = self._ask_teacher(ref, image)
+        facts = ImageFacts(
+            key=ref.key,
+            source=ref.image,
+            source_sha256=hashlib.sha256(data).hexdigest(),
+            source_bytes=len(data),
+            device=str(self.info["device"]),
+            mean_confidence=labelled.mean_confidence,
+            coarse_agreement=None if coarse is None else agreement(labelled.label, coarse, self._classes.ignore_index),
+            seconds=seconds,
+        )
+        return self._write(task.run_id, facts, labelled)
+
+    def close(self) -> None:
+        """Lets the teacher go."""
+        self._forward.close()
+
+    def _coarse(self, ref: ImageRef, image: U8) -> U8 | None:
+        """[H, W] uint8 trainIds of the coarse polygons, None if the image has none.
+
+        Raises:
+            BadImage: if they are there but unusable; the image counts as failed, for nobody would notice otherwise.
+        """
+        if ref.coarse is None:
+            return None
+        path = ref.coarse
+        try:
+            raw = decode_labels(with_retries(f"reading {path}", lambda: self._source.read(path)))
+        except BadImage as error:
+            raise BadImage(f"coarse labels {path}: {error}") from None
+        if raw.shape != image.shape[:2]:
+            raise BadImage(f"coarse labels {path}: size {raw.shape} differs from the image's {image.shape[:2]}")
+        return self._classes.train_id_of[raw]
+
+    def _ask_teacher(self, ref: ImageRef, image: U8) -> tuple[LabelledImage, float]:
+        try:
+            return self._forward.label(image)
+        except DeviceLost:
+            raise
+        except Exception as error:
+            size = f"{image.shape[0]} x {image.shape[1]}"
+            raise EngineError(
+                f"the teacher failed on {ref.key} ({size} pixels): {type(error).__name__}: {error}"
+            ) from error
+
+    def _write(self, run_id: str, facts: ImageFacts, labelled: LabelledImage) -> Receipt:
+        writer = self._writer(run_id)
+        return with_retries(
+            f"writing the labels of {facts.key}",
+            lambda: writer.write(facts, labelled.label, labelled.top1, labelled.code),
+        )
+
+    def _writer(self, run_id: str) -> SegmentWriter:
+        """The writer of this process's own segment in a run; opened when the first image is ready."""
+        with self._opening:
+            if run_id not in self._writers:
+                spec = self._spec
+                self._writers[run_id] = SegmentWriter(
+                    spec.store,
+                    run_id,
+                    grid=spec.rule.thresholds if spec.rule.keep_evidence else None,
+                    threshold=spec.rule.threshold,
+                    capacity=SEGMENT_ROWS,
+                    storage_options=spec.storage_options,
+                )
+            return self._writers[run_id]
+
+
+def agreement(label: U8, coarse: U8, ignore_index: int) -> float | None:
+    """Share of equal pixels among those where both [H, W] uint8 trainId maps have a class, 0..1; None if none."""
+    both = (label != ignore_index) & (coarse != ignore_index)
+    pixels = int(np.count_nonzero(both))
+    return int(np.count_nonzero((label == coarse) & both)) / pixels if pixels else None
