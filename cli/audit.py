@@ -5,7 +5,8 @@ import click
 from hmsa_label import pipeline
 from hmsa_label.cli import output
 from hmsa_label.cli.command import LazyGroup
-from hmsa_label.cli.options import command, flag, store_option
+from hmsa_label.cli.options import command, flag, settings
+from hmsa_label.pipeline import StoreConfig
 
 PLACE = "hmsa_label.cli.audit"
 LOG_COLUMNS = ("version", "time", "kind", "images", "threshold", "run", "teacher", "digest")
@@ -20,8 +21,8 @@ def audit() -> None:
 
 
 @command("log", example="hmsa-label audit log --store labels")
-@store_option
-def log(store: str, as_json: bool) -> None:
+@settings(StoreConfig, "store")
+def log(store: StoreConfig, as_json: bool) -> None:
     """List the versions of a store, the newest first."""
     versions = pipeline.audit_log(store)
     if as_json:
@@ -33,10 +34,10 @@ def log(store: str, as_json: bool) -> None:
 
 
 @command("show", example="hmsa-label audit show --store labels train_extra/troisdorf/troisdorf_000000_000073")
-@store_option
+@settings(StoreConfig, "store")
 @flag("--version", "Version to read.  [default: the last finished one]", section="Labels")
 @click.argument("key", required=False)
-def show(store: str, version: str | None, key: str | None, as_json: bool) -> None:
+def show(store: StoreConfig, version: str | None, key: str | None, as_json: bool) -> None:
     """Show where a version or a label came from.
 
     A version with its provenance or, given the KEY of an image, all that is known of its label.
@@ -49,13 +50,13 @@ def show(store: str, version: str | None, key: str | None, as_json: bool) -> Non
 
 
 @command("verify", example="hmsa-label audit verify --store labels")
-@store_option
+@settings(StoreConfig, "store")
 @flag("--version", "Version to check.  [default: the last finished one]", section="Labels")
 @flag(
     "--deep/--quick", "Read and hash every label, or only look whether each is there.", default=True, section="Labels"
 )
 @click.pass_context
-def verify(ctx: click.Context, store: str, version: str | None, deep: bool, as_json: bool) -> None:
+def verify(ctx: click.Context, store: StoreConfig, version: str | None, deep: bool, as_json: bool) -> None:
     """Check that every label is still as written.
 
     Reads every label that the manifest lists and compares digests. The exit code is 1 if a problem is found.

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from hmsa_label import pipeline
 from hmsa_label.cli.output import say, without_credentials
 from hmsa_label.cli.settings import SettingOption, nearest, unknown_variables
 from hmsa_label.pipeline import StoreError
@@ -119,6 +120,6 @@ def errors_in_one_line() -> Iterator[None]:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and not isinstance(error, StoreError):
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    if isinstance(error, (StoreError, ValueError, OSError)):
+    if isinstance(error, (StoreError, ValueError, OSError, pipeline.EngineError)):
         return str(error) or type(error).__name__
     return f"unexpected {type(error).__name__}: {error} (run again with --debug to see where)"

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from hmsa_label.cli.command import Command
-from hmsa_label.cli.parameters import admits_none, shown, type_of
+from hmsa_label.cli.parameters import Section, admits_none, not_on_command_line, shown, type_of
 from hmsa_label.cli.settings import SettingOption, use_settings_file
 from hmsa_label.pipeline import (
     DATASETS,
@@ -23,6 +23,7 @@ from hmsa_label.pipeline import (
     EvaluateConfig,
     LabelConfig,
     ModelConfig,
+    StoreConfig,
     TeacherConfig,
     TrainConfig,
 )
@@ -41,13 +42,16 @@ class Setting:
     foreign: tuple[str, ...] = ()
 
 
-# Heading in the help, and the options below it. A field that is missing here is a nested config or `storage_options`.
+STORE_OPTIONS = "fsspec options of the store's storage; not on the command line."
+
+# Heading in the help, and the options below it. Fields that hold another config are missing here.
 SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
     DataConfig: ("Data", (
         Setting("root", "--data", "Folder or URL of the images.", foreign=("CITYSCAPES_DATASET",)),
         Setting("dataset", "--dataset", "How the folder is laid out.", DATASETS),
         Setting("split", "--split", "Part of the data, such as train, val or train_extra."),
         Setting("limit", "--limit", "Take only the first N images."),
+        Setting("storage_options", "--data-options", "fsspec options of the data's storage; not on the command line."),
     )),
     TeacherConfig: ("Teacher", (
         Setting("weights", "--weights", "Checkpoint of the teacher."),
@@ -64,6 +68,7 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
         Setting("keep_evidence", "--evidence/--no-evidence", "Keep what makes other thresholds possible later."),
         Setting("relabel", "--relabel", "Label images again that the store already has, as a new version."),
         Setting("single_writer", "--single-writer", "Accept storage without put-if-absent; one run at a time."),
+        Setting("storage_options", "--store-options", STORE_OPTIONS),
     )),
     EngineConfig: ("Engine", (
         Setting("executor", "--executor", "Ray actors, or threads in this process.", EXECUTORS),
@@ -115,6 +120,10 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
         Setting("save_every", "--save-every", "Steps between checkpoints."),
         Setting("resume", "--resume", "Go on from the last checkpoint in --output."),
     )),
+    StoreConfig: ("Labels", (
+        Setting("uri", "--store", "Folder or URL of the label store."),
+        Setting("storage_options", "--store-options", STORE_OPTIONS),
+    )),
     EvaluateConfig: ("Evaluation", (
         Setting("labels", "--labels", "Label type to score against, such as gtFine."),
     )),
@@ -154,11 +163,6 @@ def flag(name: str, description: str, **attributes: Any) -> Callable[[Function],
     return click.option(*name.split(), cls=SettingOption, help=description, **attributes)
 
 
-def store_option(function: Function) -> Function:
-    """`--store`, for the commands that read a label store."""
-    return flag("--store", "Folder or URL of the label store.", required=True, section="Labels")(function)
-
-
 def command(name: str, *, example: str) -> Callable[[Function], Command]:
     """A command with the options that all of them have: `--json`, `--config`, `--debug`, `--help`."""
 
@@ -176,6 +180,8 @@ def command(name: str, *, example: str) -> Callable[[Function], Command]:
 def _option(config: type, setting: Setting, section: str, defaults: dict[str, Any]) -> Callable[[Function], Function]:
     field = next(field for field in dataclasses.fields(config) if field.name == setting.field)
     default = defaults.get(field.name, field.default)
+    if field.default_factory is not dataclasses.MISSING:
+        default = field.default_factory()
     required = default is dataclasses.MISSING
     attributes: dict[str, Any] = {"section": section, "foreign": setting.foreign, "help": setting.help}
     if field.type is bool:
@@ -183,7 +189,9 @@ def _option(config: type, setting: Setting, section: str, defaults: dict[str, An
     else:
         kind = click.Choice(setting.choices) if setting.choices else type_of(field.type, default)
         attributes |= {"type": kind, "required": required, "admits_none": admits_none(field.type)}
-        if not required:
+        if isinstance(kind, Section):
+            attributes |= {"default": "{}", "callback": not_on_command_line}
+        elif not required:
             attributes |= {"default": None if default is None else shown(default), "show_default": default is not None}
     return click.option(_parameter(setting), setting.flag, cls=SettingOption, **attributes)
 

@@ -1,5 +1,6 @@
 """Types of option values that click lacks, and which type a config field takes on the command line."""
 
+import json
 import types
 import typing
 from typing import Any
@@ -46,6 +47,29 @@ class Size(click.ParamType[tuple[int, int]]):
         return height, width
 
 
+class Section(click.ParamType[dict[str, Any]]):
+    """A mapping: a section of the settings file, or JSON in the environment. It may hold secrets."""
+
+    name = "section"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        try:
+            mapping = json.loads(value) if isinstance(value, str) else value
+        except ValueError:
+            mapping = None
+        if not isinstance(mapping, dict):
+            # The value is not repeated in the message, because it may hold a password.
+            self.fail('expected a section of keys and values, or a JSON object such as {"anon": true}', param, ctx)
+        return mapping
+
+
+def not_on_command_line(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """Callback that refuses a value that everybody on the host could see in the list of processes."""
+    if ctx.get_parameter_source(str(param.name)) is click.core.ParameterSource.COMMANDLINE:
+        raise click.BadParameter("give it in the --config file; a command line is no place for secrets")
+    return value
+
+
 class OrNone(click.ParamType[Any]):
     """Another type, or the word `none`: for a field that may be switched off but is on by default."""
 
@@ -72,6 +96,8 @@ def type_of(annotation: Any, default: Any) -> click.ParamType[Any]:
     if admits_none(annotation):
         inner = next(part for part in typing.get_args(annotation) if part is not type(None))
         return OrNone(type_of(inner, default)) if default is not None else type_of(inner, default)
+    if typing.get_origin(annotation) is dict:
+        return Section()
     if typing.get_origin(annotation) is tuple:
         parts = typing.get_args(annotation)
         if parts[0] is int:

@@ -142,21 +142,21 @@ def _check(section: dict[str, Any], command: click.Command, path: str, where: st
         elif key not in options:
             inside = f" in section {where[:-1]!r}" if where else ""
             raise ValueError(f"{path}: unknown key {str(raw)!r}{inside}{nearest(key, {*children, *options})}")
-        elif isinstance(value, dict):
+        elif isinstance(value, dict) and options[key].type.name != "section":
             raise ValueError(f"{path}: {where + key!r} takes a value, not a section; got {value!r:.60}")
 
 
 def _defaults(document: dict[str, Any], ctx: click.Context) -> dict[str, Any]:
     """Values for the called command: keys at the top first, then those of each section on the way down to it."""
+    options = settings_of(ctx.command)
     merged: dict[str, Any] = {}
     section: Any = document
     for name in [*_route(ctx), None]:
         entries = {_key(raw): value for raw, value in (section or {}).items()}
-        merged |= {key: value for key, value in entries.items() if not isinstance(value, dict)}
+        merged |= {key: value for key, value in entries.items() if key in options}
         section = entries.get(name) if name else None
-    options = settings_of(ctx.command)
-    taken = {options[key]: value for key, value in merged.items() if key in options}
-    return {str(option.name): value for option, value in taken.items() if value is not None or option.admits_none}
+    given = {key: value for key, value in merged.items() if value is not None or options[key].admits_none}
+    return {str(options[key].name): value for key, value in given.items()}
 
 
 def _route(ctx: click.Context) -> list[str]:

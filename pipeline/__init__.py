@@ -27,12 +27,14 @@ if TYPE_CHECKING:
         EvaluateConfig,
         LabelConfig,
         ModelConfig,
+        StoreConfig,
         TeacherConfig,
         TrainConfig,
         to_dict,
     )
     from hmsa_label.pipeline.demo import run_demo
     from hmsa_label.pipeline.evaluate import evaluate as evaluate_teacher
+    from hmsa_label.pipeline.executor import EngineError
     from hmsa_label.pipeline.label_run import label_images
     from hmsa_label.pipeline.plan import plan_labels
     from hmsa_label.pipeline.progress import open_display
@@ -41,11 +43,12 @@ if TYPE_CHECKING:
 
 _CONFIG = (
     "DATASETS EXECUTORS FUSIONS LOSSES OPTIMIZERS PRECISIONS AugmentConfig DataConfig EngineConfig EvaluateConfig "
-    "LabelConfig ModelConfig TeacherConfig TrainConfig to_dict"
+    "LabelConfig ModelConfig StoreConfig TeacherConfig TrainConfig to_dict"
 )
 
 # Name -> the module that holds it, and its name there where it differs (a module of the same name would hide it here).
 _PLACES = dict.fromkeys(_CONFIG.split(), "hmsa_label.pipeline.config") | {
+    "EngineError": "hmsa_label.pipeline.executor",
     "StoreError": "hmsa_label.stores.errors",
     "audit_log": "hmsa_label.pipeline.audit",
     "audit_show": "hmsa_label.pipeline.audit",
@@ -68,9 +71,11 @@ __all__ = [
     "AugmentConfig",
     "DataConfig",
     "EngineConfig",
+    "EngineError",
     "EvaluateConfig",
     "LabelConfig",
     "ModelConfig",
+    "StoreConfig",
     "StoreError",
     "TeacherConfig",
     "TrainConfig",

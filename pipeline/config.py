@@ -214,6 +214,14 @@ class EvaluateConfig:
     labels: str = "gtFine"
 
 
+@dataclass(frozen=True, kw_only=True)
+class StoreConfig:
+    """Which label store to look into."""
+
+    uri: str
+    storage_options: dict[str, Any] = field(default_factory=dict)
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """The plain, JSON-able form of a config dataclass, nested ones included; tuples become lists.
 

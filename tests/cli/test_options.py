@@ -6,17 +6,13 @@ import click
 import pytest
 
 from hmsa_label.cli.options import SETTINGS, settings
-from hmsa_label.cli.parameters import Numbers, OrNone, Size
+from hmsa_label.cli.parameters import Numbers, OrNone, Section, Size
 from hmsa_label.pipeline import DataConfig, EvaluateConfig, TeacherConfig, TrainConfig
 
 
 def test_every_field_of_every_config_is_an_option_or_a_nested_config():
     for config, (_, table) in SETTINGS.items():
-        scalar = {
-            field.name
-            for field in dataclasses.fields(config)
-            if not dataclasses.is_dataclass(field.type) and field.name != "storage_options"
-        }
+        scalar = {field.name for field in dataclasses.fields(config) if not dataclasses.is_dataclass(field.type)}
         assert {setting.field for setting in table} == scalar, config.__name__
 
 
@@ -60,6 +56,8 @@ def test_splits_default_to_what_each_command_is_for(values_of):
         (Numbers(2), "0.5,2", (0.5, 2.0)),
         (Size(), "512x1024", (512, 1024)),
         (Size(), [512, 1024], (512, 1024)),
+        (Section(), '{"anon": true}', {"anon": True}),
+        (Section(), {"anon": True}, {"anon": True}),
         (OrNone(click.FLOAT), "none", None),
         (OrNone(click.FLOAT), "0.5", 0.5),
     ],
@@ -76,6 +74,8 @@ def test_value_is_read_from_text_and_from_yaml(kind, given, expected):
         (Numbers(2), "0.5", "expected 2 numbers"),
         (Size(), "512", "size, height x width"),
         (Size(), 512, "size, height x width"),
+        (Section(), '["anon"]', "expected a section"),
+        (Section(), "{anon", "expected a section"),
         (OrNone(click.FLOAT), "off", "not a valid float"),
     ],
 )

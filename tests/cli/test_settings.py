@@ -83,10 +83,21 @@ def test_nested_sections_reach_the_command_below_the_group(values_of, settings_f
     file = settings_file("audit:\n  store: for-all\n  verify:\n    deep: false\n")
     assert values_of("audit verify", "--config", file) == {
         "store": "for-all",
+        "store_options": {},
         "version": None,
         "deep": False,
         "as_json": False,
     }
+
+
+def test_storage_options_come_from_a_section_of_the_file_and_not_from_the_command_line(values_of, settings_file, call):
+    file = settings_file("data-options: {anon: true}\nrun:\n  store-options:\n    key: me\n    secret: hunter2\n")
+    values = values_of("run", *NEEDED, "--config", file)
+    assert (values["data_options"], values["store_options"]) == ({"anon": True}, {"key": "me", "secret": "hunter2"})
+    result = call("run", *NEEDED, "--store-options", '{"secret": "hunter2"}')
+    assert result.exit_code == 2
+    assert "no place for secrets" in result.stderr
+    assert "hunter2" not in result.output
 
 
 def test_null_means_none_where_a_field_may_be_none_and_not_given_elsewhere(values_of, settings_file):
@@ -167,5 +178,7 @@ def _example(option):
         return str(not option.default), not option.default
     if isinstance(option.type, click.Choice):
         return option.type.choices[-1], option.type.choices[-1]
+    if option.type.name == "section":
+        return '{"anon": true}', {"anon": True}
     examples = {"numbers": ("0.25,1.5", (0.25, 1.5)), "size": ("64x96", (64, 96)), "text": ("there", "there")}
     return examples.get(option.type.name, ("7", 7))
