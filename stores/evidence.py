@@ -23,10 +23,11 @@ def grid_with(threshold: float, grid: Sequence[float] = DEFAULT_GRID) -> tuple[f
     Raises:
         ValueError: if a threshold lies outside (0, 1), or more than 253 levels come together.
     """
+    outside = [value for value in (*grid, threshold) if not 0.0 < value < 1.0]  # NaN is outside too
+    if outside:
+        raise ValueError(f"thresholds must lie between 0 and 1, both excluded; got {outside[0]}")
     values = {float(np.float32(value)): float(value) for value in (*grid, threshold)}
     merged = tuple(values[key] for key in sorted(values))
-    if merged[0] <= 0.0 or merged[-1] >= 1.0:
-        raise ValueError(f"thresholds must lie between 0 and 1, both excluded; got {merged[0]} to {merged[-1]}")
     if len(merged) > MAX_LEVELS:
         raise ValueError(f"at most {MAX_LEVELS} thresholds fit into one code; got {len(merged)}")
     return merged

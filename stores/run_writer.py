@@ -113,6 +113,8 @@ class RunWriter:
         Args:
             failures: images that could not be labelled, as {"key", "reason"}.
         """
+        if interrupted and not self.labelled and not self.resumed:
+            self.manifest.transact(lambda head: self._close(head.commit))  # nothing to resume, so nothing stays open
         version = self._last_version() if interrupted else self._finish()
         outcome = {
             "attempt": self.attempt,
@@ -217,7 +219,7 @@ class RunWriter:
     def _check_still_wanted(self, commit: Commit) -> None:
         if commit.epoch != self.base.epoch:
             raise StoreConflict(
-                f"the labels of {public_uri(self.root.uri)} were replaced or rolled back (version {commit.epoch}) while "
+                f"labels of {public_uri(self.root.uri)} were replaced or rolled back (version {commit.epoch}) while "
                 f"run {self.run_id} was on; start it again to go on from there"
             )
 

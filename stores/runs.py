@@ -122,7 +122,8 @@ def read_outcomes(root: FileRoot, run_id: str) -> list[dict[str, Any]]:
     """Outcomes of a run's attempts, oldest first."""
     filesystem, path = root.open()
     names = [name for name in list_names(filesystem, join(path, RUNS, run_id)) if name.endswith(".json")]
-    return [json.loads(root.read(f"{RUNS}/{run_id}/{name}")) for name in sorted(names)]
+    outcomes = [json.loads(root.read(f"{RUNS}/{run_id}/{name}")) for name in names]
+    return sorted(outcomes, key=lambda outcome: str(outcome["began_at"]))
 
 
 def describe(run: Run) -> str:
@@ -141,7 +142,7 @@ def differences(stored: Run, asked: Run) -> dict[str, tuple[Any, Any]]:
 
 
 def without_credentials(value: Any, hidden: frozenset[str] = frozenset()) -> Any:
-    """A JSON-able value without entries that may hold credentials, and with known secrets blotted out of its strings."""
+    """A JSON-able value without entries that may hold credentials, and with known secrets blotted out."""
     if isinstance(value, dict):
         return {k: without_credentials(v, hidden) for k, v in value.items() if not SECRET_NAME.search(str(k))}
     if isinstance(value, (list, tuple)):

@@ -1,0 +1,158 @@
+"""Drawn labels and small stores for the tests of the label store, and an S3 server on the loopback."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hmsa_label.stores.evidence import code_of, grid_with, label_at, level_of
+from hmsa_label.stores.label_store import LabelStore
+from hmsa_label.stores.receipt import ImageFacts, Receipt
+from hmsa_label.stores.run_writer import RunWriter
+from hmsa_label.stores.schema import U8
+from hmsa_label.stores.segment import SegmentWriter
+
+CLASSES = {
+    "name": "five",
+    "names": ["road", "car", "person", "sky", "bus"],
+    "colours": [[128, 64, 128], [0, 0, 142], [220, 20, 60], [70, 130, 180], [0, 60, 100]],
+    "raw_ids": [7, 26, 24, 23, 28],
+    "ignore_index": 255,
+}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One image's arrays, drawn at random."""
+
+    label: U8
+    top1: U8
+    code: U8
+
+
+def draw(seed: int, threshold: float = 0.9, size: tuple[int, int] = (16, 24)) -> Drawn:
+    """Blocks of classes with a confidence that varies from block to block."""
+    generator = np.random.default_rng(seed)
+    height, width = size
+    blocks = (-(-height // 4), -(-width // 4))
+    top1 = np.kron(generator.integers(0, 5, blocks), np.ones((4, 4))).astype(np.uint8)[:height, :width]
+    confidence = np.kron(generator.random(blocks), np.ones((4, 4))).astype(np.float32)[:height, :width] ** 0.2
+    grid = grid_with(threshold)
+    code = code_of(confidence, grid)
+    return Drawn(label_at(top1, code, level_of(threshold, grid)), top1, code)
+
+
+@dataclass
+class Labelling:
+    """One run on a store, and the labels it wrote by key."""
+
+    uri: str
+    writer: RunWriter
+    segment: SegmentWriter
+    evidence: bool
+    threshold: float
+    size: tuple[int, int]
+    labels: dict[str, U8] = field(default_factory=dict)
+
+    def write(self, key: str, seed: int | None = None, size: tuple[int, int] | None = None) -> Receipt:
+        """Pixels and a receipt on storage; the manifest does not know of them yet."""
+        seed = sum(map(ord, key)) if seed is None else seed
+        drawn = draw(seed, self.threshold, size or self.size)
+        facts = ImageFacts(
+            key=key, source=f"{key}.png", source_sha256="ab" * 32, source_bytes=9, device="cpu", mean_confidence=0.8
+        )
+        evidence = (drawn.top1, drawn.code) if self.evidence else ()
+        self.labels[key] = drawn.label
+        return self.segment.write(facts, drawn.label, *evidence)
+
+
+def settings(threshold: float = 0.9, teacher: str = "a") -> dict[str, Any]:
+    return {"teacher_sha256": teacher * 64, "scales": [0.5, 1.0], "threshold": threshold}
+
+
+@dataclass
+class Labels:
+    """Makes stores and runs on them."""
+
+    def begin(
+        self,
+        uri: str,
+        *,
+        threshold: float = 0.9,
+        teacher: str = "a",
+        split: str = "train",
+        relabel: bool = False,
+        evidence: bool = True,
+        size: tuple[int, int] = (16, 24),
+        storage_options: dict[str, Any] | None = None,
+    ) -> Labelling:
+        """A run that has begun, on a store that is created if need be."""
+        LabelStore.create(uri, CLASSES, storage_options=storage_options)
+        run = {
+            "settings": settings(threshold, teacher),
+            "data": {"dataset": "folder", "root": "/images", "split": split},
+        }
+        writer = RunWriter(uri, run, relabel=relabel, storage_options=storage_options)
+        grid = grid_with(threshold) if evidence else None
+        segment = SegmentWriter(uri, writer.run_id, grid, threshold, 100, storage_options)
+        return Labelling(uri, writer, segment, evidence, threshold, size)
+
+    def fill(
+        self, uri: str, keys: Sequence[str] = ("a", "b", "c"), *, seed: int | None = None, **run: Any
+    ) -> Labelling:
+        """A finished run over `keys`."""
+        labelling = self.begin(uri, **run)
+        labelling.writer.append([labelling.write(key, seed) for key in keys])
+        labelling.writer.finish()
+        return labelling
+
+
+@pytest.fixture
+def labels() -> Labels:
+    return Labels()
+
+
+@pytest.fixture
+def drawn() -> Callable[..., Drawn]:
+    return draw
+
+
+@pytest.fixture
+def classes() -> dict[str, Any]:
+    return CLASSES
+
+
+@pytest.fixture
+def uri(tmp_path: Any) -> str:
+    """Place of a store that does not exist yet."""
+    return str(tmp_path / "labels.zarr")
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """URL of an S3 server with a bucket `labels`."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    client = boto3.client(
+        "s3", endpoint_url=endpoint, aws_access_key_id="made-up", aws_secret_access_key="key", region_name="us-east-1"
+    )
+    client.create_bucket(Bucket="labels")
+    yield endpoint
+    server.stop()
+
+
+@pytest.fixture
+def s3_environment(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The AWS_* variables that lead to the server; returns the endpoint."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAMADEUPFORTESTS")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up-secret-of-the-tests")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    return s3_endpoint
