@@ -44,7 +44,7 @@ class Rule:
     keep_evidence: bool
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)  # arrays have no one truth value: only the object itself is equal
 class _Waiting:
     """An image that waits for the device, and where its labels and seconds go."""
 

@@ -1,0 +1,31 @@
+"""One Ray for the whole session, on the loopback interface; started only when a test asks for it."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+# Ray reads these when it is imported or when it starts its processes.
+os.environ.update(
+    RAY_AUTH_MODE="disabled",
+    RAY_USAGE_STATS_ENABLED="0",
+    RAY_worker_niceness="0",
+    RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",
+)
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """A Ray of this process with four slots for workers; `label_images` uses it and leaves it open."""
+    import ray
+
+    ray.init(
+        "local",
+        num_cpus=4,
+        include_dashboard=False,
+        object_store_memory=80 * 2**20,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+    yield
+    ray.shutdown()

@@ -1,0 +1,116 @@
+"""Small drawn images, labelling runs with the fake teacher, and what a store holds after them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, TeacherConfig
+from hmsa_label.pipeline.events import Event
+from hmsa_label.pipeline.label_run import label_images
+from hmsa_label.pipeline.records import U8, LabelSummary
+from hmsa_label.stores.label_store import LabelStore
+
+KILL = (1, 2, 3)  # first pixel of an image that ends its worker's process
+HANG = (4, 5, 6)  # first pixel of an image that its worker never comes back from
+
+
+def draw_image(path: Path, seed: int, size: tuple[int, int] = (24, 40), first: tuple[int, int, int] | None = None) -> U8:
+    """A PNG of [H, W, 3] random pixels; the pixels."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    if first is not None:
+        pixels[0, 0] = first
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+@dataclass
+class Bench:
+    """A folder of images and a store to label them into.
+
+    Attributes:
+        options: fields of EngineConfig for every run.
+    """
+
+    folder: Path
+    store: str
+    options: dict[str, Any] = field(default_factory=lambda: {"executor": "local", "workers": 2})
+    events: list[Event] = field(default_factory=list)
+
+    def draw(self, count: int, *, start: int = 0, **options: Any) -> None:
+        """Images `all/000.png` and so on."""
+        for number in range(start, start + count):
+            draw_image(self.folder / "all" / f"{number:03}.png", number, **options)
+
+    def config(self, weights: str = "fake:", *, limit: int | None = None, **options: Any) -> LabelConfig:
+        """A run of `fake:` on everything; options that EngineConfig has go there."""
+        engine = {name: options.pop(name) for name in list(options) if name in EngineConfig.__dataclass_fields__}
+        scales = options.pop("scales", (1.0,))
+        return LabelConfig(
+            data=DataConfig(root=str(self.folder), dataset="folder", split="all", limit=limit),
+            teacher=TeacherConfig(weights=weights, scales=scales),
+            store=options.pop("store", self.store),
+            engine=EngineConfig(**{**self.options, **engine}),
+            **options,
+        )
+
+    def label(self, weights: str = "fake:", **options: Any) -> LabelSummary:
+        """Labels into the store, collecting events."""
+        on_event = options.pop("on_event", None)
+
+        def watch(event: Event) -> None:
+            self.events.append(event)
+            if on_event is not None:
+                on_event(event)
+
+        return label_images(self.config(weights, **options), watch)
+
+    def open(self, version: int | str | None = None) -> LabelStore:
+        return LabelStore.open(self.store, version)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """Nothing drawn yet, no store yet."""
+    return Bench(folder=tmp_path / "images", store=str(tmp_path / "labels.zarr"))
+
+
+@pytest.fixture
+def drawn(bench: Bench) -> Bench:
+    """Twenty images of two sizes."""
+    bench.draw(12)
+    bench.draw(8, start=12, size=(16, 32))
+    return bench
+
+
+@pytest.fixture(scope="session")
+def s3_storage() -> Iterator[dict[str, Any]]:
+    """Storage options that lead to an S3 server on the loopback with a bucket `labels`."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    access = {"aws_access_key_id": "made-up", "aws_secret_access_key": "made-up-secret", "region_name": "us-east-1"}
+    boto3.client("s3", endpoint_url=endpoint, **access).create_bucket(Bucket="labels")
+    yield {"key": "made-up", "secret": "made-up-secret", "endpoint_url": endpoint}
+    server.stop()
+
+
+@pytest.fixture
+def first_pixels() -> dict[str, tuple[int, int, int]]:
+    """What the fake teachers `?kill=1,2,3` and `?hang=4,5,6` look for."""
+    return {"kill": KILL, "hang": HANG}
+
+
+@pytest.fixture
+def draw() -> Callable[..., U8]:
+    """`draw_image`, for tests that need files of their own."""
+    return draw_image
