@@ -81,7 +81,7 @@ def test_unusable_files_are_listed_with_reasons_and_the_rest_is_labelled(drawn):
     reasons = {failure.key: failure.reason for failure in summary.failed}
     assert summary.images_labelled == 20
     assert summary.images_failed == 4
-    assert [key.rpartition("/")[2] for key in reasons] == ["100", "101", "102", "103"]
+    assert [key.rpartition("/")[2] for key in reasons] == ["100.png", "101.png", "102.png", "103.jpg"]
     for word, reason in zip(("truncated", "empty", "folder", "neither"), reasons.values(), strict=True):
         assert word in reason
 
