@@ -6,7 +6,9 @@ newest finished version, the open runs), and opening a store reads one commit, h
 """
 
 import hashlib
+import json
 import random
+import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -19,11 +21,12 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from hmsa_label.stores.delta_options import delta_options, delta_uri
 from hmsa_label.stores.errors import LabelMissing, NotAStore, StoreConflict
-from hmsa_label.stores.files import public_uri
+from hmsa_label.stores.files import FileRoot, join, list_names, public_uri
 from hmsa_label.stores.receipt import now
-from hmsa_label.stores.schema import MANIFEST_CONFIGURATION, MANIFEST_SCHEMA
+from hmsa_label.stores.schema import MANIFEST, MANIFEST_CONFIGURATION, MANIFEST_SCHEMA
 
 COMMIT_KEY = "hmsa_label"
+LOG, LOG_FILE = f"{MANIFEST}/_delta_log", re.compile(r"\d{20}\.json")
 EMPTY = hashlib.sha256().hexdigest()  # content digest of no images
 STATE = ("finished", "finished_digest", "epoch", "open_runs", "fingerprint")  # what a commit hands on to the next
 COMMIT_SECONDS = 300.0  # contention resolves in fractions of a second; longer means the storage is broken
@@ -119,6 +122,7 @@ class Manifest:
 
     def __init__(self, store_uri: str, storage_options: dict[str, Any] | None = None) -> None:
         self.store_uri = store_uri
+        self.root = FileRoot(store_uri, dict(storage_options or {}))
         self.uri = delta_uri(store_uri)
         self.options = delta_options(store_uri, storage_options)
 
@@ -140,7 +144,7 @@ class Manifest:
     def head(self) -> Snapshot:
         """The newest version, finished or not."""
         delta = self._load()
-        return Snapshot(commit=_newest_commit(delta), delta=delta)
+        return Snapshot(commit=self._newest_commit(int(delta.version())), delta=delta)
 
     def at(self, version: int) -> Snapshot:
         """The manifest at `version`.
@@ -156,12 +160,28 @@ class Manifest:
                 f"the store {public_uri(self.store_uri)} has no version {version}; the newest is {head}, "
                 f"`hmsa-label audit log` lists the finished ones"
             ) from None
-        return Snapshot(commit=_newest_commit(delta), delta=delta)
+        return Snapshot(commit=self._newest_commit(int(delta.version())), delta=delta)
 
     def log(self) -> list[Commit]:
         """All commits that this software made, oldest first."""
-        commits = (_commit_of(entry) for entry in self._load().history())
-        return sorted((commit for commit in commits if commit), key=lambda commit: commit.version)
+        filesystem, root = self.root.open()
+        folder = join(root, LOG)
+        names = [name for name in list_names(filesystem, folder) if LOG_FILE.fullmatch(name)]
+        bodies = filesystem.cat([join(folder, name) for name in names])
+        found = {int(path.rpartition("/")[2].removesuffix(".json")): body for path, body in bodies.items()}
+        commits = (_commit_in(found[version], version) for version in sorted(found))
+        return [commit for commit in commits if commit]
+
+    def _newest_commit(self, version: int) -> Commit:
+        """The newest commit of ours at or before a version; other tools may have committed since (an OPTIMIZE, say).
+
+        Read from the log itself: delta-rs' `history` holds Python's global lock while it waits for the storage.
+        """
+        for candidate in range(version, -1, -1):
+            commit = _commit_in(self.root.read(f"{LOG}/{candidate:020d}.json"), candidate)
+            if commit:
+                return commit
+        raise NotAStore(f"the manifest of {public_uri(self.store_uri)} was not written by hmsa-label")
 
     def transact(self, decide: Callable[[Snapshot], Change | None]) -> Commit:
         """Commits what `decide` makes of the head; shows it the new head again whenever another writer was faster.
@@ -238,26 +258,12 @@ def _properties(commit: Commit) -> CommitProperties:
     return CommitProperties(custom_metadata={COMMIT_KEY: asdict(commit)}, max_commit_retries=0)
 
 
-def _newest_commit(delta: Any) -> Commit:
-    """The newest commit of ours at or before the table's version.
-
-    Other tools may have committed since (an OPTIMIZE, say), so the search goes back further and further.
-    """
-    limit = 1
-    while True:
-        entries = delta.history(limit)
-        commits = [commit for commit in map(_commit_of, entries) if commit and commit.version <= delta.version()]
-        if commits:
-            return max(commits, key=lambda commit: commit.version)
-        if len(entries) < limit:
-            raise NotAStore("the manifest was not written by hmsa-label: no commit of its log carries our record")
-        limit *= 8
-
-
-def _commit_of(entry: dict[str, Any]) -> Commit | None:
-    record = entry.get(COMMIT_KEY)
-    if not isinstance(record, dict):
-        return None
-    known = {item.name for item in fields(Commit)}
-    values = {name: value for name, value in record.items() if name in known}
-    return Commit(**{**values, "version": int(entry["version"]), "open_runs": tuple(values.get("open_runs", ()))})
+def _commit_in(body: bytes, version: int) -> Commit | None:
+    """Our record in one file of the Delta log; None if another tool made the commit."""
+    for line in body.splitlines():
+        record = json.loads(line).get("commitInfo", {}).get(COMMIT_KEY)
+        if isinstance(record, dict):
+            known = {item.name for item in fields(Commit)}
+            values = {name: value for name, value in record.items() if name in known}
+            return Commit(**{**values, "version": version, "open_runs": tuple(values.get("open_runs", ()))})
+    return None
