@@ -46,7 +46,7 @@ def _random_window(
     labels = _cut(labels, y, x, window, fill=255)
     size = (config.crop_px[1], config.crop_px[0])
     return (
-        cv2.resize(image, size, interpolation=cv2.INTER_CUBIC),  # type: ignore[return-value]
+        cv2.resize(image, size, interpolation=cv2.INTER_CUBIC),
         cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST_EXACT),
     )
 
@@ -101,4 +101,4 @@ def _saturation(image: U8, amount: float) -> U8:
 def _hue(image: U8, amount: float) -> U8:
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
     hsv[..., 0] = (hsv[..., 0].astype(np.int16) + round(180 * amount)) % 180  # OpenCV's 8-bit hue counts 0..179
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)  # type: ignore[return-value]
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)

@@ -83,7 +83,7 @@ class Teacher:
         self.config = replace(config, scales=tuple(sorted(config.scales)))
         if self.device.type == "cpu":
             torch.set_num_threads(config.cpu_threads)
-        data = _read_weights(config.weights)
+        data = read_weights(config.weights)
         net, self.classes, checkpoint = read_network(data, config.weights)
         if config.fusion == "hierarchical" and net.attention is None and config.scales != (1.0,):
             raise ValueError(f"{config.weights} has no attention head; use --fusion average, or --scales 1.0")
@@ -132,7 +132,27 @@ class Teacher:
         ]
 
 
-def _read_weights(uri: str) -> bytes:
+def load_start(net: SegmentationNet, data: bytes, source: str) -> None:
+    """Start values for a training from a checkpoint of the same trunk, head and classes.
+
+    A checkpoint without attention head starts two-scale training with a fresh one, as the published Cityscapes
+    training does; one with attention starts single-scale training without it. Any other difference is an error.
+
+    Raises:
+        ValueError: naming the keys that do not fit.
+    """
+    trained, _, _ = read_network(data, source)
+    fresh = {key: value for key, value in net.state_dict().items() if key.startswith("attention.")}
+    kept = {key: value for key, value in trained.state_dict().items() if fresh or not key.startswith("attention.")}
+    load_strict(net, {**fresh, **kept})
+
+
+def read_weights(uri: str) -> bytes:
+    """The bytes of a weights file at a path or URL.
+
+    Raises:
+        FileNotFoundError: there is none; the message says how to get one.
+    """
     filesystem, path = open_filesystem(uri)
     try:
         return read_bytes(filesystem, path)

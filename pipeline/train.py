@@ -24,6 +24,7 @@ from hmsa_label.pipeline.config import TrainConfig, to_dict
 from hmsa_label.pipeline.devices import autocast, resolve_device, resolve_precision
 from hmsa_label.pipeline.evaluate import Evaluation, classes_of, labelled_images, score
 from hmsa_label.pipeline.records import U8
+from hmsa_label.pipeline.teacher import load_start, read_weights
 from hmsa_label.pipeline.train_state import AveragedWeights, TrainFolder
 from hmsa_label.pipeline.training_data import TrainingCrops, keys_digest
 from hmsa_label.stores.files import public_uri
@@ -79,10 +80,13 @@ class Trainer:
         self.total_steps = config.max_steps or config.epochs * self.steps_per_epoch
         torch.manual_seed(config.seed)
         net = build_labeler(config.model.name, self.classes.num_classes, multi_scale=config.low_scale is not None)
+        if config.model.init_weights and not config.resume:
+            load_start(net, read_weights(config.model.init_weights), config.model.init_weights)
         self.net: SegmentationNet = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = _optimizer(config, self.net)
         self.averaged = AveragedWeights(self.net, config.ema_decay) if config.ema_decay else None
-        self.step, self.best_miou = 0, None
+        self.step = 0
+        self.best_miou: float | None = None
         self.folder = TrainFolder(config.output)
         self._restore()
 

@@ -1,0 +1,97 @@
+"""Weights on disk: our files, the published layout, and what is refused."""
+
+import io
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from hmsa_label.labelers import build_labeler
+from hmsa_label.labelers.checkpoints import (
+    WeightsMismatch,
+    decode_checkpoint,
+    encode_checkpoint,
+    from_published_key,
+    load_strict,
+    read_published,
+    to_published_key,
+)
+
+
+@pytest.fixture
+def tiny():
+    torch.manual_seed(0)
+    return build_labeler("hrnet_tiny_ocr", 5)
+
+
+def published(net, **changes):
+    """A file in the published layout with the network's tensors."""
+    state = {f"module.{to_published_key(key)}": value for key, value in net.state_dict().items()}
+    content = {"epoch": 3, "mean_iu": np.float64(0.8), "optimizer": {"lr": 0.1}, "state_dict": state, **changes}
+    file = io.BytesIO()
+    torch.save(content, file)
+    file.seek(0)
+    return file
+
+
+def test_our_file_gives_back_tensors_and_info(tiny):
+    tensors, info = decode_checkpoint(encode_checkpoint(tiny, {"model": "hrnet_tiny_ocr", "step": 3}))
+    assert info == {"model": "hrnet_tiny_ocr", "step": 3}
+    assert all(torch.equal(tensors[key], value) for key, value in tiny.state_dict().items())
+    assert tensors.keys() == tiny.state_dict().keys()
+
+
+def test_a_foreign_file_is_refused():
+    with pytest.raises(ValueError, match="not a safetensors checkpoint of hmsa-label"):
+        decode_checkpoint(b"no weights at all")
+
+
+def test_published_layout_loads_with_numpy_scalars_beside_it(tiny):
+    other = build_labeler("hrnet_tiny_ocr", 5)
+    load_strict(other, read_published(published(tiny)))
+    assert all(torch.equal(other.state_dict()[key], value) for key, value in tiny.state_dict().items())
+
+
+def test_every_key_has_a_published_name_and_back(tiny):
+    for key in tiny.state_dict():
+        assert from_published_key("module." + to_published_key(key)) == key
+
+
+def test_key_table_covers_the_published_list(golden):
+    with torch.device("meta"):
+        own = build_labeler("hrnet_w48_ocr", 19).state_dict()
+    names = {f"module.{to_published_key(key)}": tuple(value.shape) for key, value in own.items()}
+    assert names == {key: tuple(value.shape) for key, value in golden.state("state_dict.tsv").items()}
+
+
+def test_renamed_and_reshaped_keys_are_named(tiny):
+    state = read_published(published(tiny))
+    state["head.class_head.wait"] = state.pop("head.class_head.weight")
+    state["trunk.conv1.weight"] = torch.zeros(1, 2, 3)
+    before = tiny.trunk.conv2.weight.clone()
+    with pytest.raises(WeightsMismatch) as caught:
+        load_strict(tiny, state)
+    message = str(caught.value)
+    assert "1 missing (head.class_head.weight)" in message
+    assert "1 unexpected (head.class_head.wait)" in message
+    assert "trunk.conv1.weight (1, 2, 3) instead of (8, 3, 3, 3)" in message
+    assert torch.equal(tiny.trunk.conv2.weight, before)
+
+
+class _Harmful:
+    def __reduce__(self):
+        return os.system, ("echo harm",)
+
+
+def test_a_file_that_needs_arbitrary_pickle_is_refused(tiny):
+    with pytest.raises(ValueError, match="safe loader refuses"):
+        read_published(published(tiny, extra=_Harmful()))
+
+
+def test_a_file_without_a_state_dict_is_refused():
+    file = io.BytesIO()
+    torch.save({"state_dict": {"a": 1}}, file)
+    file.seek(0)
+    with pytest.raises(ValueError, match="no state dict of tensors"):
+        read_published(file)

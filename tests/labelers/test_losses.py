@@ -1,0 +1,35 @@
+"""Losses on ignored pixels; their values stand in the golden tests."""
+
+import pytest
+import torch
+
+from hmsa_label.labelers.losses import cross_entropy, rmi_loss, sigmoid_bce
+
+
+@pytest.mark.parametrize("loss", [cross_entropy, sigmoid_bce, rmi_loss])
+def test_ignored_pixels_have_no_gradient(loss):
+    logits = torch.randn(1, 4, 16, 16, requires_grad=True)
+    labels = torch.randint(0, 4, (1, 16, 16))
+    labels[:, :8] = 255
+    loss(logits, labels).backward()
+    assert logits.grad[:, :, :8].abs().max() == 0
+    assert logits.grad[:, :, 8:].abs().max() > 0
+
+
+def test_cross_entropy_of_ignored_labels_alone_is_zero():
+    logits = torch.randn(1, 4, 8, 8, requires_grad=True)
+    loss = cross_entropy(logits, torch.full((1, 8, 8), 255))
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad.abs().max() == 0
+
+
+def test_cross_entropy_of_even_logits_is_the_log_of_the_class_count():
+    loss = cross_entropy(torch.zeros(1, 4, 2, 2), torch.tensor([[[0, 1], [2, 255]]]))
+    assert loss.item() == pytest.approx(torch.log(torch.tensor(4.0)).item())
+
+
+def test_rmi_falls_when_the_prediction_turns_right():
+    labels = torch.arange(2).repeat_interleave(16).expand(1, 32, 32).contiguous()
+    right = torch.stack([labels == 0, labels == 1], dim=1).float() * 8 - 4
+    assert rmi_loss(right, labels) < rmi_loss(torch.zeros_like(right), labels) < rmi_loss(-right, labels)

@@ -1,0 +1,58 @@
+"""Networks by name: shapes, what is computed on request, and what the published files look like."""
+
+import pytest
+import torch
+
+from hmsa_label.labelers import MODELS, build_labeler
+from hmsa_label.labelers.hmsa import predict
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    torch.manual_seed(0)
+    return build_labeler("hrnet_tiny_ocr", 5).eval()
+
+
+def test_published_model_has_the_published_number_of_parameters():
+    with torch.device("meta"):
+        net = build_labeler("hrnet_w48_ocr", 19)
+    assert sum(parameter.numel() for parameter in net.parameters()) == 72_143_430
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_model_predicts_at_the_size_of_its_input(name):
+    with torch.device("meta"):
+        net = build_labeler(name, 7)
+        prediction = net(torch.empty(1, 3, 64, 96), aux=True, attention=True)
+    assert prediction.logits.shape == prediction.aux_logits.shape == (1, 7, 64, 96)
+    assert prediction.attention.shape == (1, 1, 64, 96)
+
+
+def test_unknown_model_is_refused_with_the_known_names():
+    with pytest.raises(ValueError, match=r"unknown model 'hrnet'; known are .*hrnet_w48_ocr"):
+        build_labeler("hrnet", 19)
+
+
+@torch.inference_mode()
+def test_flip_makes_the_prediction_mirror_symmetric(tiny):
+    x = torch.randn(1, 3, 40, 64)
+    logits = predict(tiny, x, (0.5, 1.0), "hierarchical", True)
+    mirrored = predict(tiny, x.flip(3), (0.5, 1.0), "hierarchical", True)
+    torch.testing.assert_close(mirrored.flip(3), logits, rtol=0, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_odd_sizes_come_back_at_their_size(tiny):
+    assert predict(tiny, torch.randn(1, 3, 45, 67), (0.5, 1.0, 2.0), "hierarchical", False).shape == (1, 5, 45, 67)
+
+
+@torch.inference_mode()
+def test_normalise_maps_the_mean_colour_to_zero(tiny):
+    image = (tiny.mean * 255).round().byte().permute(0, 2, 3, 1).expand(1, 4, 4, 3)
+    assert tiny.normalise(image).abs().max() < 0.02
+
+
+def test_network_without_attention_refuses_to_chain_scales():
+    net = build_labeler("hrnet_tiny_ocr", 5, multi_scale=False).eval()
+    with pytest.raises(ValueError, match="no attention head"):
+        predict(net, torch.randn(1, 3, 32, 32), (0.5, 1.0), "hierarchical", False)

@@ -1,0 +1,134 @@
+"""Training on drawn blocks: it learns, repeats itself and resumes exactly."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hmsa_label.labelers.checkpoints import decode_checkpoint
+from hmsa_label.pipeline.config import (
+    AugmentConfig,
+    DataConfig,
+    EvaluateConfig,
+    ModelConfig,
+    TeacherConfig,
+    TrainConfig,
+)
+from hmsa_label.pipeline.evaluate import evaluate
+from hmsa_label.pipeline.train import Trainer, learning_rate, train_teacher
+
+COLOURS = {7: (90, 60, 90), 11: (30, 200, 30), 23: (220, 60, 40)}  # raw id -> colour that gives the class away
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """Six training and two validation images of 48x64 px, blocks of three classes in their own colours."""
+    root = tmp_path_factory.mktemp("blocks")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 6), ("val", 2)):
+        for number in range(count):
+            ids = rng.choice(list(COLOURS), (3, 4)).repeat(16, 0).repeat(16, 1).astype(np.uint8)
+            image = np.stack([np.vectorize(lambda i, c=c: COLOURS[i][c])(ids) for c in range(3)], axis=2)
+            image = np.clip(image + rng.integers(-10, 11, image.shape), 0, 255).astype(np.uint8)
+            for kind, suffix, pixels in (("leftImg8bit", "leftImg8bit", image), ("gtFine", "gtFine_labelIds", ids)):
+                folder = root / kind / split / "town"
+                folder.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(folder / f"town_{number:06}_000000_{suffix}.png")
+    return root
+
+
+def settings(tree, output, **changes):
+    defaults = TrainConfig(
+        data=DataConfig(root=str(tree), split="train"),
+        output=str(output),
+        model=ModelConfig(name="hrnet_tiny_ocr"),
+        augment=AugmentConfig(crop_px=(48, 64), scale_range=(0.8, 1.25), colour_jitter=0.05),
+        loss="ce",
+        optimizer="adamw",
+        learning_rate=5e-3,
+        batch_size=2,
+        max_steps=6,
+        validate_every=3,
+        save_every=1,
+        device="cpu",
+        precision="fp32",
+        cpu_threads=1,
+    )
+    return replace(defaults, **changes)
+
+
+def weights(path):
+    return decode_checkpoint(path.read_bytes())[0]
+
+
+def test_training_learns_to_tell_colours_apart(tree, tmp_path):
+    summary = train_teacher(settings(tree, tmp_path, max_steps=40, validate_every=40, ema_decay=0.8))
+    assert summary.steps == 40
+    assert summary.best_miou > 0.6
+    data = DataConfig(root=str(tree), split="val")
+    scores = evaluate(
+        EvaluateConfig(data=data, teacher=TeacherConfig(weights=summary.checkpoint, scales=(0.5, 1.0), device="cpu"))
+    )
+    assert scores.miou == pytest.approx(summary.best_miou, abs=0.02)
+    assert scores.images == 2
+
+
+def test_checkpoint_says_what_it_is_and_what_it_was_trained_on(tree, tmp_path):
+    train_teacher(settings(tree, tmp_path, max_steps=1))
+    _, info = decode_checkpoint((tmp_path / "last.safetensors").read_bytes())
+    assert info["model"] == "hrnet_tiny_ocr"
+    assert info["classes"]["name"] == "cityscapes"
+    assert info["trained_on"]["images"] == 6
+    assert info["trained_on"]["keys"][0] == "train/town/town_000000_000000"
+    assert info["config"]["learning_rate"] == 5e-3
+
+
+@pytest.mark.parametrize("loss", ["ce", "rmi"])
+def test_resumed_training_equals_an_uninterrupted_one(tree, tmp_path, loss):
+    whole, parts = settings(tree, tmp_path / "whole", loss=loss, ema_decay=0.9), tmp_path / "parts"
+    train_teacher(whole)
+    interrupted = Trainer(replace(whole, output=str(parts)))
+    for (images, labels), _ in zip(interrupted.batches(), range(4), strict=False):
+        interrupted.advance(images, labels)
+        interrupted.save(None)
+    train_teacher(replace(whole, output=str(parts), resume=True))
+    expected, actual = weights(tmp_path / "whole/last.safetensors"), weights(parts / "last.safetensors")
+    assert all(torch.equal(actual[key], value) for key, value in expected.items())
+    steps = [json.loads(line)["step"] for line in (tmp_path / "whole/metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 3, 4, 5, 6, 6]
+
+
+def test_a_folder_with_a_training_is_not_overwritten(tree, tmp_path):
+    train_teacher(settings(tree, tmp_path, max_steps=1))
+    with pytest.raises(ValueError, match=r"already holds a training; use --resume"):
+        train_teacher(settings(tree, tmp_path, max_steps=1))
+    with pytest.raises(ValueError, match=r"other settings \(learning_rate 0.005 -> 0.1\)"):
+        train_teacher(settings(tree, tmp_path, max_steps=1, learning_rate=0.1, resume=True))
+
+
+def test_samples_do_not_depend_on_the_number_of_loader_workers(tree, tmp_path):
+    alone, helped = (
+        list(Trainer(settings(tree, tmp_path / str(n), loader_workers=n, max_steps=3)).batches()) for n in (0, 2)
+    )
+    for (image, label), (other_image, other_label) in zip(alone, helped, strict=True):
+        assert torch.equal(image, other_image)
+        assert torch.equal(label, other_label)
+
+
+def test_single_scale_training_has_no_attention_head(tree, tmp_path):
+    train_teacher(settings(tree, tmp_path, low_scale=None, max_steps=1))
+    assert not [key for key in weights(tmp_path / "last.safetensors") if key.startswith("attention")]
+    teacher = TeacherConfig(weights=str(tmp_path / "last.safetensors"), device="cpu")
+    with pytest.raises(ValueError, match="no attention head; use --fusion average"):
+        evaluate(EvaluateConfig(data=DataConfig(root=str(tree), split="val"), teacher=teacher))
+
+
+def test_learning_rate_warms_up_and_ends_near_zero(tree, tmp_path):
+    config = settings(tree, tmp_path, learning_rate=1.0, warmup_steps=4, poly_power=2.0)
+    rates = [learning_rate(config, step, 100) for step in range(100)]
+    assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert rates[50] == pytest.approx(0.25)
+    assert rates[99] == pytest.approx(1e-4)
