@@ -13,6 +13,8 @@ from hmsa_label.pipeline.plan import Placement, cluster_address, images_in_fligh
 from hmsa_label.pipeline.worker import Worker, WorkerSpec
 from hmsa_label.stores.files import public_uri
 
+# Ray prints the deaths of workers to stdout, which belongs to results; they are events here. Skips all lines.
+QUIET_RAY = {"RAY_DEDUP_LOGS_SKIP_REGEX": "."}
 # For a Ray of our own; Ray reads them when it is imported or when it starts its processes.
 OWN_RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -48,9 +50,8 @@ def _open_threads(config: LabelConfig, rule: Rule) -> Executor:
 
 def _open_ray(config: LabelConfig, rule: Rule, stack: ExitStack) -> Executor:
     address = cluster_address(config.engine)
-    if address is None:
-        for name, value in OWN_RAY.items():
-            os.environ.setdefault(name, value)
+    for name, value in {**QUIET_RAY, **(OWN_RAY if address is None else {})}.items():
+        os.environ.setdefault(name, value)
     # Only now: Ray reads part of its environment when it is imported, and the local pool never needs it.
     from hmsa_label.pipeline.ray_executor import ActorOptions, RayCluster, RayExecutor
 

@@ -11,6 +11,7 @@ os.environ.update(
     RAY_USAGE_STATS_ENABLED="0",
     RAY_worker_niceness="0",
     RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",
+    RAY_DEDUP_LOGS_SKIP_REGEX=".",
 )
 
 
