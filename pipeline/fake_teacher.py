@@ -105,8 +105,8 @@ def _parse(weights: str) -> tuple[float, dict[str, str]]:
     """Seconds per image and options of a fake teacher's URI."""
     duration, _, query = weights.removeprefix(PREFIX).partition("?")
     match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)ms)?", duration)
-    options = dict(parse_qsl(query, strict_parsing=bool(query)))
-    if match is None or not set(options) <= set(_OPTIONS):
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    if match is None or not set(options) <= set(_OPTIONS) or "" in options.values():
         known = ", ".join(_OPTIONS)
         raise ValueError(f"{weights!r} is no fake teacher: expected fake:200ms, with options {known}, such as ?seed=1")
     return float(match[1] or 0) / 1000, options

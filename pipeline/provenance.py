@@ -23,6 +23,7 @@ from hmsa_label.stores.images import ImageRef
 LIBRARIES = ("torch", "ray", "numpy", "pillow", "zarr", "numcodecs", "deltalake", "pyarrow", "fsspec", "s3fs")
 # Part of a worker's info in which all workers of a run must agree: it decides the bytes of their labels.
 TEACHER_IDENTITY = ("model", "weights_sha256", "scales", "flip", "fusion", "precision", "classes")
+HIDDEN = "***"
 _SECRET_OPTION = re.compile(r"(?i)(key|secret|token|password|credential)")
 _URL_USER = re.compile(r"(?<=://)[^/@\s]*@")
 _URL_QUERY = re.compile(r"(?<=\w)\?(?=\S*=)\S*")
@@ -101,14 +102,14 @@ def git_state() -> dict[str, Any] | None:
 def command_line(arguments: list[str]) -> list[str]:
     """The arguments without values of options that sound secret, and without credentials in URLs."""
     kept: list[str] = []
-    for argument in arguments:
+    for argument in map(_without_secrets, arguments):
         name, has_value, _ = argument.partition("=")
         if kept and kept[-1].startswith("-") and "=" not in kept[-1] and _SECRET_OPTION.search(kept[-1]):
-            kept.append("***")
-        elif has_value and _SECRET_OPTION.search(name.rpartition("/")[2]):
-            kept.append(f"{name}=***")
+            kept.append(HIDDEN)
+        elif has_value and _SECRET_OPTION.search(name):
+            kept.append(f"{name}={HIDDEN}")
         else:
-            kept.append(_without_secrets(argument))
+            kept.append(argument)
     return kept
 
 

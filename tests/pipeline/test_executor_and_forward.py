@@ -1,0 +1,186 @@
+"""Threads around one forward thread: reports, batches, errors."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from hmsa_label.labelers.taxonomy import CITYSCAPES
+from hmsa_label.pipeline.events import WorkerStarted
+from hmsa_label.pipeline.executor import DeviceLost, EngineError, LocalExecutor, Task, TaskDone
+from hmsa_label.pipeline.forward import ForwardThread, Rule
+from hmsa_label.pipeline.records import Failure, LabelledImage
+from hmsa_label.stores.images import ImageRef
+
+RULE = Rule(thresholds=(0.5, 0.9), threshold=0.9, keep_evidence=False)
+
+
+class Recorder:
+    """A teacher that notes its batches and threads; the first `failures` calls raise `error`."""
+
+    def __init__(self, seconds: float = 0.0, error: Exception | None = None, failures: int = 99) -> None:
+        self.classes, self.info = CITYSCAPES, {"model": "recorder"}
+        self.batches: list[list[tuple[int, ...]]] = []
+        self.threads: set[int] = {threading.get_ident()}
+        self._seconds, self._error, self._failures = seconds, error, failures
+
+    def label(self, images, thresholds, threshold, keep_evidence):
+        self.threads.add(threading.get_ident())
+        self.batches.append([image.shape for image in images])
+        time.sleep(self._seconds)
+        if self._error is not None and len(self.batches) <= self._failures:
+            raise self._error
+        return [
+            LabelledImage(label=image[..., 0].copy(), top1=None, code=None, mean_confidence=1.0) for image in images
+        ]
+
+
+def label_at_once(forward: ForwardThread, images: list[np.ndarray]) -> list[np.ndarray]:
+    """Labels of all images, each asked for from a thread of its own at about the same time."""
+    labels: dict[int, np.ndarray] = {}
+
+    def ask(number: int) -> None:
+        labels[number] = forward.label(images[number])[0].label
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(len(images))]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.002)
+    for thread in threads:
+        thread.join(timeout=10)
+    return [labels[number] for number in range(len(images))]
+
+
+def images(sizes: list[tuple[int, int]]) -> list[np.ndarray]:
+    return [np.full((*size, 3), number, np.uint8) for number, size in enumerate(sizes)]
+
+
+def test_teacher_is_built_and_called_in_one_thread_which_is_not_ours():
+    teachers: list[Recorder] = []
+
+    def load() -> Recorder:
+        teachers.append(Recorder())
+        return teachers[0]
+
+    forward = ForwardThread(load, RULE, 1)
+    label_at_once(forward, images([(2, 3)] * 5))
+    assert len(teachers[0].threads) == 1
+    assert threading.get_ident() not in teachers[0].threads
+    forward.close()
+
+
+def test_batches_hold_images_of_one_size_and_everybody_gets_his_own_labels():
+    teacher = Recorder(seconds=0.05)
+    forward = ForwardThread(lambda: teacher, RULE, 3)
+    asked = images([(2, 3), (4, 5), (2, 3), (4, 5), (2, 3), (2, 3), (2, 3), (4, 5)])
+    labels = label_at_once(forward, asked)
+    for image, label in zip(asked, labels, strict=True):
+        np.testing.assert_array_equal(label, image[..., 0])
+    assert all(len(set(batch)) == 1 and len(batch) <= 3 for batch in teacher.batches)
+    assert max(len(batch) for batch in teacher.batches) > 1
+    forward.close()
+
+
+def test_batch_of_one_never_joins_images():
+    teacher = Recorder(seconds=0.01)
+    forward = ForwardThread(lambda: teacher, RULE, 1)
+    label_at_once(forward, images([(2, 3)] * 6))
+    assert [len(batch) for batch in teacher.batches] == [1] * 6
+    forward.close()
+
+
+def test_error_while_loading_reaches_the_caller():
+    def load() -> Recorder:
+        raise ValueError("these weights are for another network")
+
+    with pytest.raises(ValueError, match="another network"):
+        ForwardThread(load, RULE, 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ValueError("odd size"), ValueError),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), DeviceLost),
+    ],
+)
+def test_error_of_the_teacher_reaches_the_caller_and_the_thread_goes_on(error, expected):
+    forward = ForwardThread(lambda: Recorder(error=error, failures=1), RULE, 1)
+    (image,) = images([(2, 3)])
+    with pytest.raises(expected):
+        forward.label(image)
+    assert forward.label(image)[0].label.shape == (2, 3)
+    forward.close()
+
+
+def test_images_that_do_not_fit_together_are_labelled_one_by_one(monkeypatch):
+    out_of_memory = type("OutOfMemoryError", (RuntimeError,), {})("no room")
+    emptied = []
+    monkeypatch.setattr("torch.cuda.empty_cache", lambda: emptied.append(1))
+    teacher = Recorder(seconds=0.05, error=out_of_memory, failures=1)
+    forward = ForwardThread(lambda: teacher, RULE, 1)
+    (image,) = images([(2, 3)])
+    assert forward.label(image)[0].label.shape == (2, 3)
+    assert emptied == [1]
+    forward.close()
+
+
+class Echo:
+    """A labeller that fails every image, naming it; or raises."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.info = {"model": "echo"}
+        self.closed = False
+        self._error = error
+
+    def label(self, task: Task) -> Failure:
+        if self._error is not None:
+            raise self._error
+        return Failure(key=task.key, reason="echo")
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def collect(executor: LocalExecutor, enough: Callable[[list[object]], bool]) -> list[object]:
+    reports: list[object] = []
+    deadline = time.monotonic() + 10
+    while not enough(reports) and time.monotonic() < deadline:
+        reports += executor.poll(0.1)
+    return reports
+
+
+def task(key: str) -> Task:
+    return Task(image=ImageRef(key=key, image=key), run_id="r")
+
+
+def test_local_executor_reports_starts_and_results_and_lets_go_at_the_end():
+    labellers = [Echo(), Echo()]
+    executor = LocalExecutor(lambda worker: labellers[worker], workers=2, threads=2)
+    assert {report.worker for report in collect(executor, lambda reports: len(reports) == 2)} == {0, 1}
+    for number in range(10):
+        executor.assign(number % 2, task(str(number)))
+    results = collect(executor, lambda reports: len(reports) == 10)
+    assert {report.result.key: report.worker for report in results if isinstance(report, TaskDone)} == {
+        str(number): number % 2 for number in range(10)
+    }
+    executor.close()
+    assert all(labeller.closed for labeller in labellers)
+
+
+def test_local_executor_raises_what_a_worker_raised_after_what_was_finished_before():
+    executor = LocalExecutor(lambda worker: Echo(EngineError("the storage is gone")), workers=1, threads=1)
+    assert collect(executor, bool) == [WorkerStarted(worker=0, info={"model": "echo"})]
+    executor.assign(0, task("a"))
+    with pytest.raises(EngineError, match="the storage is gone"):
+        collect(executor, bool)
+    executor.close()
+
+
+def test_local_executor_cannot_restart_a_worker_and_says_what_can():
+    executor = LocalExecutor(lambda worker: Echo(), workers=1, threads=1)
+    with pytest.raises(EngineError, match=r"worker 0 hangs; .*--executor ray"):
+        executor.restart(0, "worker 0 hangs")
+    executor.close()
