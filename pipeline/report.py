@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hmsa_label.pipeline.records import U8, Failure
-from hmsa_label.pipeline.report_page import ClassRow, LevelSwatch, Picture, Row, render_page
+from hmsa_label.pipeline.report_page import ClassRow, LevelSwatch, Picture, Row, ThresholdRow, render_page
 
 MAX_WIDTH_PX = 1024
 STRIPE_PX = 5  # period of the hatching, in pixels of the shown picture
 HATCH = ((18, 18, 21), (110, 110, 120))
 PAGE = "index.html"
+
+__all__ = ["Report", "ReportImage", "ThresholdRow", "write_report"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,7 @@ class Report:
         class_px: kept pixels of each class over all images.
         iou: IoU of the teacher per class on images with fine labels, None where it is not known.
         threshold: marked in the legend of confidence levels.
+        thresholds: what other thresholds would keep, for those whose evidence is stored.
     """
 
     title: str
@@ -67,6 +70,7 @@ class Report:
     colours: tuple[tuple[int, int, int], ...]
     class_px: list[int]
     threshold: float
+    thresholds: list[ThresholdRow] = field(default_factory=list)
     iou: dict[str, float | None] = field(default_factory=dict)
     images: list[ReportImage] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
@@ -81,6 +85,8 @@ def write_report(folder: str | Path, report: Report) -> Path:
             title=report.title,
             facts=report.facts,
             classes=_class_rows(report),
+            thresholds=report.thresholds,
+            threshold=report.threshold,
             levels=_levels(report),
             rows=[_row(image, report.colours) for image in report.images],
             failed=[(failure.key, failure.reason) for failure in report.failed],

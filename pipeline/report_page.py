@@ -40,6 +40,7 @@ td.bar i { display: block; height: 0.6rem; min-width: 1px; border-radius: 2px; b
 .levels li { font-size: 0.8rem; text-align: center; color: var(--quiet); }
 .levels b { display: block; height: 1.1rem; }
 .levels .kept { color: var(--ink); font-weight: 600; }
+tr.kept td { font-weight: 700; }
 article { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 0.8rem;
   margin: 0.9rem 0; }
 .pictures { display: grid; gap: 0.6rem; margin-top: 0.6rem;
@@ -91,11 +92,22 @@ class LevelSwatch:
     kept: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class ThresholdRow:
+    """What one threshold keeps, and how what it keeps agrees with the coarse polygons; shares 0..1."""
+
+    threshold: float
+    kept_share: float
+    agreement: float | None
+
+
 def render_page(
     *,
     title: str,
     facts: list[tuple[str, str]],
     classes: list[ClassRow],
+    thresholds: list[ThresholdRow],
+    threshold: float,
     levels: list[LevelSwatch],
     rows: list[Row],
     failed: list[tuple[str, str]],
@@ -106,6 +118,7 @@ def render_page(
         _facts(facts),
         _failures(failed),
         _classes(classes),
+        _thresholds(thresholds, threshold),
         _levels(levels),
         _images(rows),
     ]
@@ -156,6 +169,25 @@ def _classes(classes: list[ClassRow]) -> str:
     head += ("<th>IoU on val</th>" if with_iou else "") + '<th class="bar"></th></tr>'
     hatch = '<p class="quiet note"><span class="swatch hatch"></span>ignored: below the threshold, no class</p>'
     return f"<h2>Classes</h2><table>{head}{''.join(lines)}</table>{hatch}"
+
+
+def _thresholds(rows: list[ThresholdRow], chosen: float) -> str:
+    """A table of what stored evidence gives at other thresholds; the chosen one stands out."""
+    if not rows:
+        return ""
+    lines = [
+        f'<tr class="{_mark(row.threshold == chosen)}"><td>{row.threshold:g}</td><td>{100 * row.kept_share:.1f} %</td>'
+        f"<td>{'' if row.agreement is None else f'{100 * row.agreement:.1f} %'}</td>"
+        f'<td class="bar">{_bar(row.kept_share)}</td></tr>'
+        for row in rows
+    ]
+    head = '<tr><th>Threshold</th><th>Pixels kept</th><th>Agreement</th><th class="bar"></th></tr>'
+    text = "What other thresholds would keep, exactly and without the teacher, from the evidence in the store."
+    return f'<h2>Thresholds</h2><p class="quiet">{text}</p><table>{head}{"".join(lines)}</table>'
+
+
+def _mark(chosen: bool) -> str:
+    return "kept" if chosen else "left"
 
 
 def _bar(share: float) -> str:
