@@ -42,6 +42,7 @@ class DemoConfig:
     Attributes:
         counts: images to draw per split. size: their (height, width), pixels.
         pictures: images that the report shows.
+        cpu_threads: torch threads of the training on a CPU; None is one per core.
     """
 
     output: str
@@ -54,6 +55,7 @@ class DemoConfig:
     threshold: float = 0.9
     executor: str = "ray"
     pictures: int = 8
+    cpu_threads: int | None = None
 
     @property
     def streets(self) -> str:
@@ -160,6 +162,7 @@ def _training(config: DemoConfig) -> TrainConfig:
         batch_size=4,
         validate_every=config.max_steps,
         save_every=50,
+        cpu_threads=config.cpu_threads,
         seed=config.seed,
         resume=True,
     )
