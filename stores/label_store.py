@@ -13,6 +13,7 @@ Signatures, for those who build on them:
 """
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -132,6 +133,15 @@ class LabelStore:
         place = self._place(key)
         return self._read_array(key, LABEL, self._value("segment", place), self._value("row", place))
 
+    def read_encoded(self, key: str) -> bytes:
+        """The chunk object of a label, checked as `read` checks it: one zstd frame, for copying elsewhere.
+
+        Raises:
+            LabelMissing, LabelCorrupt: as `read`.
+        """
+        place = self._place(key)
+        return self._fetch(key, LABEL, self._value("segment", place), self._value("row", place))[0]
+
     def read_crop(self, key: str, y: int, x: int, height: int, width: int) -> U8:
         """[height, width] uint8 part of a label, from row `y` and column `x` on; the whole image is read and checked.
 
@@ -180,12 +190,20 @@ class LabelStore:
     def __contains__(self, key: object) -> bool:
         return key in self._places
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
     def _read_array(self, key: str, name: str, segment: str, row: int) -> U8:
+        return self._fetch(key, name, segment, row)[1].copy()  # what was decoded is read-only
+
+    def _fetch(self, key: str, name: str, segment: str, row: int) -> tuple[bytes, U8]:
+        """An array's chunk object and its [H, W] pixels, checked against the manifest."""
         place = self._place(key)
         height, width = self._value("height", place), self._value("width", place)
         path = schema.chunk_path(segment, height, width, name, row)
         try:
-            pixels = schema.decode(self.root.read(path), height, width)
+            data = self.root.read(path)
+            pixels = schema.decode(data, height, width)
         except FileNotFoundError:
             raise LabelMissing(
                 f"{key}: {name} of version {self.version} is gone: no object {path} in {self.uri}"
@@ -195,7 +213,7 @@ class LabelStore:
         # The frame's own checksum finds damage; the digest also finds a sound object in the wrong place.
         if schema.digest_of(pixels) != self._value(f"{name}_sha256", place):
             raise LabelCorrupt(f"{key}: {name} in {path} is not what the manifest of version {self.version} states")
-        return pixels.copy()
+        return data, pixels
 
     def _place(self, key: str) -> int:
         try:

@@ -20,7 +20,7 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from hmsa_label.stores.delta_options import delta_options, delta_uri
-from hmsa_label.stores.errors import LabelMissing, NotAStore, StoreConflict
+from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, NotAStore, StoreConflict
 from hmsa_label.stores.files import FileRoot, join, list_names, public_uri
 from hmsa_label.stores.receipt import now
 from hmsa_label.stores.schema import MANIFEST, MANIFEST_CONFIGURATION, MANIFEST_SCHEMA
@@ -28,11 +28,12 @@ from hmsa_label.stores.schema import MANIFEST, MANIFEST_CONFIGURATION, MANIFEST_
 COMMIT_KEY = "hmsa_label"
 LOG, LOG_FILE = f"{MANIFEST}/_delta_log", re.compile(r"\d{20}\.json")
 EMPTY = hashlib.sha256().hexdigest()  # content digest of no images
-STATE = ("finished", "finished_digest", "epoch", "open_runs", "fingerprint")  # what a commit hands on to the next
+# What a commit hands on to the next.
+STATE = ("finished", "finished_digest", "epoch", "collected", "open_runs", "fingerprint")
 COMMIT_SECONDS = 300.0  # contention resolves in fractions of a second; longer means the storage is broken
 
-CREATE, BEGIN, PROGRESS, LABEL, RELABEL, RETHRESHOLD, ROLLBACK, CLOSE = (
-    "create", "begin", "progress", "label", "relabel", "rethreshold", "rollback", "close",
+CREATE, BEGIN, PROGRESS, LABEL, RELABEL, RETHRESHOLD, ROLLBACK, CLOSE, GC = (
+    "create", "begin", "progress", "label", "relabel", "rethreshold", "rollback", "close", "gc",
 )  # fmt: skip
 
 
@@ -42,10 +43,11 @@ class Commit:
 
     Attributes:
         version: the Delta version this commit made; the store's version number.
-        kind: create, begin, progress, label, relabel, rethreshold, rollback or close.
+        kind: create, begin, progress, label, relabel, rethreshold, rollback, close or gc.
         finished: the newest finished version as of this commit, itself included; 0 is the empty store.
         finished_digest: the content digest of that version.
         epoch: the newest version that replaced labels; a run begun before it must not add to what came after.
+        collected: the newest version at which gc deleted pixels that no run of its time could still need.
         open_runs: runs begun and not finished.
         fingerprint: of the settings that the labels at this commit were made with; None while there are none.
         parent, digest, images, threshold, teacher_sha256, run, note: of a finished version; `digest` is the content
@@ -59,6 +61,7 @@ class Commit:
     finished: int
     finished_digest: str | None = None
     epoch: int = 0
+    collected: int = 0
     open_runs: tuple[str, ...] = ()
     fingerprint: str | None = None
     parent: int | None = None
@@ -110,10 +113,21 @@ class Snapshot:
     def version(self) -> int:
         return int(self.delta.version())
 
+    def count(self) -> int:
+        """Number of rows, from the log's statistics."""
+        return int(self.delta.count())
+
     def table(self, columns: list[str] | None = None) -> pa.Table:
-        """Rows sorted by key, with the columns of `schema.MANIFEST_SCHEMA` or those asked for."""
+        """Rows sorted by key, with the columns of `schema.MANIFEST_SCHEMA` or those asked for.
+
+        Raises:
+            LabelCorrupt: if a file of the table is gone or damaged.
+        """
         wanted = columns or MANIFEST_SCHEMA.names
-        table = self.delta.to_pyarrow_table(columns=list(dict.fromkeys(["key", *wanted])))
+        try:
+            table = self.delta.to_pyarrow_table(columns=list(dict.fromkeys(["key", *wanted])))
+        except (pa.ArrowInvalid, FileNotFoundError) as error:
+            raise LabelCorrupt(f"the manifest of version {self.version} does not read: {error}") from None
         return table.sort_by("key").select(wanted).combine_chunks()
 
 

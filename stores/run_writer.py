@@ -144,7 +144,15 @@ class RunWriter:
                 write_run(self.root, self.run)
                 stored = True
             opened = (*head.commit.open_runs, self.run_id)
-            commit = head.commit.successor(m.BEGIN, open_runs=opened, run=self.run_id, run_sha256=self.run.sha256)
+            commit = head.commit.successor(
+                m.BEGIN,
+                open_runs=opened,
+                run=self.run_id,
+                run_sha256=self.run.sha256,
+                threshold=self.run.threshold,
+                teacher_sha256=self.run.teacher_sha256,
+                images=head.count(),
+            )
             return Change(commit=commit)
 
         self.base = self.manifest.transact(decide)
@@ -161,6 +169,8 @@ class RunWriter:
             run=self.run_id,
             open_runs=opened,
             fingerprint=self.run.fingerprint,
+            threshold=self.run.threshold,
+            teacher_sha256=self.run.teacher_sha256,
             images=len(known) + len(fresh),
         )
         return Change(commit=commit, append=to_table(fresh.values()))
@@ -221,6 +231,11 @@ class RunWriter:
             raise StoreConflict(
                 f"labels of {public_uri(self.root.uri)} were replaced or rolled back (version {commit.epoch}) while "
                 f"run {self.run_id} was on; start it again to go on from there"
+            )
+
+        if self.run_id not in commit.open_runs and commit.collected > self.base.version:
+            raise StoreConflict(
+                f"run {self.run_id} was finished by another job and gc has deleted its unused pixels since; start again"
             )
 
     def _last_version(self) -> int:

@@ -137,3 +137,14 @@ def array_metadata(rows: int, height: int, width: int, attributes: dict[str, Any
 
 def _json(document: dict[str, Any]) -> bytes:
     return (json.dumps(document, indent=2) + "\n").encode()
+
+
+def metadata_fault(document: bytes, height: int, width: int) -> str:
+    """What is wrong with an array's `zarr.json`, empty if plain Zarr readers find the images with it."""
+    try:
+        found = json.loads(document)
+        expected = json.loads(array_metadata(found["shape"][0], height, width, found.get("attributes", {})))
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        return f"is damaged: {error}"
+    wrong = sorted(name for name in expected if found.get(name) != expected[name])
+    return f"differs in {', '.join(wrong)}" if wrong else ""

@@ -1,14 +1,70 @@
-"""Names for versions: written once, never moved, and kept from gc."""
+"""Names for versions: written once, never moved, and kept from gc. And the marks of versions that gc has pruned."""
 
 import json
 import re
 from typing import Any
 
-from hmsa_label.stores.errors import LabelMissing
-from hmsa_label.stores.files import FileRoot, join, list_names, public_uri
-from hmsa_label.stores.schema import TAGS
+from hmsa_label.stores.errors import LabelMissing, StoreConflict
+from hmsa_label.stores.files import FileRoot, create_bytes, delete_files, join, list_names, public_uri
+from hmsa_label.stores.manifest import Manifest
+from hmsa_label.stores.receipt import now
+from hmsa_label.stores.schema import PRUNED, TAGS
 
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,99}")
+# A number is a version, `v12` too, and `head` is the newest progress: no tag may look like one of them.
+NAME = re.compile(r"(?!v?\d+$)(?!head$)[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def tag(
+    uri: str,
+    name: str,
+    version: int | None = None,
+    message: str = "",
+    *,
+    storage_options: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Names a finished version (None: the last one) for ever; what `read_tag` will say of it.
+
+    Raises:
+        ValueError: if the name could be taken for a version or holds strange characters, or the version is unfinished.
+        StoreConflict: if the name is taken.
+        LabelMissing: if there is no such version, or gc has pruned it.
+    """
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{name!r} cannot be a tag: letters, digits, . _ - only, and neither a number nor head")
+    root = FileRoot(uri, dict(storage_options or {}))
+    manifest = Manifest(root.uri, storage_options)
+    head = manifest.head()
+    number = head.commit.finished if version is None else version
+    commit = manifest.at(number).commit
+    if commit.version != number or not commit.is_finished:
+        raise ValueError(f"version {number} is unfinished progress; only finished versions can be tagged")
+    record = {"name": name, "version": number, "digest": commit.digest, "message": message, "time": now()}
+    filesystem, path = root.open()
+    place = join(path, TAGS, f"{name}.json")
+    try:
+        create_bytes(filesystem, place, (json.dumps(record, indent=2) + "\n").encode())
+    except FileExistsError:
+        taken = read_tag(root, name)["version"]
+        raise StoreConflict(f"tag {name!r} names version {taken} and never moves; choose another name") from None
+    # Looked at after the tag is there: gc marks first and then looks for tags, so one of the two sees the other.
+    if number in pruned_versions(root):
+        delete_files(filesystem, [place])
+        raise LabelMissing(f"version {number} of {public_uri(uri)} was pruned by gc; its pixels are gone")
+    return record
+
+
+def tags(uri: str, *, storage_options: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    """All tags of a store, by name."""
+    root = FileRoot(uri, dict(storage_options or {}))
+    return [read_tag(root, name) for name in _names(root, TAGS)]
+
+
+def tags_by_version(root: FileRoot) -> dict[int, list[str]]:
+    """Names of the tags of each tagged version."""
+    found: dict[int, list[str]] = {}
+    for name in _names(root, TAGS):
+        found.setdefault(int(read_tag(root, name)["version"]), []).append(name)
+    return found
 
 
 def read_tag(root: FileRoot, name: str) -> dict[str, Any]:
@@ -20,7 +76,17 @@ def read_tag(root: FileRoot, name: str) -> dict[str, Any]:
     try:
         return dict(json.loads(root.read(f"{TAGS}/{name}.json")))
     except FileNotFoundError:
-        filesystem, path = root.open()
-        names = [entry.removesuffix(".json") for entry in list_names(filesystem, join(path, TAGS))]
+        names = _names(root, TAGS)
         listed = f"tags: {', '.join(names)}" if names else "the store has no tags"
-        raise LabelMissing(f"{public_uri(root.uri)} has no tag {name!r}; {listed}") from None
+        raise LabelMissing(f"{public_uri(root.uri)} has no version or tag {name!r}; {listed}") from None
+
+
+def pruned_versions(root: FileRoot) -> set[int]:
+    """Versions whose pixels gc has deleted."""
+    return {int(name) for name in _names(root, PRUNED)}
+
+
+def _names(root: FileRoot, folder: str) -> list[str]:
+    filesystem, path = root.open()
+    names = list_names(filesystem, join(path, folder))
+    return [name.removesuffix(".json") for name in names if name.endswith(".json") and not name.startswith(".")]

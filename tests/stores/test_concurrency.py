@@ -36,7 +36,7 @@ def test_no_commit_of_concurrent_processes_is_lost(uri: str, classes: dict[str, 
     assert [process.exitcode for process in processes] == [0] * PROCESSES
     store = LabelStore.open(uri)
     assert store.keys() == sorted(f"{n}/{c}" for n in range(PROCESSES) for c in range(COMMITS))
-    assert all(store.read(key)[0, 0] == int(key[0]) for key in store.keys())
+    assert all(store.read(key)[0, 0] == int(key[0]) for key in store)
     assert store.commit.open_runs == ()
     # One commit to create the table; each process begins, appends and finishes.
     assert store.version == PROCESSES * (COMMITS + 2)

@@ -27,7 +27,7 @@ def test_what_was_written_is_read(uri: str, labels: Any, drawn: Callable[..., An
     run = labels.fill(uri, ["a", "dir/b"])
     store = LabelStore.open(uri)
     assert store.keys() == ["a", "dir/b"]
-    for key in store.keys():
+    for key in store:
         np.testing.assert_array_equal(store.read(key), run.labels[key])
     top1, code, grid = store.read_evidence("a")
     np.testing.assert_array_equal(top1, drawn(ord("a")).top1)
@@ -46,7 +46,7 @@ def test_labels_read_are_writable_copies(uri: str, labels: Any) -> None:
 def test_plain_zarr_reads_every_array(uri: str, labels: Any) -> None:
     run = labels.fill(uri)
     store, group = LabelStore.open(uri), zarr.open_group(uri, mode="r")
-    for key in store.keys():
+    for key in store:
         receipt = store.receipt(key)
         folder = f"data/{receipt.segment}/{receipt.height}x{receipt.width}"
         np.testing.assert_array_equal(group[f"{folder}/label"][receipt.row], run.labels[key])
@@ -170,7 +170,7 @@ def test_no_flipped_bit_is_read_in_silence(uri: str, labels: Any) -> None:
 def test_a_sound_label_of_another_image_is_corrupt(uri: str, labels: Any) -> None:
     labels.fill(uri)
     chunk(uri, "a").write_bytes(chunk(uri, "b").read_bytes())
-    with pytest.raises(LabelCorrupt, match="a: label in .* is not what the manifest of version 3 states"):
+    with pytest.raises(LabelCorrupt, match=r"a: label in .* is not what the manifest of version 3 states"):
         LabelStore.open(uri).read("a")
 
 
@@ -194,7 +194,7 @@ def test_evidence_that_was_not_kept_is_missing(uri: str, labels: Any) -> None:
 
 
 def test_no_store_is_said_with_the_way_to_make_one(uri: str) -> None:
-    with pytest.raises(NotAStore, match="there is no label store at .*hmsa-label run --store"):
+    with pytest.raises(NotAStore, match=r"there is no label store at .*hmsa-label run --store"):
         LabelStore.open(uri)
 
 
@@ -236,7 +236,7 @@ def test_an_unknown_version_is_named(uri: str, labels: Any) -> None:
 
 def test_an_unknown_tag_is_named(uri: str, labels: Any) -> None:
     labels.fill(uri)
-    with pytest.raises(LabelMissing, match="has no tag 'paper'; the store has no tags"):
+    with pytest.raises(LabelMissing, match="has no version or tag 'paper'; the store has no tags"):
         LabelStore.open(uri, "paper")
 
 
@@ -258,7 +258,7 @@ def test_digest_is_that_of_the_commit(uri: str, labels: Any) -> None:
 
 
 def read_into(queue: Any, store: LabelStore) -> None:
-    queue.put({key: store.read(key).sum() for key in store.keys()})
+    queue.put({key: store.read(key).sum() for key in store})
 
 
 @pytest.mark.timeout(60)

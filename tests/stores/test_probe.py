@@ -61,7 +61,7 @@ def test_a_local_disk_passes_and_is_left_clean(tmp_path: Path) -> None:
 
 def test_a_storage_that_ignores_the_condition_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     careless = Careless()
-    with pytest.raises(UnsafeStorage, match="s3://bucket/store is not safe .* second create .* --single-writer"):
+    with pytest.raises(UnsafeStorage, match=r"s3://bucket/store is not safe .* second create .* --single-writer"):
         probe_storage(root_of(careless, monkeypatch))
     assert careless.objects == {}
 

@@ -1,0 +1,138 @@
+"""What changed from one version to another: images, and pixel by pixel."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hmsa_label.stores.errors import StoreConflict
+from hmsa_label.stores.label_store import LabelStore
+from hmsa_label.stores.parallel import map_threads
+from hmsa_label.stores.schema import IGNORE_INDEX, U8
+
+IGNORE_NAME = "ignore"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diff:
+    """Differences from version `a` to version `b`.
+
+    Attributes:
+        relabelled: keys in both whose labels differ; resized: those among them whose image size differs.
+        restated: keys whose label is the same but whose run or threshold differs.
+        names: class names, then `ignore`; the axes of `confusion`.
+        confusion: [K+1][K+1] pixels of the relabelled images by class in `a` (row) and `b` (column); None if not asked.
+        pixels_changed: of the relabelled images; every pixel of a resized one counts. None if not asked.
+        pixels_compared: pixels of the images in both versions.
+        worst: (key, changed share 0..1) of the most changed images, most first.
+    """
+
+    a: int
+    b: int
+    added: list[str]
+    removed: list[str]
+    relabelled: list[str]
+    resized: list[str]
+    restated: list[str]
+    unchanged: int
+    names: list[str]
+    confusion: list[list[int]] | None = None
+    pixels_changed: int | None = None
+    pixels_compared: int = 0
+    worst: list[tuple[str, float]] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return {**asdict(self), "worst": [list(pair) for pair in self.worst]}
+
+
+def diff(
+    uri: str,
+    a: int | str,
+    b: int | str | None = None,
+    *,
+    pixels: bool = True,
+    worst: int = 10,
+    threads: int = 4,
+    storage_options: dict[str, Any] | None = None,
+) -> Diff:
+    """Differences from version `a` to version `b` (None: the last finished one) of one store."""
+    first = LabelStore.open(uri, a, storage_options=storage_options)
+    second = LabelStore.open(uri, b, storage_options=storage_options)
+    return diff_versions(first, second, pixels=pixels, worst=worst, threads=threads)
+
+
+def diff_versions(
+    first: LabelStore, second: LabelStore, *, pixels: bool = True, worst: int = 10, threads: int = 4
+) -> Diff:
+    """Differences between two readers; they may be of different stores with equal classes.
+
+    Raises:
+        StoreConflict: if the classes differ.
+    """
+    names = [str(name) for name in first.classes["names"]]
+    if names != second.classes["names"]:
+        raise StoreConflict(f"{first.uri} and {second.uri} hold labels of other classes; they cannot be compared")
+    old, new = _rows(first), _rows(second)
+    both = sorted(old.keys() & new.keys())
+    relabelled = [key for key in both if old[key]["label_sha256"] != new[key]["label_sha256"]]
+    resized = [key for key in relabelled if _size(old[key]) != _size(new[key])]
+    same = [key for key in both if old[key]["label_sha256"] == new[key]["label_sha256"]]
+    result: dict[str, Any] = {}
+    if pixels:
+        comparable = [key for key in relabelled if key not in set(resized)]
+        tables = map_threads(
+            lambda key: confusion_of(first.read(key), second.read(key), len(names)), comparable, threads
+        )
+        result = _add_up(comparable, tables, len(names), worst)
+        result["pixels_changed"] += sum(_pixels(new[key]) for key in resized)
+    return Diff(
+        a=first.version,
+        b=second.version,
+        added=sorted(new.keys() - old.keys()),
+        removed=sorted(old.keys() - new.keys()),
+        relabelled=relabelled,
+        resized=resized,
+        restated=[key for key in same if _provenance(old[key]) != _provenance(new[key])],
+        unchanged=len(same),
+        names=[*names, IGNORE_NAME],
+        pixels_compared=sum(_pixels(new[key]) for key in both),
+        **result,
+    )
+
+
+def confusion_of(old: U8, new: U8, num_classes: int) -> NDArray[np.int64]:
+    """[K+1, K+1] int64 pixels by trainId in `old` (row) and `new` (column), ignore_index last."""
+    place = np.arange(256)
+    place[IGNORE_INDEX] = num_classes
+    pairs = place[old.ravel()] * (num_classes + 1) + place[new.ravel()]
+    return np.bincount(pairs, minlength=(num_classes + 1) ** 2).reshape(num_classes + 1, num_classes + 1)
+
+
+def _add_up(keys: list[str], tables: Any, num_classes: int, worst: int) -> dict[str, Any]:
+    total = np.zeros((num_classes + 1, num_classes + 1), np.int64)
+    shares: list[tuple[str, float]] = []
+    for key, table in zip(keys, tables, strict=True):
+        total += table
+        shares.append((key, 1.0 - float(np.trace(table)) / float(table.sum())))
+    shares.sort(key=lambda pair: (-pair[1], pair[0]))
+    changed = int(total.sum() - np.trace(total))
+    return {"confusion": total.tolist(), "pixels_changed": changed, "worst": shares[:worst]}
+
+
+def _rows(store: LabelStore) -> dict[str, dict[str, Any]]:
+    columns = ["key", "height", "width", "label_sha256", "run", "threshold"]
+    return {row["key"]: row for row in store.table().select(columns).to_pylist()}
+
+
+def _size(row: dict[str, Any]) -> tuple[int, int]:
+    return row["height"], row["width"]
+
+
+def _pixels(row: dict[str, Any]) -> int:
+    return int(row["height"]) * int(row["width"])
+
+
+def _provenance(row: dict[str, Any]) -> tuple[str, float]:
+    return row["run"], row["threshold"]

@@ -1,0 +1,175 @@
+"""A version for other tools: one dense Zarr array with its manifest, or PNG files in the layout of Cityscapes."""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hmsa_label.stores import schema
+from hmsa_label.stores.files import FileRoot, create_bytes, join, list_names, public_uri
+from hmsa_label.stores.label_store import LabelStore
+from hmsa_label.stores.parallel import map_threads
+from hmsa_label.stores.png import encode_png
+from hmsa_label.stores.schema import IGNORE_INDEX, U8
+
+Progress = Callable[[int, int], None]
+UNLABELED_ID = 0  # Cityscapes' raw id for "unlabeled"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What an export wrote: `files` objects under `destination`, for `images` images of `version`."""
+
+    destination: str
+    version: int
+    digest: str
+    images: int
+    files: int
+
+
+def export_zarr(
+    store: LabelStore,
+    destination: str,
+    *,
+    threads: int = 4,
+    on_image: Progress | None = None,
+    storage_options: dict[str, Any] | None = None,
+) -> Exported:
+    """Labels as one Zarr v3 array `label` [N, H, W] in the order of the keys, with `manifest.parquet` beside it.
+
+    Images of several sizes give one array per size, `label_<H>x<W>`. The manifest's added columns `array` and `index`
+    say where each image is. Chunks are checked against the manifest and copied as they are.
+
+    Args:
+        storage_options: for the destination; the store has its own.
+
+    Raises:
+        ValueError: if something is at the destination already.
+    """
+    root = _empty_destination(destination, storage_options)
+    places = _dense_places(store)
+    identity = {"store": store.uri, "uuid": store.identity.uuid, "version": store.version, "digest": store.digest}
+    _create(root, schema.ROOT, schema.group_metadata({**identity, "classes": store.classes, **_values()}))
+    arrays = sorted({(array, height, width) for array, _, height, width in places.values()})
+    for array, height, width in arrays:
+        rows = sum(place[0] == array for place in places.values())
+        _create(root, f"{array}/{schema.ROOT}", schema.array_metadata(rows, height, width, _values()))
+
+    def copy(key: str) -> None:
+        array, index, *_ = places[key]
+        _create(root, f"{array}/c.{index}.0.0", store.read_encoded(key))
+
+    _for_each(copy, store, threads, on_image)
+    _create(root, "manifest.parquet", _manifest(store, places))
+    return _exported(store, destination, len(store) + len(arrays) + 2)
+
+
+def export_cityscapes(
+    store: LabelStore,
+    destination: str,
+    *,
+    name: str = "gtAuto",
+    threads: int = 4,
+    on_image: Progress | None = None,
+    storage_options: dict[str, Any] | None = None,
+) -> Exported:
+    """Three PNG files per image: `<name>/<key>_<name>_{labelIds,labelTrainIds,color}.png`.
+
+    With the keys of a Cityscapes tree, such as `train_extra/troisdorf/troisdorf_000000_000073`, that is the layout of
+    the data set's own labels, and `name="gtCoarse"` takes their place for tools that know no other. labelIds are the
+    class table's raw ids, 0 (unlabeled) where ignored; labelTrainIds keep 255; colours are black where ignored.
+
+    Raises:
+        ValueError: if something is at the destination already, or a key would lead outside of it.
+    """
+    root = _empty_destination(destination, storage_options)
+    for key in store:
+        _refuse_outside(key)
+    ids, colours = _raw_ids(store.classes), _colours(store.classes)
+
+    def write(key: str) -> None:
+        label = store.read(key)
+        stem = f"{name}/{key}_{name}"
+        _create(root, f"{stem}_labelIds.png", encode_png(ids[label]))
+        _create(root, f"{stem}_labelTrainIds.png", encode_png(label))
+        _create(root, f"{stem}_color.png", encode_png(colours[label]))
+
+    _for_each(write, store, threads, on_image)
+    return _exported(store, destination, 3 * len(store))
+
+
+def _for_each(work: Callable[[str], None], store: LabelStore, threads: int, on_image: Progress | None) -> None:
+    for number, _ in enumerate(map_threads(work, store.keys(), threads), 1):
+        if on_image:
+            on_image(number, len(store))
+
+
+def _dense_places(store: LabelStore) -> dict[str, tuple[str, int, int, int]]:
+    """(array, index, H, W) of each image."""
+    rows = store.table().select(["key", "height", "width"]).to_pylist()
+    sizes = {(row["height"], row["width"]) for row in rows}
+    used: dict[str, int] = {}
+    places = {}
+    for row in rows:
+        array = schema.LABEL if len(sizes) == 1 else f"{schema.LABEL}_{row['height']}x{row['width']}"
+        places[row["key"]] = (array, used.get(array, 0), row["height"], row["width"])
+        used[array] = used.get(array, 0) + 1
+    return places
+
+
+def _manifest(store: LabelStore, places: dict[str, tuple[str, int, int, int]]) -> bytes:
+    ordered = list(places.values())
+    table = store.table().append_column("array", pa.array([place[0] for place in ordered], pa.string()))
+    table = table.append_column("index", pa.array([place[1] for place in ordered], pa.int64()))
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def _raw_ids(classes: dict[str, Any]) -> U8:
+    """[256] uint8 raw ids by trainId."""
+    ids = np.full(256, UNLABELED_ID, np.uint8)
+    raw = classes.get("raw_ids") or range(len(classes["names"]))
+    ids[: len(classes["names"])] = list(raw)
+    return ids
+
+
+def _colours(classes: dict[str, Any]) -> U8:
+    """[256, 3] uint8 RGB by trainId."""
+    colours = np.zeros((256, 3), np.uint8)
+    colours[: len(classes["names"])] = classes["colours"]
+    return colours
+
+
+def _values() -> dict[str, Any]:
+    return {"ignore_index": IGNORE_INDEX, "unwritten": schema.UNWRITTEN}
+
+
+def _refuse_outside(key: str) -> None:
+    parts = PurePosixPath(key).parts
+    if not parts or parts[0] == "/" or ".." in parts:
+        raise ValueError(f"the key {key!r} would be written outside of the destination")
+
+
+def _empty_destination(destination: str, storage_options: dict[str, Any] | None) -> FileRoot:
+    root = FileRoot(destination, dict(storage_options or {}))
+    filesystem, path = root.open()
+    if list_names(filesystem, path):
+        raise ValueError(f"{public_uri(destination)} is not empty; export into a new folder")
+    return root
+
+
+def _create(root: FileRoot, path: str, data: bytes) -> None:
+    filesystem, start = root.open()
+    create_bytes(filesystem, join(start, path), data)
+
+
+def _exported(store: LabelStore, destination: str, files: int) -> Exported:
+    return Exported(
+        destination=public_uri(destination), version=store.version, digest=store.digest, images=len(store), files=files
+    )

@@ -1,0 +1,151 @@
+"""Deleting pixels that nothing needs any more; by default only saying which."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from hmsa_label.stores import schema
+from hmsa_label.stores.errors import StoreConflict
+from hmsa_label.stores.files import FileRoot, create_bytes, delete_files, join, list_sizes, public_uri
+from hmsa_label.stores.identity import read_identity
+from hmsa_label.stores.manifest import GC, Change, Commit, Manifest, Snapshot
+from hmsa_label.stores.receipt import now
+from hmsa_label.stores.tags import pruned_versions, tags_by_version
+
+PLACE_COLUMNS = ["height", "width", "segment", "row", "evidence_segment", "evidence_row"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Garbage:
+    """What gc deletes, or would delete.
+
+    Attributes:
+        objects: number of objects, bytes: their size together.
+        pruned: versions that lose their pixels; their log entries and manifest rows stay.
+        kept: finished versions that stay readable.
+        applied: whether it was done; else this is only the plan.
+        paths: the objects, relative to the store.
+    """
+
+    objects: int
+    bytes: int
+    pruned: list[int]
+    kept: list[int]
+    applied: bool
+    paths: list[str]
+
+
+def gc(
+    uri: str, *, keep_last: int | None = None, apply: bool = False, storage_options: dict[str, Any] | None = None
+) -> Garbage:
+    """Finds, and with `apply` deletes, pixels that no kept version, no tag, no progress and no open run needs.
+
+    Args:
+        keep_last: number of finished versions to keep, beside the tagged ones; None keeps all, so that only left-overs
+            of killed attempts and of discarded runs go.
+
+    Raises:
+        ValueError: if `keep_last` is below 1.
+        StoreConflict: if a tag was set on a version while it was being pruned; nothing was deleted then.
+    """
+    if keep_last is not None and keep_last < 1:
+        raise ValueError(f"keep_last must be at least 1, the version readers take by default; got {keep_last}")
+    root = FileRoot(uri, dict(storage_options or {}))
+    read_identity(root)
+    manifest = Manifest(root.uri, storage_options)
+    # Listed before the head is read: whatever begins later is not in the list and cannot be deleted.
+    sizes = _list(root)
+    if not apply:
+        return _plan(root, manifest, manifest.head(), sizes, keep_last)
+    plans: list[Garbage] = []
+
+    def decide(head: Snapshot) -> Change | None:
+        plans.append(_plan(root, manifest, head, sizes, keep_last))
+        return _record(head, plans[-1])
+
+    manifest.transact(decide)
+    plan = plans[-1]
+    _mark_pruned(root, plan.pruned)
+    filesystem, path = root.open()
+    delete_files(filesystem, [join(path, name) for name in plan.paths])
+    return Garbage(**{**vars(plan), "applied": True})
+
+
+def _list(root: FileRoot) -> dict[str, int]:
+    """Size of every object below data/, by path relative to the store."""
+    filesystem, path = root.open()
+    return {name[len(path) + 1 :]: size for name, size in list_sizes(filesystem, join(path, schema.DATA)).items()}
+
+
+def _plan(root: FileRoot, manifest: Manifest, head: Snapshot, sizes: dict[str, int], keep_last: int | None) -> Garbage:
+    gone = pruned_versions(root)
+    finished = [c.version for c in manifest.log() if c.is_finished and c.version not in gone]
+    kept = _kept(finished, keep_last, set(tags_by_version(root)), head.commit)
+    tables = [head, *(manifest.at(version) for version in kept if version != head.version)]
+    needed, segments = _needed(row for table in tables for row in table.table(PLACE_COLUMNS).to_pylist())
+    paths = [path for path in sizes if not _is_needed(path, needed, segments, head.commit.open_runs)]
+    return Garbage(
+        objects=len(paths),
+        bytes=sum(sizes[path] for path in paths),
+        pruned=[version for version in finished if version not in kept],
+        kept=sorted(kept),
+        applied=False,
+        paths=sorted(paths),
+    )
+
+
+def _kept(finished: list[int], keep_last: int | None, tagged: set[int], head: Commit) -> list[int]:
+    if keep_last is None:
+        return finished
+    # Version 0 is empty: it needs no pixels and so never has to go.
+    recent = set(finished[-keep_last:]) | {head.finished, 0}
+    return [version for version in finished if version in recent or version in tagged]
+
+
+def _needed(rows: Iterable[dict[str, Any]]) -> tuple[set[str], set[str]]:
+    """Objects that rows name, and the segments these are in."""
+    paths, segments = set(), set()
+    for row in rows:
+        label = (row["segment"], row["row"])
+        paths |= {_chunk(row, schema.LABEL, *label), schema.receipt_path(*label)}
+        segments.add(row["segment"])
+        if row["evidence_segment"] is not None:
+            evidence = (row["evidence_segment"], row["evidence_row"])
+            paths |= {_chunk(row, name, *evidence) for name in schema.EVIDENCE}
+            segments.add(row["evidence_segment"])
+    return paths, segments
+
+
+def _chunk(row: dict[str, Any], name: str, segment: str, number: int) -> str:
+    return schema.chunk_path(segment, row["height"], row["width"], name, number)
+
+
+def _is_needed(path: str, needed: set[str], segments: set[str], open_runs: tuple[str, ...]) -> bool:
+    parts = path.split("/")
+    if path in needed or len(parts) < 3:  # data/zarr.json itself
+        return True
+    segment, name = parts[1], parts[-1]
+    if segment.rpartition(".")[0] in open_runs:
+        return True
+    return segment in segments and name == schema.ROOT
+
+
+def _record(head: Snapshot, plan: Garbage) -> Change | None:
+    """The commit that announces the deletion: it is in the audit trail, and it stops writers whose pixels it takes."""
+    if not plan.objects and not plan.pruned:
+        return None
+    note = f"deletes {plan.objects} objects, {plan.bytes} bytes" + (f"; prunes {plan.pruned}" if plan.pruned else "")
+    return Change(commit=head.commit.successor(GC, collected=head.version + 1, images=head.count(), note=note))
+
+
+def _mark_pruned(root: FileRoot, versions: list[int]) -> None:
+    """Marks come before deletion, so that nobody takes a version for whole; a tag set meanwhile calls it all off."""
+    filesystem, path = root.open()
+    marks = {version: join(path, schema.PRUNED, f"{version}.json") for version in versions}
+    for version, place in marks.items():
+        create_bytes(filesystem, place, (json.dumps({"version": version, "time": now()}) + "\n").encode())
+    tagged = sorted(set(versions) & set(tags_by_version(root)))
+    if tagged:
+        delete_files(filesystem, list(marks.values()))
+        raise StoreConflict(f"version {tagged[0]} of {public_uri(root.uri)} was tagged just now; nothing was deleted")

@@ -1,0 +1,54 @@
+"""Back to an earlier version without losing history: a new version with the old rows."""
+
+from typing import Any
+
+from hmsa_label.stores.errors import LabelMissing
+from hmsa_label.stores.files import FileRoot, public_uri
+from hmsa_label.stores.identity import read_identity
+from hmsa_label.stores.manifest import CREATE, ROLLBACK, Change, Commit, Manifest, Snapshot
+from hmsa_label.stores.tags import pruned_versions
+
+
+def rollback(uri: str, version: int, message: str = "", *, storage_options: dict[str, Any] | None = None) -> int:
+    """Makes a new finished version with the labels of `version`, and discards unfinished runs; its number.
+
+    Nothing is deleted: versions in between stay readable, the log keeps them, and rolling back a roll back works.
+    Version 0 is the empty store. If the labels are those of `version` already and no run is open, nothing happens.
+
+    Raises:
+        ValueError: if `version` is unfinished progress.
+        LabelMissing: if there is no such version, or gc has pruned it.
+    """
+    root = FileRoot(uri, dict(storage_options or {}))
+    read_identity(root)
+    manifest = Manifest(root.uri, storage_options)
+    target = manifest.at(version).commit
+    if target.version != version or not target.is_finished:
+        raise ValueError(f"version {version} is unfinished progress; `hmsa-label audit log` lists the finished ones")
+    if version in pruned_versions(root):
+        raise LabelMissing(f"version {version} of {public_uri(uri)} was pruned by gc; its pixels are gone")
+    return manifest.transact(lambda head: _restore(head, target, message)).finished
+
+
+def _restore(head: Snapshot, target: Commit, message: str) -> Change | None:
+    if head.commit.finished == target.version and not head.commit.open_runs:
+        return None
+    commit = head.commit.successor(
+        ROLLBACK,
+        finished=head.version + 1,
+        finished_digest=target.digest,
+        epoch=head.version + 1,
+        open_runs=(),
+        fingerprint=None if target.kind == CREATE else target.fingerprint,
+        parent=head.commit.finished,
+        parent_digest=head.commit.finished_digest,
+        digest=target.digest,
+        images=target.images,
+        threshold=target.threshold,
+        teacher_sha256=target.teacher_sha256,
+        run=target.run,
+        run_sha256=target.run_sha256,
+        restores=target.version,
+        note=message or None,
+    )
+    return Change(commit=commit, restore=target.version)

@@ -1,0 +1,60 @@
+"""Figures of a version, computed from its manifest alone."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+def summarise(table: pa.Table, classes: dict[str, Any]) -> dict[str, Any]:
+    """JSON-able figures of manifest rows.
+
+    Keys: images; pixels; valid_px; kept_share (valid_px / pixels, 0..1); class_px and class_share (share of the valid
+    pixels) by class name; images_with_class by class name; mean_confidence (over all pixels) and coarse_agreement (mean
+    over the images that have one), 0..1; sizes ("HxW" -> images), thresholds, runs, devices (value -> images);
+    label_bytes, evidence_bytes. Shares and means are None where there is nothing to divide by.
+    """
+    names = [str(name) for name in classes["names"]]
+    counts = _class_counts(table, len(names))
+    pixels_of = pc.multiply(table["height"].cast(pa.int64()), table["width"].cast(pa.int64())).to_numpy()
+    valid_px, pixels = int(counts.sum()), int(pixels_of.sum())
+    return {
+        "images": table.num_rows,
+        "pixels": pixels,
+        "valid_px": valid_px,
+        "kept_share": valid_px / pixels if pixels else None,
+        "class_px": dict(zip(names, counts.sum(0).tolist(), strict=True)),
+        "class_share": dict(zip(names, (counts.sum(0) / max(valid_px, 1)).tolist(), strict=True)),
+        "images_with_class": dict(zip(names, (counts > 0).sum(0).tolist(), strict=True)),
+        "mean_confidence": _mean(table["mean_confidence"], pixels_of),
+        "coarse_agreement": _mean(table["coarse_agreement"], np.ones(table.num_rows)),
+        "sizes": _tally(f"{h}x{w}" for h, w in zip(*_lists(table, "height", "width"), strict=True)),
+        "thresholds": _tally(f"{value:g}" for value in table["threshold"].to_pylist()),
+        "runs": _tally(table["run"].to_pylist()),
+        "devices": _tally(str(value) for value in table["device"].to_pylist()),
+        "label_bytes": int(pc.sum(table["label_bytes"]).as_py() or 0),
+        "evidence_bytes": sum(int(pc.sum(table[name]).as_py() or 0) for name in ("top1_bytes", "code_bytes")),
+    }
+
+
+def _class_counts(table: pa.Table, num_classes: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """[N, K] int64 pixels of each class in each image."""
+    flat = pc.list_flatten(table["class_px"]).to_numpy()
+    return np.asarray(flat, np.int64).reshape(table.num_rows, num_classes)
+
+
+def _mean(column: pa.ChunkedArray, weights: np.ndarray[Any, Any]) -> float | None:
+    """Weighted mean of a column's known values."""
+    values = np.array([np.nan if value is None else value for value in column.to_pylist()], np.float64)
+    known = ~np.isnan(values)
+    return float(np.average(values[known], weights=weights[known])) if known.any() else None
+
+
+def _lists(table: pa.Table, *names: str) -> list[list[Any]]:
+    return [table[name].to_pylist() for name in names]
+
+
+def _tally(values: Any) -> dict[str, int]:
+    return dict(sorted(Counter(values).items()))

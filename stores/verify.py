@@ -1,0 +1,162 @@
+"""Is a version still what was committed? Every way that bytes can go wrong, found and named."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from hmsa_label.stores import schema
+from hmsa_label.stores.adoption import arrays_of
+from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, StoreError
+from hmsa_label.stores.files import FileRoot, join, list_sizes
+from hmsa_label.stores.label_store import LabelStore
+from hmsa_label.stores.manifest import Manifest
+from hmsa_label.stores.parallel import map_threads
+from hmsa_label.stores.receipt import Receipt
+from hmsa_label.stores.runs import read_run
+from hmsa_label.stores.sources import check_source
+
+STORE_KEY = ""  # the key of a problem that belongs to no single image
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        key: the image, empty for the store as a whole.
+        kind: `missing` (object gone), `size` (other length than committed), `corrupt` (does not decode), `digest`
+            (decodes to something else), `metadata` (Zarr metadata gone or changed), `manifest` (rows are not those that
+            were committed), `run` (provenance gone or changed), `source_missing`, `source_changed`.
+        detail: one line for people.
+    """
+
+    key: str
+    kind: str
+    detail: str
+
+
+def verify(
+    uri: str,
+    version: int | str | None = None,
+    *,
+    deep: bool = True,
+    data_root: str | None = None,
+    threads: int = 4,
+    storage_options: dict[str, Any] | None = None,
+    data_options: dict[str, Any] | None = None,
+) -> list[Problem]:
+    """Problems of a version, by key; empty if it is sound.
+
+    Quick (`deep=False`): one listing; every object is there with its committed size, metadata and provenance are there,
+    the rows have the committed content digest. Deep: every array is read, decoded and hashed as well.
+
+    Args:
+        data_root: also compare the source images below this root with the digests taken when they were labelled.
+
+    Raises:
+        NotAStore, LabelMissing: if there is no such store or version to look at.
+    """
+    try:
+        store = LabelStore.open(uri, version, storage_options=storage_options)
+    except LabelCorrupt as error:
+        return [_of_store("manifest", str(error))]
+    receipts = [Receipt.from_row(row) for row in store.table().to_pylist()]
+    problems = [*_check_manifest(store), *_check_runs(store), *_check_metadata(store, receipts)]
+    problems += _check_sizes(store, receipts)
+    if deep:
+        known = {(problem.key, problem.kind) for problem in problems}
+        for found in map_threads(lambda receipt: list(_check_arrays(store, receipt)), receipts, threads):
+            problems += [problem for problem in found if (problem.key, "missing") not in known]
+    if data_root is not None:
+        sources = FileRoot(data_root, dict(data_options or {}))
+        sources.require()
+        found_sources = map_threads(lambda receipt: check_source(sources, receipt), receipts, threads)
+        problems += [
+            Problem(key=receipt.key, kind=found[0], detail=found[1])
+            for receipt, found in zip(receipts, found_sources, strict=True)
+            if found
+        ]
+    return sorted(set(problems), key=lambda problem: (problem.key, problem.kind, problem.detail))
+
+
+def _check_manifest(store: LabelStore) -> Iterator[Problem]:
+    """Rows against the content digest in the commit; the chain of digests from version to version."""
+    if store.commit.is_finished and store.commit.version == store.version and store.digest != store.commit.digest:
+        yield _of_store("manifest", f"the rows hash to {store.digest}, committed was {store.commit.digest}")
+    if len(store.keys()) != store.table().num_rows:
+        yield _of_store("manifest", "some image has more than one row")
+    finished = {c.version: c for c in Manifest(store.root.uri, store.root.storage_options).log() if c.is_finished}
+    for commit in finished.values():
+        parent = finished.get(commit.parent) if commit.parent is not None else None
+        if commit.parent is not None and (parent is None or parent.digest != commit.parent_digest):
+            yield _of_store("manifest", f"version {commit.version} does not follow from its parent {commit.parent}")
+
+
+def _check_runs(store: LabelStore) -> Iterator[Problem]:
+    """Records of the runs whose labels the version holds, against the digests in the commits that began them."""
+    commits = Manifest(store.root.uri, store.root.storage_options).log()
+    began = {commit.run: commit.run_sha256 for commit in commits if commit.run and commit.run_sha256}
+    for run_id in sorted(set(store.table()["run"].to_pylist())):
+        try:
+            run = read_run(store.root, run_id)
+        except LabelMissing as error:
+            yield _of_store("run", str(error))
+            continue
+        if began.get(run_id) != run.sha256:
+            yield _of_store("run", f"the record of run {run_id} is not the one that the run began with")
+
+
+def _check_metadata(store: LabelStore, receipts: list[Receipt]) -> Iterator[Problem]:
+    """The Zarr metadata that other readers rely on, once per array."""
+    arrays = {
+        (segment, receipt.height, receipt.width, name)
+        for receipt in receipts
+        for name, (segment, _, _) in arrays_of(receipt).items()
+    }
+    for segment in sorted({array[0] for array in arrays}):
+        try:
+            store.grid(segment)
+        except StoreError as error:
+            yield _of_store("metadata", str(error))
+    for segment, height, width, name in sorted(arrays):
+        path = f"{schema.size_folder(segment, height, width)}/{name}/{schema.ROOT}"
+        try:
+            detail = schema.metadata_fault(store.root.read(path), height, width)
+        except FileNotFoundError:
+            detail = "is gone"
+        if detail:
+            yield _of_store("metadata", f"{path} {detail}")
+
+
+def _check_sizes(store: LabelStore, receipts: list[Receipt]) -> Iterator[Problem]:
+    filesystem, root = store.root.open()
+    start = len(root) + 1
+    sizes = {path[start:]: size for path, size in list_sizes(filesystem, join(root, schema.DATA)).items()}
+    for receipt in receipts:
+        for name, (segment, row, _) in arrays_of(receipt).items():
+            path = schema.chunk_path(segment, receipt.height, receipt.width, name, row)
+            found, expected = sizes.get(path), getattr(receipt, f"{name}_bytes")
+            if found is None:
+                yield Problem(key=receipt.key, kind="missing", detail=f"{name}: no object {path}")
+            elif found != expected:
+                detail = f"{name}: {path} has {found} bytes, committed were {expected}"
+                yield Problem(key=receipt.key, kind="size", detail=detail)
+
+
+def _check_arrays(store: LabelStore, receipt: Receipt) -> Iterator[Problem]:
+    for name, (segment, row, digest) in arrays_of(receipt).items():
+        path = schema.chunk_path(segment, receipt.height, receipt.width, name, row)
+        try:
+            pixels = schema.decode(store.root.read(path), receipt.height, receipt.width)
+        except FileNotFoundError:
+            yield Problem(key=receipt.key, kind="missing", detail=f"{name}: no object {path}")
+        except LabelCorrupt as error:
+            yield Problem(key=receipt.key, kind="corrupt", detail=f"{name}: {path}: {error}")
+        else:
+            if schema.digest_of(pixels) != digest:
+                detail = f"{name}: {path} holds other pixels than were committed"
+                yield Problem(key=receipt.key, kind="digest", detail=detail)
+
+
+def _of_store(kind: str, detail: str) -> Problem:
+    return Problem(key=STORE_KEY, kind=kind, detail=detail)

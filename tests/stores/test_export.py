@@ -1,0 +1,101 @@
+"""Exports hold the same labels, for tools that know nothing of the store."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import zarr
+from PIL import Image
+
+from hmsa_label.stores.errors import LabelCorrupt
+from hmsa_label.stores.export import export_cityscapes, export_zarr
+from hmsa_label.stores.label_store import LabelStore
+from hmsa_label.stores.png import encode_png
+from hmsa_label.stores.schema import chunk_path
+
+
+def test_dense_array_is_in_the_order_of_its_manifest(uri: str, tmp_path: Path, labels: Any) -> None:
+    run = labels.fill(uri, ["b", "a", "c"])
+    store = LabelStore.open(uri)
+    done = export_zarr(store, str(tmp_path / "out"))
+    array = zarr.open_group(str(tmp_path / "out"), mode="r")["label"]
+    keys = pq.read_table(tmp_path / "out/manifest.parquet")["key"].to_pylist()
+    assert (array.shape, keys) == ((3, 16, 24), ["a", "b", "c"])
+    np.testing.assert_array_equal(array[:], np.stack([run.labels[key] for key in keys]))
+    assert (done.images, done.digest) == (3, store.digest)
+    assert zarr.open_group(str(tmp_path / "out"), mode="r").attrs["digest"] == store.digest
+    assert len([path for path in (tmp_path / "out").rglob("*") if path.is_file()]) == done.files
+
+
+def test_several_sizes_become_several_arrays(uri: str, tmp_path: Path, labels: Any) -> None:
+    run = labels.begin(uri)
+    run.writer.append([run.write("a"), run.write("b", size=(5, 7)), run.write("c")])
+    run.writer.finish()
+    export_zarr(LabelStore.open(uri), str(tmp_path / "out"))
+    group = zarr.open_group(str(tmp_path / "out"), mode="r")
+    for row in pq.read_table(tmp_path / "out/manifest.parquet").to_pylist():
+        np.testing.assert_array_equal(group[row["array"]][row["index"]], run.labels[row["key"]])
+
+
+def test_png_files_lie_where_cityscapes_has_its_own(uri: str, tmp_path: Path, labels: Any) -> None:
+    key = "train_extra/troisdorf/troisdorf_000000_000073"
+    run = labels.fill(uri, [key])
+    export_cityscapes(LabelStore.open(uri), str(tmp_path / "out"), name="gtCoarse")
+    stem = str(tmp_path / "out/gtCoarse" / key) + "_gtCoarse_"
+    label = run.labels[key]
+    with (
+        Image.open(stem + "labelTrainIds.png") as train_ids,
+        Image.open(stem + "labelIds.png") as ids,
+        Image.open(stem + "color.png") as colours,
+    ):
+        np.testing.assert_array_equal(np.asarray(train_ids), label)
+        expected = np.zeros_like(label)
+        for train_id, raw_id in enumerate([7, 26, 24, 23, 28]):
+            expected[label == train_id] = raw_id
+        np.testing.assert_array_equal(np.asarray(ids), expected)
+        assert colours.mode == "RGB"
+        np.testing.assert_array_equal(np.asarray(colours)[label == 1], [[0, 0, 142]] * (label == 1).sum())
+        assert not np.asarray(colours)[label == 255].any()
+
+
+def test_a_folder_with_something_in_it_is_refused(uri: str, tmp_path: Path, labels: Any) -> None:
+    labels.fill(uri)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/mine.txt").write_text("x")
+    for export in (export_zarr, export_cityscapes):
+        with pytest.raises(ValueError, match="out is not empty; export into a new folder"):
+            export(LabelStore.open(uri), str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("key", ["../a", "/etc/a", "a/../../b"])
+def test_a_key_that_leads_outside_is_refused(uri: str, tmp_path: Path, labels: Any, key: str) -> None:
+    labels.fill(uri, [key])
+    with pytest.raises(ValueError, match="outside of the destination"):
+        export_cityscapes(LabelStore.open(uri), str(tmp_path / "out"))
+
+
+def test_damaged_labels_are_not_exported(uri: str, tmp_path: Path, labels: Any) -> None:
+    labels.fill(uri, ["a", "b"])
+    store = LabelStore.open(uri)
+    one, two = (
+        Path(uri) / chunk_path(receipt.segment, 16, 24, "label", receipt.row)
+        for receipt in (store.receipt("a"), store.receipt("b"))
+    )
+    one.write_bytes(two.read_bytes())
+    with pytest.raises(LabelCorrupt):
+        export_zarr(store, str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (5, 3, 3)])
+def test_png_of_any_size_reads_back(shape: tuple[int, ...]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    with Image.open(io.BytesIO(encode_png(image))) as found:
+        np.testing.assert_array_equal(np.asarray(found), image)
+
+
+def test_png_of_anything_else_is_refused() -> None:
+    with pytest.raises(ValueError, match="uint8"):
+        encode_png(np.zeros((2, 2, 4), np.uint8))
