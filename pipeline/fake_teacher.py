@@ -3,7 +3,7 @@
 It is asked for by a URI in place of the weights: `fake:` followed by the time that one image takes, then options:
 
     fake:                   labels at once
-    fake:200ms              sleeps 0.2 s per image, as a device would, without using the CPU
+    fake:200ms              takes 0.2 s per image, most of it asleep, as if a device were at work
     fake:1ms?seed=3         another teacher: other labels, another digest
     fake:?kill=1,2,3        ends its process when the first pixel of an image is RGB (1, 2, 3)
     fake:?hang=4,5,6        never comes back from such an image
@@ -35,6 +35,12 @@ def is_fake(weights: str) -> bool:
     return weights.startswith(PREFIX)
 
 
+def fake_sha256(weights: str) -> str:
+    """What stands for the digest of a weights file: equal for URIs that give equal labels."""
+    _, options = _parse(weights)
+    return hashlib.sha256(f"fake teacher {int(options.get('seed', 0))}".encode()).hexdigest()
+
+
 class FakeTeacher:
     """Same interface as `Teacher`: labels images of one size, from one thread."""
 
@@ -56,7 +62,7 @@ class FakeTeacher:
         self.info: dict[str, Any] = {
             "model": "fake",
             "weights": config.weights,
-            "weights_sha256": hashlib.sha256(f"fake teacher {self._seed}".encode()).hexdigest(),
+            "weights_sha256": fake_sha256(config.weights),
             "trained_on": None,
             "scales": list(config.scales),
             "flip": config.flip,
@@ -74,10 +80,12 @@ class FakeTeacher:
             thresholds: [K] float32, the stored thresholds in ascending order.
             threshold: pixels below it become ignore_index.
         """
+        done_at = time.monotonic() + self._seconds * len(images)
         for image in images:
             self._misbehave(image)
-        time.sleep(self._seconds * len(images))
-        return [self._label(image, thresholds, threshold, keep_evidence) for image in images]
+        labelled = [self._label(image, thresholds, threshold, keep_evidence) for image in images]
+        time.sleep(max(0.0, done_at - time.monotonic()))
+        return labelled
 
     def _label(
         self, image: U8, thresholds: NDArray[np.float32], threshold: float, keep_evidence: bool

@@ -1,6 +1,7 @@
 """Labels a set of images: the visible chain from a listing to a version of the store.
 
     list images -> start workers -> open store and run -> adopt lost receipts -> label the rest, committing -> finish
+         (all done: say so)
 
 Interrupted at any point, the same call continues: only images without a receipt are left to do.
 """
@@ -12,8 +13,9 @@ import numpy as np
 
 from hmsa_label.pipeline.config import LabelConfig
 from hmsa_label.pipeline.dispatch import Dispatcher, Limits
-from hmsa_label.pipeline.events import Event, OnEvent, Tick, WorkersStarting, WorkerStarted
+from hmsa_label.pipeline.events import Event, OnEvent, RunEnded, RunStarted, Tick, WorkersStarting, WorkerStarted
 from hmsa_label.pipeline.executor import EngineError, Task
+from hmsa_label.pipeline.finished import finished_store
 from hmsa_label.pipeline.forward import Rule
 from hmsa_label.pipeline.interrupt import drain_on_signals
 from hmsa_label.pipeline.ledger import Ledger
@@ -50,6 +52,8 @@ def label_images(config: LabelConfig, on_event: OnEvent | None = None) -> LabelS
     rule = Rule(thresholds=grid_with(config.threshold), threshold=config.threshold, keep_evidence=config.keep_evidence)
     _, images = find_images(config)
     watch = _Watch(on_event)
+    if (finished := finished_store(config, images)) is not None:
+        return _nothing_to_do(finished, len(images), watch, time.monotonic() - started)
     with open_pool(config, rule) as pool, drain_on_signals() as stop:
         watch(WorkersStarting(workers=pool.workers, where=cluster_address(config.engine) or config.engine.executor))
         limits = Limits(in_flight=images_in_flight(config.engine), item_seconds=config.engine.item_timeout)
@@ -62,7 +66,8 @@ def label_images(config: LabelConfig, on_event: OnEvent | None = None) -> LabelS
         todo = [Task(image=image, run_id=run.run_id) for image in images if image.key not in done]
         watch.ledger = Ledger(run, watch, total=len(images), done_before=len(images) - len(todo))
         version = _label(dispatcher, todo, watch.ledger)
-    return _summarise(config, version, watch.ledger, time.monotonic() - started)
+    store = LabelStore.open(config.store, version, storage_options=config.storage_options)
+    return _summarise(store, watch.ledger, time.monotonic() - started)
 
 
 def _open_run(config: LabelConfig, rule: Rule, teacher: dict[str, Any], images: list[ImageRef]) -> RunWriter:
@@ -90,11 +95,27 @@ def _label(dispatcher: Dispatcher, todo: list[Task], ledger: Ledger) -> int:
     return ledger.finish(interrupted=dispatcher.left > 0)
 
 
-def _summarise(config: LabelConfig, version: int, ledger: Ledger, seconds: float) -> LabelSummary:
-    store = LabelStore.open(config.store, version, storage_options=config.storage_options)
+def _nothing_to_do(store: LabelStore, images: int, watch: OnEvent, seconds: float) -> LabelSummary:
+    run = store.commit.run or ""
+    watch(RunStarted(store=store.uri, run_id=run, images_total=images, images_done_before=images))
+    watch(RunEnded(images_labelled=0, images_failed=0, interrupted=False))
     return LabelSummary(
         store=store.uri,
-        version=version,
+        version=store.version,
+        digest=store.digest,
+        images_total=images,
+        images_done_before=images,
+        images_labelled=0,
+        images_failed=0,
+        kept_share=_kept_share(store),
+        seconds=seconds,
+    )
+
+
+def _summarise(store: LabelStore, ledger: Ledger, seconds: float) -> LabelSummary:
+    return LabelSummary(
+        store=store.uri,
+        version=store.version,
         digest=store.digest,
         images_total=ledger.total,
         images_done_before=ledger.done_before,

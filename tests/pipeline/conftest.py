@@ -19,7 +19,9 @@ KILL = (1, 2, 3)  # first pixel of an image that ends its worker's process
 HANG = (4, 5, 6)  # first pixel of an image that its worker never comes back from
 
 
-def draw_image(path: Path, seed: int, size: tuple[int, int] = (24, 40), first: tuple[int, int, int] | None = None) -> U8:
+def draw_image(
+    path: Path, seed: int, size: tuple[int, int] = (24, 40), first: tuple[int, int, int] | None = None
+) -> U8:
     """A PNG of [H, W, 3] random pixels; the pixels."""
     pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
     if first is not None:

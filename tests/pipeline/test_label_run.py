@@ -18,6 +18,7 @@ from hmsa_label.pipeline.events import Committed, Draining, Event, ImageLabelled
 from hmsa_label.pipeline.executor import EngineError
 from hmsa_label.pipeline.fake_teacher import FakeTeacher
 from hmsa_label.pipeline.label_run import label_images, plan_labels
+from hmsa_label.pipeline.progress import remark_on
 from hmsa_label.stores.errors import NotAStore, StoreConflict
 from hmsa_label.stores.evidence import grid_with
 from hmsa_label.stores.image_folder import FolderSource
@@ -87,13 +88,15 @@ def test_unusable_files_are_listed_with_reasons_and_the_rest_is_labelled(drawn):
 
 
 def test_second_run_on_a_finished_store_does_nothing_and_says_so(drawn):
-    first = drawn.label()
+    first, head = drawn.label(), drawn.open("head").version
     drawn.events.clear()
-    second = drawn.label()
+    second = drawn.label("fake:5ms")
     assert (second.images_labelled, second.images_done_before, second.images_failed) == (0, 20, 0)
     assert (second.version, second.digest) == (first.version, first.digest)
     assert second.images_per_second is None
-    assert not [event for event in drawn.events if isinstance(event, ImageLabelled | Committed)]
+    assert second.kept_share == first.kept_share
+    assert drawn.open("head").version == head
+    assert [remark_on(event) for event in drawn.events] == ["nothing to do: all 20 images have labels", None]
 
 
 def test_image_that_failed_is_tried_again_by_the_next_run(drawn):
@@ -128,6 +131,13 @@ def test_labels_made_in_another_way_are_refused(drawn, weights, options, message
     with pytest.raises(StoreConflict, match=message):
         drawn.label(weights, **options)
     assert drawn.open().digest == before.digest
+
+
+@pytest.mark.parametrize("options", [{"threshold": 0.8}, {"scales": (0.5, 1.0)}])
+def test_finished_store_is_still_compared_with_what_is_asked(drawn, options):
+    drawn.label()
+    with pytest.raises(StoreConflict):
+        drawn.label(**options)
 
 
 def test_relabel_makes_a_new_version_and_keeps_the_old_one(drawn):

@@ -17,7 +17,7 @@ from hmsa_label.stores.label_store import LabelStore
 
 IMAGES = 24
 DRIVER = """
-import json, os, sys
+import json, sys
 from hmsa_label.pipeline import label_run, ledger
 from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, TeacherConfig
 folder, store, executor = sys.argv[1:]
@@ -26,8 +26,7 @@ summary = label_run.label_images(LabelConfig(
     data=DataConfig(root=folder, dataset="folder", split="all"),
     teacher=TeacherConfig(weights="fake:15ms", scales=(1.0,)), store=store,
     engine=EngineConfig(executor=executor, workers=2)))
-print(json.dumps([summary.images_done_before, summary.images_labelled]), flush=True)
-os._exit(0)
+print(json.dumps([summary.images_done_before, summary.images_labelled, summary.interrupted]), flush=True)
 """
 
 
@@ -87,7 +86,7 @@ def run_through_kills(bench, kills: int, executor: str, *, everything: bool = Fa
     last = start(bench.folder, bench.store, executor)
     output, errors = last.communicate(timeout=120)
     assert last.returncode == 0, errors
-    done_before, labelled = json.loads(output.splitlines()[-1])
+    done_before, labelled, _ = json.loads(output)
     assert done_before + labelled == IMAGES
     store = LabelStore.open(bench.store)
     assert store.digest == whole.digest
@@ -113,3 +112,20 @@ def test_finished_images_whose_receipts_were_not_committed_are_not_labelled_agai
     summary = bench.label("fake:15ms")
     assert summary.images_done_before == on_disk
     assert receipts(bench.store) == IMAGES
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_to_all_processes_of_a_ray_run_drains_it(bench, number):
+    bench.draw(IMAGES)
+    process = start(bench.folder, bench.store, "ray")
+    while receipts(bench.store) < 5 and process.poll() is None:
+        time.sleep(0.005)
+    # What a terminal does on Ctrl-C: everybody in the foreground group gets the signal, Ray's processes among them.
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    done_before, labelled, interrupted = json.loads(output)
+    assert interrupted
+    assert done_before == 0
+    assert labelled == receipts(bench.store) == len(LabelStore.open(bench.store, "head").keys())

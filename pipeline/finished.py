@@ -1,0 +1,45 @@
+"""Tells a run that has nothing left to do, without starting Ray or loading a teacher."""
+
+import hashlib
+
+from hmsa_label.pipeline.config import LabelConfig, TeacherConfig, to_dict
+from hmsa_label.pipeline.fake_teacher import fake_sha256, is_fake
+from hmsa_label.stores.errors import LabelMissing, NotAStore
+from hmsa_label.stores.files import open_filesystem, read_bytes
+from hmsa_label.stores.images import ImageRef
+from hmsa_label.stores.label_store import LabelStore
+from hmsa_label.stores.runs import read_run
+
+# What was asked of the teacher; with equal weights it decides the labels, on whatever device.
+ASKED = ("scales", "flip", "fusion", "precision")
+
+
+def finished_store(config: LabelConfig, images: list[ImageRef]) -> LabelStore | None:
+    """The store at its last finished version, if that holds every image as this run would label it.
+
+    None if images are left to do, and also if anything differs or cannot be told from here: then the run itself finds
+    out, and says so.
+    """
+    if config.relabel:
+        return None
+    try:
+        store = LabelStore.open(config.store, storage_options=config.storage_options)
+        if store.commit.run is None or not {image.key for image in images} <= set(store.keys()):
+            return None
+        record = read_run(store.root, store.commit.run).record
+    except (NotAStore, LabelMissing):
+        return None
+    settings, before = record.get("settings") or {}, (record.get("config") or {}).get("teacher") or {}
+    asked = to_dict(config)["teacher"]
+    same = all(before.get(name) == asked[name] for name in ASKED) and settings.get("threshold") == config.threshold
+    return store if same and settings.get("teacher_sha256") == _weights_sha256(config.teacher) else None
+
+
+def _weights_sha256(teacher: TeacherConfig) -> str | None:
+    """Hex digest of the weights as the teacher itself would state it; None if they cannot be read here."""
+    if is_fake(teacher.weights):
+        return fake_sha256(teacher.weights)
+    try:
+        return hashlib.sha256(read_bytes(*open_filesystem(teacher.weights))).hexdigest()
+    except OSError:
+        return None
