@@ -10,6 +10,7 @@ import json
 import random
 import re
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
@@ -30,7 +31,8 @@ LOG, LOG_FILE = f"{MANIFEST}/_delta_log", re.compile(r"\d{20}\.json")
 EMPTY = hashlib.sha256().hexdigest()  # content digest of no images
 # What a commit hands on to the next.
 STATE = ("finished", "finished_digest", "epoch", "collected", "open_runs", "fingerprint")
-COMMIT_SECONDS = 300.0  # contention resolves in fractions of a second; longer means the storage is broken
+COMMIT_SECONDS = 300.0
+ATTEMPTS_AT_ONE_VERSION = 6  # a lost race shows as a newer version; without one it is the storage that refuses
 
 CREATE, BEGIN, PROGRESS, LABEL, RELABEL, RETHRESHOLD, ROLLBACK, CLOSE, GC = (
     "create", "begin", "progress", "label", "relabel", "rethreshold", "rollback", "close", "gc",
@@ -203,9 +205,10 @@ class Manifest:
         `decide` returns None when nothing is left to do; the head's commit is returned then. It may raise.
 
         Raises:
-            StoreConflict: if no commit succeeded for five minutes.
+            StoreConflict: if other writers were faster for five minutes.
+            OSError: if commits fail although nobody else commits.
         """
-        deadline, pause = time.monotonic() + COMMIT_SECONDS, 0.02
+        deadline, pause, tried = time.monotonic() + COMMIT_SECONDS, 0.02, Counter[int]()
         while True:
             head = self.head()
             change = decide(head)
@@ -216,9 +219,12 @@ class Manifest:
                 self._apply(head, replace(change, commit=commit))
                 return commit
             except CommitFailedError as error:
+                tried[head.version] += 1
+                if tried[head.version] == ATTEMPTS_AT_ONE_VERSION:
+                    raise OSError(f"cannot commit to {public_uri(self.uri)}: {error}") from error
                 if time.monotonic() > deadline:
                     raise StoreConflict(
-                        f"no commit to {public_uri(self.uri)} succeeded within {COMMIT_SECONDS:.0f} s: {error}"
+                        f"other writers were faster at {public_uri(self.uri)} for {COMMIT_SECONDS:.0f} s; try again"
                     ) from error
             time.sleep(random.uniform(0, pause))
             pause = min(2 * pause, 1.0)

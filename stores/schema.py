@@ -105,7 +105,7 @@ def decode(data: bytes, height: int, width: int) -> U8:
 
 def digest_of(array: U8) -> str:
     """Hex sha256 of a [H, W] uint8 image's raw bytes, row by row."""
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 def group_metadata(attributes: dict[str, Any] | None = None) -> bytes:

@@ -1,0 +1,62 @@
+"""Stores of every format version so far, as they were committed, stay readable for ever."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from hmsa_label.stores.diff import diff
+from hmsa_label.stores.history import store_log
+from hmsa_label.stores.label_store import LabelStore
+from hmsa_label.stores.verify import verify
+
+GOLDEN = Path(__file__).parent / "golden"
+DIGESTS = [
+    "f7e34f4a88025830ef1b46cecf5d5fdaf36634333e1189d08de42ab23f4cb7fe",
+    "3dfade55b219cdd7af84d96c52dac5ff0eed12d4109e1f6b31e0c758b641fa2e",
+]
+
+
+@pytest.fixture(params=["v1"])
+def golden(request: pytest.FixtureRequest) -> str:
+    return str(GOLDEN / request.param)
+
+
+def label_at(height: int, width: int, first_kept: int) -> np.ndarray:
+    """Classes 0, 1, 2, 0, ... by place; confidence rises with the place, so all from some place on are kept."""
+    place = np.arange(height * width).reshape(height, width)
+    return np.where(place >= first_kept, place % 3, 255)
+
+
+def test_labels_of_both_versions_are_what_was_written(golden: str) -> None:
+    # Confidence is 0.45 + 0.05 * place: 0.9 is reached from place 9 on, 0.7 from place 5 on.
+    for version, first_kept in (("first", 9), (None, 5)):
+        store = LabelStore.open(golden, version)
+        assert store.keys() == ["town/tall", "town/wide"]
+        np.testing.assert_array_equal(store.read("town/wide"), label_at(2, 6, first_kept))
+        np.testing.assert_array_equal(store.read("town/tall"), label_at(4, 3, first_kept))
+
+
+def test_log_and_digests_are_those_of_the_day(golden: str) -> None:
+    log = store_log(golden)
+    assert [(entry["kind"], entry["threshold"], entry["images"]) for entry in log] == [
+        ("label", 0.9, 2),
+        ("rethreshold", 0.7, 2),
+    ]
+    assert [entry["digest"] for entry in log] == DIGESTS
+
+
+def test_everything_verifies(golden: str) -> None:
+    assert verify(golden, "first") == []
+    assert verify(golden) == []
+
+
+def test_diff_counts_the_pixels_that_the_lower_threshold_kept(golden: str) -> None:
+    assert diff(golden, "first").pixels_changed == 4 + 4
+
+
+def test_plain_zarr_reads_it(golden: str) -> None:
+    receipt = LabelStore.open(golden).receipt("town/wide")
+    label = zarr.open_group(golden, mode="r")[f"data/{receipt.segment}/2x6/label"][receipt.row]
+    np.testing.assert_array_equal(label, label_at(2, 6, 5))
