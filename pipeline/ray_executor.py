@@ -6,6 +6,7 @@ is told from an actor that merely waits for a GPU.
 """
 
 import os
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from hmsa_label.stores.receipt import Receipt
 
 OBJECT_STORE_BYTES = 80 * 2**20  # the least that Ray takes without a warning; receipts travel inside the replies
 PING_AGAIN_SECONDS = 0.2
+REACHABLE_SECONDS = 10.0
 LOST = "its process ended (killed, crashed or out of memory), or its host is gone"
 
 
@@ -51,6 +53,7 @@ class RayCluster:
             cpus = max(cores, min_cpus or 0)
             ray.init("local", num_cpus=cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
             return
+        check_reachable(address)
         try:
             # Nodes may lack the package, or hold another version of it: they get the driver's.
             ray.init(address, runtime_env={"py_modules": [hmsa_label]}, **quiet)
@@ -70,6 +73,21 @@ class RayCluster:
     ) -> None:
         if self._is_ours:
             ray.shutdown()
+
+
+def check_reachable(address: str) -> None:
+    """Asks whether anything listens at a cluster's address; Ray itself would try for minutes, without a word.
+
+    Raises:
+        EngineError: naming the address.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return  # "auto", or something that only Ray understands
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACHABLE_SECONDS).close()
+    except OSError as error:
+        raise EngineError(f"no Ray cluster answers at {address}: {error}; is the head running?") from error
 
 
 class WorkerActor:

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from hmsa_label.pipeline import dispatch
 from hmsa_label.pipeline.events import Event, ImageLabelled, WorkerLost, WorkerStarted
 from hmsa_label.pipeline.executor import EngineError
 
@@ -33,7 +34,8 @@ def test_ray_and_threads_give_the_same_labels_though_a_worker_is_killed_and_one_
     assert capfd.readouterr().out == ""
 
 
-def test_images_that_kill_or_hang_workers_are_given_up_and_no_others(drawn, draw, first_pixels):
+def test_images_that_kill_or_hang_workers_are_given_up_and_no_others(drawn, draw, first_pixels, monkeypatch):
+    monkeypatch.setattr(dispatch, "DEATHS_ALONE", 1)  # saves three restarts; test_dispatch.py holds the number
     draw(drawn.folder / "all" / "004.png", 4, first=first_pixels["kill"])
     draw(drawn.folder / "all" / "011.png", 11, first=first_pixels["hang"])
     summary = drawn.label("fake:5ms?kill=1,2,3&hang=4,5,6", **ray_options(), item_timeout=2.5)
@@ -51,6 +53,14 @@ def test_teacher_that_cannot_be_loaded_ends_the_run_with_its_own_message(drawn):
     assert time.monotonic() - started < 20
 
 
-def test_teacher_that_crashes_its_process_while_loading_ends_the_run(drawn):
-    with pytest.raises(EngineError, match="died 3 times in a row while it loaded its teacher: its process ended"):
+def test_teacher_that_crashes_its_process_while_loading_ends_the_run(drawn, monkeypatch):
+    monkeypatch.setattr(dispatch, "START_CRASHES", 2)
+    with pytest.raises(EngineError, match="died 2 times in a row while it loaded its teacher: its process ended"):
         drawn.label("fake:?start=crash", **ray_options(1))
+
+
+def test_address_where_nothing_listens_is_named_at_once():
+    from hmsa_label.pipeline.ray_executor import check_reachable
+
+    with pytest.raises(EngineError, match=r"no Ray cluster answers at 127\.0\.0\.1:1: .*refused"):
+        check_reachable("127.0.0.1:1")
