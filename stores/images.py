@@ -64,6 +64,9 @@ class TreeSource:
         except IsADirectoryError:
             raise BadImage("a folder stands where an image file was expected") from None
         except FileNotFoundError:
+            # An unmounted disk must not turn every image into a bad one.
+            if not self.files.list_names():
+                raise OSError(f"nothing is left below {self.root}; is its disk still mounted?") from None
             raise BadImage("the file was listed but is gone") from None
 
 

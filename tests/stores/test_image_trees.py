@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,9 @@ def test_empty_files_and_vanished_files_are_told_apart_from_storage_trouble(tmp_
     assert source.read(ref.image) == b""
     (tmp_path / image("train")).unlink()
     with pytest.raises(BadImage, match="listed but is gone"):
+        source.read(ref.image)
+    shutil.rmtree(tmp_path / "leftImg8bit")
+    with pytest.raises(OSError, match=r"nothing is left below .* still mounted"):
         source.read(ref.image)
 
 
