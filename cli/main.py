@@ -10,6 +10,8 @@ COMMANDS = {
     "train-teacher": "hmsa_label.cli.train:train_teacher",
     "evaluate": "hmsa_label.cli.evaluate:evaluate",
     "run": "hmsa_label.cli.label:run",
+    "rethreshold": "hmsa_label.cli.versions:rethreshold",
+    "export": "hmsa_label.cli.versions:export",
     "audit": "hmsa_label.cli.audit:audit",
 }
 

@@ -163,6 +163,11 @@ def flag(name: str, description: str, **attributes: Any) -> Callable[[Function],
     return click.option(*name.split(), cls=SettingOption, help=description, **attributes)
 
 
+def argument(name: str, **attributes: Any) -> Callable[[Function], Function]:
+    """A positional argument; optional unless `required` is given."""
+    return click.argument(name, **{"required": False, **attributes})
+
+
 def command(name: str, *, example: str) -> Callable[[Function], Command]:
     """A command with the options that all of them have: `--json`, `--config`, `--debug`, `--help`."""
 

@@ -13,7 +13,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hmsa_label.pipeline.audit import audit_log, audit_show, audit_verify
+    from hmsa_label.pipeline.audit import (
+        audit_card,
+        audit_diff,
+        audit_log,
+        audit_show,
+        audit_verify,
+        collect_garbage,
+        export_labels,
+        rethreshold_labels,
+        roll_back,
+        tag_version,
+    )
+    from hmsa_label.pipeline.card import render_card
     from hmsa_label.pipeline.config import (
         DATASETS,
         EXECUTORS,
@@ -46,13 +58,18 @@ _CONFIG = (
     "LabelConfig ModelConfig StoreConfig TeacherConfig TrainConfig to_dict"
 )
 
+_AUDIT = (
+    "audit_card audit_diff audit_log audit_show audit_verify collect_garbage export_labels rethreshold_labels "
+    "roll_back tag_version"
+)
+
 # Name -> the module that holds it, and its name there where it differs (a module of the same name would hide it here).
-_PLACES = dict.fromkeys(_CONFIG.split(), "hmsa_label.pipeline.config") | {
+_PLACES = {
+    **dict.fromkeys(_CONFIG.split(), "hmsa_label.pipeline.config"),
+    **dict.fromkeys(_AUDIT.split(), "hmsa_label.pipeline.audit"),
+    "render_card": "hmsa_label.pipeline.card",
     "EngineError": "hmsa_label.pipeline.executor",
     "StoreError": "hmsa_label.stores.errors",
-    "audit_log": "hmsa_label.pipeline.audit",
-    "audit_show": "hmsa_label.pipeline.audit",
-    "audit_verify": "hmsa_label.pipeline.audit",
     "evaluate_teacher": "hmsa_label.pipeline.evaluate:evaluate",
     "label_images": "hmsa_label.pipeline.label_run",
     "open_display": "hmsa_label.pipeline.progress",
@@ -79,14 +96,22 @@ __all__ = [
     "StoreError",
     "TeacherConfig",
     "TrainConfig",
+    "audit_card",
+    "audit_diff",
     "audit_log",
     "audit_show",
     "audit_verify",
+    "collect_garbage",
     "evaluate_teacher",
+    "export_labels",
     "label_images",
     "open_display",
     "plan_labels",
+    "render_card",
+    "rethreshold_labels",
+    "roll_back",
     "run_demo",
+    "tag_version",
     "to_dict",
     "train_teacher",
 ]

@@ -38,7 +38,7 @@ def variables() -> set[str]:
 
 def resolve(line: str) -> tuple[str, click.Context]:
     """The command that a shell line calls, with its options parsed but nothing run."""
-    words = shlex.split(line.replace("\\\n", " "), comments=True)
+    words = shlex.split(line.replace("\\\n", " ").partition(" > ")[0], comments=True)
     assert words.pop(0) == "hmsa-label"
     command, ctx = main, click.Context(main, info_name="hmsa-label", auto_envvar_prefix="HMSA_LABEL")
     names = []

@@ -1,0 +1,115 @@
+"""What changes a store without a teacher: `audit tag`, `audit rollback`, `audit gc`, `rethreshold`; and `export`."""
+
+import time
+from typing import Any
+
+import click
+
+from hmsa_label import pipeline
+from hmsa_label.cli import output
+from hmsa_label.cli.label import show_summary
+from hmsa_label.cli.options import argument, command, flag, settings
+from hmsa_label.pipeline import StoreConfig
+
+LINE_SECONDS = 10.0
+
+
+@command("tag", example="hmsa-label audit tag --store labels paper-2 --version 8")
+@settings(StoreConfig, "store")
+@argument("name", required=True)
+@flag("--version", "Version to name.  [default: the last finished one]", type=int, section="Labels")
+@flag("--message", "Why.", default="", section="Labels")
+def tag(store: StoreConfig, name: str, version: int | None, message: str, as_json: bool) -> None:
+    """Give a version a name that never moves.
+
+    A tagged version is kept by `audit gc`, and its name can be used wherever a version can.
+    """
+    made = pipeline.tag_version(store, name, version, message)
+    if as_json:
+        output.show_json(made)
+        return
+    output.show(f"{made['name']} is version {made['version']}, digest {made['digest'][:16]}")
+
+
+@command("rollback", example="hmsa-label audit rollback --store labels 3")
+@settings(StoreConfig, "store")
+@argument("version", required=True, type=int)
+@flag("--message", "Why.", default="", section="Labels")
+def rollback(store: StoreConfig, version: int, message: str, as_json: bool) -> None:
+    """Make an earlier version the newest one.
+
+    Nothing is deleted: the versions in between stay readable, and the log keeps them. Unfinished runs are discarded.
+    """
+    made = pipeline.roll_back(store, version, message)
+    if as_json:
+        output.show_json(made)
+        return
+    output.show(f"version {made['version']} holds the labels of version {made['restores']}")
+
+
+@command("gc", example="hmsa-label audit gc --store labels --keep-last 3 --apply")
+@settings(StoreConfig, "store")
+@flag("--keep-last", "Finished versions to keep, beside the tagged ones.  [default: all]", type=int, metavar="N",
+      section="Labels")  # fmt: skip
+@flag("--apply", "Delete; without it, only say what would be deleted.", is_flag=True, section="Labels")
+def gc(store: StoreConfig, keep_last: int | None, apply: bool, as_json: bool) -> None:
+    """Delete pixels that nothing needs any more.
+
+    Left-overs of killed and discarded runs and, with --keep-last, the pixels of old versions that have no tag. What a
+    version, a tag or an unfinished run needs is never touched.
+    """
+    garbage = pipeline.collect_garbage(store, keep_last=keep_last, apply=apply)
+    if as_json:
+        output.show_json(garbage)
+        return
+    verb = "deleted" if garbage["applied"] else "would delete"
+    output.show(f"{verb} {garbage['objects']} objects, {output.size(garbage['bytes'])}")
+    output.show(f"versions pruned: {_listed(garbage['pruned'])}; kept: {_listed(garbage['kept'])}")
+
+
+@command("rethreshold", example="hmsa-label rethreshold --store labels --threshold 0.8")
+@settings(StoreConfig, "store")
+@flag("--threshold", "Confidence below which a pixel is left out (255).", type=float, required=True, section="Labels")
+def rethreshold(store: StoreConfig, threshold: float, as_json: bool) -> None:
+    """Change the threshold of all labels without the teacher.
+
+    Makes a new version from the stored evidence, equal to what the teacher would have given. The threshold must be one
+    of those that were stored with the labels; if it is not, they are listed.
+    """
+    show_summary(pipeline.rethreshold_labels(store, threshold, Counter("images")), threshold, as_json)
+
+
+@command("export", example="hmsa-label export --store labels --format cityscapes exported")
+@settings(StoreConfig, "store")
+@argument("destination", required=True)
+@flag("--version", "Version or tag to export.  [default: the last finished one]", section="Labels")
+@flag("--format layout", "PNG files in the layout of Cityscapes, or one dense Zarr array.", default="cityscapes",
+      type=click.Choice(("cityscapes", "zarr")), show_default=True, section="Export")  # fmt: skip
+@flag("--name", "Label type in the names of PNG files.", default="gtAuto", show_default=True, section="Export")
+def export(store: StoreConfig, destination: str, as_json: bool, **asked: Any) -> None:
+    """Write a version for other tools.
+
+    DESTINATION is a new folder or URL.
+    """
+    made = pipeline.export_labels(store, destination, **asked, on_image=Counter("images"))
+    if as_json:
+        output.show_json(made)
+        return
+    output.show(f"{made['images']} images of version {made['version']} in {made['destination']}, {made['files']} files")
+
+
+class Counter:
+    """Says on stderr how far a loop over images is, every ten seconds."""
+
+    def __init__(self, unit: str) -> None:
+        self.unit = unit
+        self._due = time.monotonic() + LINE_SECONDS
+
+    def __call__(self, done: int, total: int) -> None:
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + LINE_SECONDS
+            output.say(f"{done}/{total} {self.unit}")
+
+
+def _listed(versions: list[int]) -> str:
+    return ", ".join(map(str, versions)) or "none"

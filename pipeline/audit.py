@@ -1,0 +1,186 @@
+"""What can be asked of a label store, and the few things that can be done to it without a teacher.
+
+Each function opens the store, calls the storage layer once, and returns JSON-able facts.
+"""
+
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import hmsa_label
+from hmsa_label.pipeline.config import StoreConfig
+from hmsa_label.pipeline.provenance import command_line, git_state, library_versions
+from hmsa_label.pipeline.records import LabelSummary
+from hmsa_label.stores.card import card_facts
+from hmsa_label.stores.diff import diff
+from hmsa_label.stores.errors import LabelCorrupt
+from hmsa_label.stores.export import export_cityscapes, export_zarr
+from hmsa_label.stores.gc import gc
+from hmsa_label.stores.history import show, store_log
+from hmsa_label.stores.label_store import LabelStore
+from hmsa_label.stores.rethreshold import rethreshold
+from hmsa_label.stores.rollback import rollback
+from hmsa_label.stores.summary import summarise
+from hmsa_label.stores.tags import tag
+from hmsa_label.stores.verify import verify
+
+OnImage = Callable[[int, int], None]
+
+
+def audit_log(store: StoreConfig, *, progress: bool = False) -> list[dict[str, Any]]:
+    """The versions of a store, oldest first; with `progress` every commit of a run as well.
+
+    Raises:
+        NotAStore: there is no store.
+    """
+    return store_log(store.uri, progress=progress, storage_options=store.storage_options)
+
+
+def audit_show(store: StoreConfig, name: str | None = None) -> dict[str, Any]:
+    """All that is known of a version (number, tag, "head", None for the last finished one) or of an image (its key).
+
+    Raises:
+        LabelMissing: the store knows no such version, tag or image.
+    """
+    return show(store.uri, name, storage_options=store.storage_options)
+
+
+def audit_verify(
+    store: StoreConfig,
+    version: str | None = None,
+    *,
+    deep: bool = True,
+    sources: str | None = None,
+    source_options: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """`ok`, number of `images`, and `problems`: a list of key, kind and detail.
+
+    Args:
+        sources: data root; its images are compared with the digests taken when they were labelled.
+
+    Raises:
+        NotAStore, LabelMissing: there is no such store or version to look at.
+    """
+    options = store.storage_options
+    problems = verify(
+        store.uri, version, deep=deep, data_root=sources, storage_options=options, data_options=source_options
+    )
+    try:
+        images = len(LabelStore.open(store.uri, version, storage_options=options))
+    except LabelCorrupt:  # the manifest itself does not read, which is among the problems
+        images = 0
+    return {"ok": not problems, "images": images, "problems": [asdict(problem) for problem in problems]}
+
+
+def audit_diff(store: StoreConfig, a: str, b: str | None = None, *, pixels: bool = True) -> dict[str, Any]:
+    """What changed from version `a` to `b` (None: the last finished one): images and, if asked, pixels by class.
+
+    Raises:
+        LabelMissing: there is no such version or tag.
+    """
+    return diff(store.uri, a, b, pixels=pixels, storage_options=store.storage_options).to_dict()
+
+
+def audit_card(store: StoreConfig, version: str | None = None) -> dict[str, Any]:
+    """Facts for the card of a version: classes, sizes, settings, sources, runs, images without a label.
+
+    Raises:
+        LabelMissing: there is no such version or tag.
+    """
+    return card_facts(store.uri, version, storage_options=store.storage_options)
+
+
+def tag_version(store: StoreConfig, name: str, version: int | None = None, message: str = "") -> dict[str, Any]:
+    """Names a finished version (None: the last one) for ever: name, version, digest, message, time.
+
+    Raises:
+        ValueError: a bad name, or an unfinished version. StoreConflict: the name is taken.
+    """
+    return tag(store.uri, name, version, message, storage_options=store.storage_options)
+
+
+def roll_back(store: StoreConfig, version: int, message: str = "") -> dict[str, Any]:
+    """Makes the labels of an earlier version the newest one: `version`, the new number, and `restores`.
+
+    Raises:
+        ValueError: `version` is unfinished. LabelMissing: there is no such version, or its pixels are gone.
+    """
+    made = rollback(store.uri, version, message, storage_options=store.storage_options)
+    return {"store": _open(store).uri, "version": made, "restores": version}
+
+
+def collect_garbage(store: StoreConfig, *, keep_last: int | None = None, apply: bool = False) -> dict[str, Any]:
+    """What no kept version needs: objects, bytes, pruned, kept, applied, paths; deleted only with `apply`.
+
+    Raises:
+        ValueError: keep_last is below 1. StoreConflict: a version was tagged meanwhile; nothing was deleted.
+    """
+    return asdict(gc(store.uri, keep_last=keep_last, apply=apply, storage_options=store.storage_options))
+
+
+def rethreshold_labels(store: StoreConfig, threshold: float, on_image: OnImage | None = None) -> LabelSummary:
+    """Labels of the last finished version at another stored threshold, as a new version; needs no teacher.
+
+    Raises:
+        ThresholdNotStored: the threshold is not on the grid. ValueError: labels without evidence.
+        StoreConflict: an unfinished run holds the store.
+    """
+    started = time.monotonic()
+    done = rethreshold(
+        store.uri, threshold, provenance=_provenance(), on_image=on_image, storage_options=store.storage_options
+    )
+    seconds = time.monotonic() - started
+    after = LabelStore.open(store.uri, done.version, storage_options=store.storage_options)
+    return LabelSummary(
+        store=after.uri,
+        version=done.version,
+        digest=done.digest,
+        images_total=done.images_total,
+        images_done_before=done.images_done_before,
+        images_labelled=done.images_labelled,
+        images_failed=0,
+        kept_share=summarise(after.table(), after.classes)["kept_share"],
+        images_per_second=done.images_labelled / seconds if done.images_labelled else None,
+        seconds=seconds,
+    )
+
+
+def export_labels(
+    store: StoreConfig,
+    destination: str,
+    *,
+    version: str | None = None,
+    layout: str = "cityscapes",
+    name: str = "gtAuto",
+    on_image: OnImage | None = None,
+) -> dict[str, Any]:
+    """Writes a version for other tools: destination, version, digest, images, files.
+
+    Args:
+        layout: `cityscapes` (PNG files) or `zarr` (one dense array). name: label type in the names of PNG files.
+
+    Raises:
+        ValueError: the destination is not empty, or the layout is unknown.
+    """
+    if layout not in ("cityscapes", "zarr"):
+        raise ValueError(f"layout must be cityscapes or zarr; got {layout!r}")
+    reader = _open(store, version)
+    if layout == "zarr":
+        return asdict(export_zarr(reader, destination, on_image=on_image))
+    return asdict(export_cityscapes(reader, destination, name=name, on_image=on_image))
+
+
+def _open(store: StoreConfig, version: str | None = None) -> LabelStore:
+    return LabelStore.open(store.uri, version, storage_options=store.storage_options)
+
+
+def _provenance() -> dict[str, Any]:
+    return {
+        "package": {"name": "hmsa-label", "version": hmsa_label.__version__, "git": git_state()},
+        "libraries": library_versions(),
+        "command": command_line(sys.argv),
+        "host": socket.gethostname(),
+    }

@@ -1,0 +1,78 @@
+"""The card of a label set: a Markdown page for those who train on it or pass it on."""
+
+from typing import Any
+
+SHORT = 12  # characters of a digest that a person compares
+
+
+def render_card(facts: dict[str, Any]) -> str:
+    """A version's facts (see `audit_card`) as Markdown."""
+    return "\n".join(
+        [
+            f"# Labels of version {facts['version']}",
+            "",
+            *_summary(facts),
+            "",
+            "## Origin",
+            "",
+            *_origin(facts),
+            "",
+            "## Classes",
+            "",
+            "| train_id | class | share of labelled pixels | images |",
+            "|---|---|---|---|",
+            *(f"| {c['train_id']} | {c['name']} | {_percent(c['share'])} | {c['images']} |" for c in facts["classes"]),
+            "",
+            "## Before use",
+            "",
+            *_cautions(facts),
+        ]
+    )
+
+
+def _summary(facts: dict[str, Any]) -> list[str]:
+    summary = facts["summary"]
+    sizes = ", ".join(f"{size} ({images} images)" for size, images in summary["sizes"].items())
+    return [
+        f"- Content digest: `{facts['digest']}`",
+        f"- Store: `{facts['store']}`, uuid `{facts['uuid']}`, {facts['format']} format {facts['format_version']}",
+        f"- Made: {facts['time']}" + (f", tagged {', '.join(facts['tags'])}" if facts["tags"] else ""),
+        f"- Images: {summary['images']}; sizes: {sizes or 'none'}",
+        f"- Pixels with a class: {_percent(summary['kept_share'])}; the rest is 255 (ignored)",
+        f"- Agreement with coarse labels, where there are any: {_percent(summary['coarse_agreement'])}",
+    ]
+
+
+def _origin(facts: dict[str, Any]) -> list[str]:
+    lines = [f"- Images from {source.get('dataset')} at `{source.get('root')}`, split {source.get('split')}"
+             for source in facts["sources"]]  # fmt: skip
+    for settings in facts["settings"]:
+        chosen = (f"{name} {settings[name]}" for name in ("threshold", "scales", "flip", "fusion", "precision")
+                  if name in settings)  # fmt: skip
+        lines.append(
+            f"- Labelled by {settings.get('model', 'a teacher')}, weights sha256 "
+            f"`{str(settings.get('teacher_sha256'))[:SHORT]}...`; {', '.join(chosen)}"
+        )
+    for run in facts["runs"]:
+        package = run.get("package") or {}
+        trained = ((run.get("teacher") or {}).get("trained_on") or {}).get("data")
+        lines.append(
+            f"- Run `{run['run']}` ({run['kind']}), hmsa-label {package.get('version', 'of unknown version')}"
+            + (f", teacher trained on `{trained}`" if trained else "")
+        )
+    return lines
+
+
+def _cautions(facts: dict[str, Any]) -> list[str]:
+    lines = [
+        "- These labels were made by a network, not by people; a confident mistake looks like any other label.",
+        "- They are derived from the images named above and fall under the terms of those images.",
+    ]
+    if facts["failed"]:
+        names = ", ".join(f"`{entry['key']}` ({entry['reason']})" for entry in facts["failed"])
+        lines.append(f"- Images without a label: {names}")
+    return lines
+
+
+def _percent(share: float | None) -> str:
+    return "not known" if share is None else f"{100 * share:.2f} %"

@@ -1,0 +1,145 @@
+"""The commands on a store that `run` made: look, check, compare, name, go back, collect, rethreshold, export."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+KEY = "train_extra/town/town_000001_000019"
+
+
+@pytest.fixture
+def store(call_json, street_images, tmp_path) -> Path:
+    """A store with five labelled images at threshold 0.9."""
+    call_json("run", "--data", street_images, "--store", tmp_path / "labels", "--weights", "fake:", "--executor",
+              "local", "--workers", 1, "--device", "cpu")  # fmt: skip
+    return tmp_path / "labels"
+
+
+def one_chunk(store: Path) -> Path:
+    """The file of some image's label."""
+    return next(path for path in store.glob("data/*/*/label/**/*") if path.is_file() and path.name != "zarr.json")
+
+
+def test_log_lists_finished_versions_with_their_teacher(call_json, call, store):
+    versions = call_json("audit", "log", "--store", store)["versions"]
+    keys = {"version", "parent", "time", "kind", "images", "run", "threshold", "teacher_sha256", "digest", "finished"}
+    assert set(versions[0]) >= keys
+    assert [(entry["kind"], entry["images"], entry["finished"]) for entry in versions] == [("label", 5, True)]
+    table = call("audit", "log", "--store", store).stdout
+    assert versions[0]["digest"][:12] in table
+    assert len(call_json("audit", "log", "--store", store, "--progress")["versions"]) > 1
+
+
+def test_store_can_come_from_the_environment_for_every_audit_verb(call, store, monkeypatch):
+    monkeypatch.setenv("HMSA_LABEL_STORE", str(store))
+    for verb in ("log", "show", "verify", "card", "gc"):
+        assert call("audit", verb).exit_code == 0, verb
+
+
+def test_show_tells_of_a_version_or_of_one_image(call_json, call, store):
+    assert call_json("audit", "show", "--store", store)["summary"]["images"] == 5
+    image = call_json("audit", "show", "--store", store, KEY)
+    assert (image["key"], image["row"]["height"], image["row"]["width"]) == (KEY, 32, 64)
+    assert f"key: {KEY}" in call("audit", "show", "--store", store, KEY).stdout
+
+
+def test_show_of_an_unknown_name_is_one_line(call, store):
+    result = call("audit", "show", "--store", store, "nothing")
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert "'nothing'" in result.stderr
+
+
+def test_verify_finds_nothing_in_a_sound_store(call_json, call, store):
+    assert call_json("audit", "verify", "--store", store) == {"ok": True, "images": 5, "problems": []}
+    assert call("audit", "verify", "--store", store, "--quick").stdout == "5 images, no problems\n"
+
+
+def test_verify_names_a_changed_label_and_ends_with_exit_code_1(call_json, call, store):
+    chunk = one_chunk(store)
+    data = bytearray(chunk.read_bytes())
+    data[-1] ^= 1
+    chunk.write_bytes(data)
+    report = call_json("audit", "verify", "--store", store, exit_code=1)
+    assert not report["ok"]
+    assert [problem["kind"] for problem in report["problems"]] == ["corrupt"]
+    assert report["problems"][0]["key"] in call("audit", "verify", "--store", store).stdout
+    assert call("audit", "verify", "--store", store, "--quick").exit_code == 0
+
+
+def test_verify_can_compare_the_images_as_well(call_json, store, street_images):
+    (street_images / f"leftImg8bit/{KEY}_leftImg8bit.png").write_bytes(b"other")
+    assert call_json("audit", "verify", "--store", store)["ok"]
+    report = call_json("audit", "verify", "--store", store, "--sources", street_images, exit_code=1)
+    assert [(problem["key"], problem["kind"]) for problem in report["problems"]] == [(KEY, "source_changed")]
+
+
+def test_rethreshold_makes_a_version_that_diff_explains(call_json, call, store):
+    before = call_json("audit", "log", "--store", store)["versions"][-1]["version"]
+    made = call_json("rethreshold", "--store", store, "--threshold", 0.8)
+    assert (made["images_total"], made["images_labelled"], made["images_failed"]) == (5, 5, 0)
+    assert made["version"] > before
+    changes = call_json("audit", "diff", "--store", store, before)
+    assert (len(changes["relabelled"]), changes["added"], changes["removed"]) == (5, [], [])
+    ignored = changes["confusion"][-1]
+    assert changes["pixels_changed"] == sum(ignored[:-1]) > 0
+    assert f"versions  {before} -> {made['version']}" in call("audit", "diff", "--store", store, before).stdout
+
+
+def test_threshold_that_was_not_stored_is_refused_with_those_that_are(call, store):
+    result = call("rethreshold", "--store", store, "--threshold", 0.123)
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert "0.95" in result.stderr
+
+
+def test_tag_names_a_version_and_never_moves(call_json, call, store):
+    made = call_json("audit", "tag", "--store", store, "paper", "--message", "first")
+    assert (made["name"], made["message"]) == ("paper", "first")
+    assert call_json("audit", "show", "--store", store, "paper")["version"] == made["version"]
+    assert "paper" in call("audit", "log", "--store", store).stdout
+    call_json("rethreshold", "--store", store, "--threshold", 0.8)
+    again = call("audit", "tag", "--store", store, "paper")
+    assert again.exit_code == 2
+    assert "never moves" in again.stderr
+
+
+def test_rollback_restores_earlier_labels_and_gc_drops_what_nothing_needs(call_json, call, store):
+    first = call_json("audit", "log", "--store", store)["versions"][-1]
+    call_json("rethreshold", "--store", store, "--threshold", 0.8)
+    made = call_json("audit", "rollback", "--store", store, first["version"])
+    assert call_json("audit", "log", "--store", store)["versions"][-1]["digest"] == first["digest"]
+    plan = call_json("audit", "gc", "--store", store, "--keep-last", 1)
+    assert (plan["applied"], plan["objects"] > 0) == (False, True)
+    assert "would delete" in call("audit", "gc", "--store", store, "--keep-last", 1).stdout
+    assert call_json("audit", "gc", "--store", store, "--keep-last", 1, "--apply")["applied"]
+    assert call_json("audit", "verify", "--store", store)["ok"]
+    assert call_json("audit", "show", "--store", store)["version"] == made["version"]
+
+
+def test_card_tells_of_classes_origin_and_cautions(call, store):
+    card = call("audit", "card", "--store", store).stdout
+    assert card.startswith("# Labels of version ")
+    assert "| 0 | road |" in card
+    assert "threshold 0.9" in card
+    assert "made by a network" in card
+
+
+def test_export_writes_png_files_or_one_array(call_json, store, tmp_path):
+    made = call_json("export", "--store", store, tmp_path / "png")
+    assert (made["images"], made["files"]) == (5, 15)
+    assert (tmp_path / f"png/gtAuto/{KEY}_gtAuto_labelTrainIds.png").exists()
+    call_json("export", "--store", store, tmp_path / "dense", "--format", "zarr")
+    assert json.loads((tmp_path / "dense/label/zarr.json").read_text())["shape"] == [5, 32, 64]
+
+
+def test_export_into_a_folder_with_something_in_it_is_refused(call, store, tmp_path):
+    result = call("export", "--store", store, tmp_path)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "not empty" in result.stderr
+
+
+@pytest.mark.parametrize("verb", ["log", "show", "verify", "card", "gc"])
+def test_place_without_a_store_is_named(call, tmp_path, verb):
+    result = call("audit", verb, "--store", tmp_path / "nowhere")
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert "nowhere" in result.stderr
