@@ -42,6 +42,22 @@ _PREFIXES = (
     ("attention.layers.1.0.", "scale_attn.conv1."),
     ("attention.layers.1.1.", "scale_attn.bn1."),
     ("attention.layers.2.", "scale_attn.conv2."),
+    # DeepLabV3+ and its explicit attention, with and without batch norm
+    ("head.aspp.branches.", "aspp.features."),
+    ("head.aspp.image_pool.", "aspp.img_conv."),
+    ("head.reduce_fine.", "bot_fine."),
+    ("head.reduce_aspp.", "bot_aspp."),
+    ("head.layers.0.0.", "final.0."),
+    ("head.layers.0.1.", "final.1."),
+    ("head.layers.1.0.", "final.3."),
+    ("head.layers.1.1.", "final.4."),
+    ("head.layers.2.", "final.6."),
+    ("attention.mix.0.0.", "scale_attn.0."),
+    ("attention.mix.0.1.", "scale_attn.1."),
+    ("attention.mix.1.0.", "scale_attn.3."),
+    ("attention.mix.1.1.", "scale_attn.4."),
+    ("attention.mix.1.", "scale_attn.2."),
+    ("attention.mix.2.", "scale_attn.6."),
 )
 
 

@@ -1,11 +1,15 @@
-"""Hierarchical multi-scale attention labeler (arXiv 2005.10821): trunk, head and attention shared by all scales."""
+"""Hierarchical multi-scale attention labeler (arXiv 2005.10821): trunk, head and attention shared by all scales.
 
-from collections.abc import Iterator, Sequence
+Also the baselines that the paper compares it with: explicit attention, average, maximum and a single scale.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from hmsa_label.labelers.heads.explicit_attention import ExplicitAttentionHead
 from hmsa_label.labelers.heads.ocr import HeadOutput
 from hmsa_label.labelers.layers import resize
 from hmsa_label.labelers.scale_chain import fuse_chain, fuse_pair, scaled_size
@@ -29,15 +33,15 @@ class ScalePrediction(NamedTuple):
 
 
 class TwoScalePrediction(NamedTuple):
-    """Prediction of the two-scale training graph, every tensor at the size of the input.
+    """Prediction of a multi-scale training graph, every tensor at the size of the input.
 
     Attributes:
-        logits, aux_logits: [N, K, H, W] fused over both scales.
-        logits_low, logits_one: [N, K, H, W] of the low scale and of scale 1.0 alone.
+        logits, aux_logits: [N, K, H, W] fused over the scales; no aux_logits where the head has none.
+        logits_low, logits_one: [N, K, H, W] of the lowest scale and of scale 1.0 alone.
     """
 
     logits: Tensor
-    aux_logits: Tensor
+    aux_logits: Tensor | None
     logits_low: Tensor
     logits_one: Tensor
 
@@ -48,7 +52,7 @@ class SegmentationNet(nn.Module):
     Args:
         trunk: module with `out_channels`; [N, 3, H, W] -> [N, out_channels, h, w].
         head: module with `out_channels`; trunk features -> HeadOutput.
-        attention: head features [N, C, h, w] -> [N, 1, h, w] in 0..1; None for a single-scale network.
+        attention: `ScaleAttentionHead` or `ExplicitAttentionHead`; None for a single-scale network.
     """
 
     mean: Tensor
@@ -59,6 +63,13 @@ class SegmentationNet(nn.Module):
         self.trunk, self.head, self.attention = trunk, head, attention
         self.register_buffer("mean", torch.tensor(IMAGE_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGE_STD).view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def fusion(self) -> str:
+        """The fusion that the network was built for: `hierarchical`, `explicit` or `single`."""
+        if self.attention is None:
+            return "single"
+        return "explicit" if isinstance(self.attention, ExplicitAttentionHead) else "hierarchical"
 
     def normalise(self, images: Tensor) -> Tensor:
         """[N, H, W, 3] uint8 RGB -> [N, 3, H, W] float32, ImageNet mean and standard deviation."""
@@ -73,8 +84,8 @@ class SegmentationNet(nn.Module):
         size_px = x.shape[-2:]
         attention_map = None
         if attention:
-            if self.attention is None:
-                raise ValueError("this network has no attention head; use fusion 'single' or 'average'")
+            if self.attention is None or self.fusion != "hierarchical":
+                raise ValueError("this network has no attention head of its own per scale; use another fusion")
             attention_map = resize(self.attention(output.features), size_px)
         aux_logits = resize(output.aux_logits, size_px) if aux and output.aux_logits is not None else None
         return ScalePrediction(resize(output.logits, size_px), aux_logits, attention_map)
@@ -89,12 +100,45 @@ class SegmentationNet(nn.Module):
         size_px = x.shape[-2:]
         low = self(resize(x, scaled_size(x.shape[2], x.shape[3], low_scale)), aux=True, attention=True)
         one = self(x, aux=True)
+        has_aux = one.aux_logits is not None
         return TwoScalePrediction(
             fuse_pair(one.logits, low.logits, low.attention),
-            fuse_pair(one.aux_logits, low.aux_logits, low.attention),
+            fuse_pair(one.aux_logits, low.aux_logits, low.attention) if has_aux else None,
             resize(low.logits, size_px),
             one.logits,
         )
+
+    def forward_explicit(self, x: Tensor) -> TwoScalePrediction:
+        """Training graph of explicit attention: a weighted sum over all of its scales (arXiv 1511.03339, equation 1).
+
+        Auxiliary logits are those of scale 1.0.
+
+        Args:
+            x: [N, 3, H, W] normalised batch.
+
+        Raises:
+            ValueError: the network has no explicit attention.
+        """
+        if not isinstance(self.attention, ExplicitAttentionHead):
+            raise ValueError("this network has no explicit attention; use another fusion")
+        size_px = x.shape[-2:]
+        outputs: dict[float, HeadOutput] = {}
+        for scale in self.attention.scales:
+            outputs[scale] = self.head(self.trunk(resize(x, scaled_size(x.shape[2], x.shape[3], scale))))
+        weights = resize(self.attention({scale: output.features for scale, output in outputs.items()}), size_px)
+        logits = {scale: self._to_full_size(output.logits, x, scale) for scale, output in outputs.items()}
+        terms = [weights[:, i : i + 1] * logits[scale] for i, scale in enumerate(self.attention.scales)]
+        total = terms[0]
+        for term in terms[1:]:
+            total = total + term
+        aux = outputs[1.0].aux_logits
+        aux = None if aux is None else resize(aux, size_px)
+        return TwoScalePrediction(total, aux, logits[self.attention.scales[0]], logits[1.0])
+
+    @staticmethod
+    def _to_full_size(logits: Tensor, x: Tensor, scale: float) -> Tensor:
+        """Logits at a trunk's stride -> the size of the scaled image -> the size of `x`, as the released code goes."""
+        return resize(resize(logits, scaled_size(x.shape[2], x.shape[3], scale)), x.shape[-2:])
 
     def predict_chain(self, x: Tensor, scales: Sequence[float]) -> Tensor:
         """Logits [N, K, H, W] fused over `scales` from high to low; equals one pass for scales (1.0,)."""
@@ -107,17 +151,30 @@ class SegmentationNet(nn.Module):
 
         return fuse_chain(predictions())
 
+    def predict_explicit(self, x: Tensor, scales: Sequence[float]) -> Tensor:
+        """Logits [N, K, H, W] of explicit attention, for exactly the scales that it was trained with."""
+        if isinstance(self.attention, ExplicitAttentionHead) and tuple(sorted(scales)) != self.attention.scales:
+            raise ValueError(f"explicit attention knows only the scales {self.attention.scales}; got {tuple(scales)}")
+        return self.forward_explicit(x).logits
+
     def predict_average(self, x: Tensor, scales: Sequence[float]) -> Tensor:
         """Logits [N, K, H, W] averaged over `scales`: the baseline without attention (table 1 of the paper)."""
+        return self._pool(x, scales, torch.add) / len(scales)
+
+    def predict_max(self, x: Tensor, scales: Sequence[float]) -> Tensor:
+        """Logits [N, K, H, W], the maximum over `scales` of each class (arXiv 1511.03339, section 3)."""
+        return self._pool(x, scales, torch.maximum)
+
+    def _pool(self, x: Tensor, scales: Sequence[float], combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         height, width = x.shape[-2:]
         total: Tensor | None = None
         for scale in scales:
             logits = self(resize(x, (round(height * scale), round(width * scale)))).logits
             logits = resize(logits, (height, width))
-            total = logits if total is None else total + logits
+            total = logits if total is None else combine(total, logits)
         if total is None:
-            raise ValueError("averaging needs at least one scale")
-        return total / len(scales)
+            raise ValueError("pooling needs at least one scale")
+        return total
 
 
 def predict(net: SegmentationNet, x: Tensor, scales: Sequence[float], fusion: str, flip: bool) -> Tensor:
@@ -126,17 +183,21 @@ def predict(net: SegmentationNet, x: Tensor, scales: Sequence[float], fusion: st
     With `flip`, the whole fused result of the mirrored image is mirrored back and the logits are averaged.
 
     Args:
-        fusion: `hierarchical`, `average`, or `single` (exactly one scale).
+        fusion: `hierarchical`, `explicit`, `average`, `max`, or `single` (exactly one scale).
 
     Raises:
         ValueError: unknown fusion, or scales that it cannot use.
     """
-    if fusion == "hierarchical":
-        run = net.predict_chain
-    elif fusion == "average" or (fusion == "single" and len(scales) == 1):
-        run = net.predict_average
-    else:
+    runs = {
+        "hierarchical": net.predict_chain,
+        "explicit": net.predict_explicit,
+        "average": net.predict_average,
+        "max": net.predict_max,
+        "single": net.predict_average,
+    }
+    if fusion not in runs or (fusion == "single" and len(scales) != 1):
         raise ValueError(f"fusion {fusion!r} over scales {tuple(scales)} is not known")
+    run = runs[fusion]
     logits = run(x, scales).float()
     if flip:
         logits = (logits + run(x.flip(3), scales).float().flip(3)) / 2

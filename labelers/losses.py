@@ -95,17 +95,21 @@ def two_scale_loss(
     loss: str = "rmi",
     aux_weight: float = 0.4,
     side_weight: float = 0.05,
+    aux_rmi: bool = False,
 ) -> Tensor:
     """Objective of two-scale training: fused prediction, auxiliary head, and each scale on its own.
 
     Args:
-        prediction: output of `SegmentationNet.forward_two_scales`.
+        prediction: output of `SegmentationNet.forward_two_scales` or `forward_explicit`.
         labels: [N, H, W] int64 trainIds, 255 ignored.
         loss: `rmi` uses RMI on the fused prediction and sigmoid BCE elsewhere; `ce` softmax cross-entropy everywhere.
         aux_weight, side_weight: weights of the auxiliary and of each single-scale term.
+        aux_rmi: the auxiliary term is the main loss too.
     """
     main, side = (rmi_loss, sigmoid_bce) if loss == "rmi" else (cross_entropy, cross_entropy)
-    total = main(prediction.logits, labels) + aux_weight * side(prediction.aux_logits, labels)
+    total = main(prediction.logits, labels)
+    if prediction.aux_logits is not None:
+        total = total + aux_weight * (main if aux_rmi else side)(prediction.aux_logits, labels)
     if side_weight:
         total = total + side_weight * (side(prediction.logits_low, labels) + side(prediction.logits_one, labels))
     return total

@@ -8,7 +8,7 @@ from typing import Any
 
 DATASETS = ("cityscapes", "mapillary", "folder")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-FUSIONS = ("hierarchical", "average", "single")
+FUSIONS = ("hierarchical", "explicit", "average", "max", "single")
 EXECUTORS = ("ray", "local")
 LOSSES = ("rmi", "ce")
 OPTIMIZERS = ("sgd", "adamw")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hmsa_label.labelers.layers import conv_bn, conv_bn_relu, resize
+from hmsa_label.labelers.trunks.bottleneck import Bottleneck
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,29 +48,8 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
-        return self.relu(y + x)
-
-
-class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions to four times `width` channels, projected shortcut where the channels change."""
-
-    def __init__(self, in_channels: int, width: int) -> None:
-        super().__init__()
-        out_channels = 4 * width
-        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(out_channels)
-        self.relu = nn.ReLU(inplace=True)
-        self.downsample = conv_bn(in_channels, out_channels, 1) if in_channels != out_channels else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.relu(self.bn1(self.conv1(x)))
-        y = self.relu(self.bn2(self.conv2(y)))
-        y = self.bn3(self.conv3(y))
-        return self.relu(y + (x if self.downsample is None else self.downsample(x)))
+        y += x
+        return self.relu(y)
 
 
 def _fuse_path(widths: Sequence[int], target: int, source: int) -> nn.Module:
@@ -104,10 +84,10 @@ class ExchangeModule(nn.Module):
 
     def _fuse(self, paths: Iterable[nn.Module], features: list[Tensor], target: int) -> Tensor:
         size_px = features[target].shape[-2:]
-        moved = [resize(path(x), size_px) for path, x in zip(paths, features, strict=True)]
-        total = moved[0]
-        for term in moved[1:]:
-            total = total + term
+        moved = (resize(path(x), size_px) for path, x in zip(paths, features, strict=True))
+        total = next(moved) + next(moved)  # a new tensor: the first term may be a feature that others still need
+        for term in moved:
+            total += term
         return self.relu(total)
 
 
@@ -158,7 +138,8 @@ class HRNet(nn.Module):
         inputs = [*features, features[-1]]
         return [layer(x) for layer, x in zip(transition, inputs, strict=True)]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def branches(self, x: Tensor) -> list[Tensor]:
+        """The four branches [N, widths[i], ...] at strides 4, 8, 16 and 32, before they are brought to one size."""
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.relu(self.bn2(self.conv2(x)))
         features = [self.layer1(x)]
@@ -168,6 +149,10 @@ class HRNet(nn.Module):
             (self.transition3, self.stage4),
         ):
             features = stage(self._enter(transition, features))
+        return features
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.branches(x)
         size_px = features[0].shape[-2:]
         return torch.cat([resize(feature, size_px) for feature in features], dim=1)
 

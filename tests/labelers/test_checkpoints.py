@@ -58,11 +58,21 @@ def test_every_key_has_a_published_name_and_back(tiny):
         assert from_published_key("module." + to_published_key(key)) == key
 
 
-def test_key_table_covers_the_published_list(golden):
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("hrnet_w48_ocr", "state_dict.tsv"),
+        ("deeplabv3plus_r50", "state_dict_r50_hier.tsv"),
+        ("deeplabv3plus_r50_explicit", "state_dict_r50_expl_bn.tsv"),
+        ("deeplabv3plus_r50_explicit_plain", "state_dict_r50_expl.tsv"),
+    ],
+)
+def test_key_table_covers_the_published_list(golden, name, table):
     with torch.device("meta"):
-        own = build_labeler("hrnet_w48_ocr", 19).state_dict()
+        own = build_labeler(name, 19).state_dict()
     names = {f"module.{to_published_key(key)}": tuple(value.shape) for key, value in own.items()}
-    assert names == {key: tuple(value.shape) for key, value in golden.state("state_dict.tsv").items()}
+    assert names == golden.shapes(table)
+    assert all(from_published_key(to_published_key(key)) == key for key in own)
 
 
 def test_renamed_and_reshaped_keys_are_named(tiny):

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from hmsa_label.labelers.hmsa import predict
+from hmsa_label.labelers.layers import resize
 
 CASES = "abcd"
 
@@ -19,13 +20,14 @@ def every(array, step):
     return array[:, :, step // 2 - 1 :: step, step // 2 - 1 :: step]
 
 
+def golden_input(golden, net, case):
+    seed, count, height, width = golden[f"{case}/case"]
+    return net.normalise(torch.from_numpy(golden.image(seed, count, height, width)))
+
+
 @pytest.fixture(scope="module")
 def inputs(golden, golden_net):
-    def build(case):
-        seed, count, height, width = golden[f"{case}/case"]
-        return golden_net.normalise(torch.from_numpy(golden.image(seed, count, height, width)))
-
-    return build
+    return lambda case: golden_input(golden, golden_net, case)
 
 
 def test_weights_rebuild_to_the_published_sums(golden):
@@ -41,7 +43,9 @@ def test_one_scale_matches_at_every_output(golden, golden_net, inputs, case):
     np.testing.assert_allclose(x.flatten()[:8], golden[f"{case}/x_head"], rtol=0, atol=1e-6)
     trunk = golden_net.trunk(x)
     np.testing.assert_allclose(trunk.mean((0, 2, 3)), golden[f"{case}/s1_trunk_mean"], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(trunk.std((0, 2, 3), correction=0), golden[f"{case}/s1_trunk_std"], rtol=0, atol=1e-4)
     head = golden_net.head(trunk)
+    np.testing.assert_allclose(head.features.mean((0, 2, 3)), golden[f"{case}/s1_ocr_mean"], rtol=0, atol=1e-4)
     assert_logits(head.logits, golden[f"{case}/s1_cls_lr"])
     assert_logits(head.aux_logits, golden[f"{case}/s1_aux_lr"])
     np.testing.assert_allclose(golden_net.attention(head.features), golden[f"{case}/s1_attn_lr"], rtol=0, atol=1e-4)
@@ -72,6 +76,53 @@ def test_three_scales_match_with_and_without_flip(golden, golden_net, inputs, ca
     confidence, classes = logits.softmax(1).max(1)
     assert (classes.numpy() != golden[f"{case}/ms3_flip_pred"]).mean() <= 0.001
     np.testing.assert_allclose(confidence, golden[f"{case}/ms3_flip_prob"], rtol=0, atol=1e-4)
+    in_8_bits = (255 * confidence.numpy()).astype(np.uint8)
+    assert np.abs(in_8_bits.astype(int) - golden[f"{case}/ms3_flip_prob_png"]).max() <= 1
+    for threshold in (0.5, 0.9):
+        if f"{case}/ms3_flip_autolabel_t{threshold}" in golden.arrays:
+            # the published labels were thresholded after the 8-bit rounding, ours are before
+            label = np.where(in_8_bits / 255 < threshold, 255, classes.numpy())
+            assert (label != golden[f"{case}/ms3_flip_autolabel_t{threshold}"]).mean() <= 0.001
+
+
+@torch.inference_mode()
+def test_each_scale_of_the_chain_matches(golden, golden_net, inputs):
+    x = inputs("a")
+    low = golden_net(resize(x, (64, 128)), attention=True)
+    assert_logits(every(low.logits, 4), golden["a/ms_pred_0.5x_s4"])
+    np.testing.assert_allclose(low.attention, golden["a/ms_attn_0.5x"], rtol=0, atol=1e-4)
+    high = golden_net(resize(x, (256, 512)))
+    assert_logits(every(high.logits, 8), golden["a/ms_pred_2.0x_s8"])
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "prefix"),
+    [
+        ("deeplabv3plus_r50_explicit", "state_dict_r50_expl_bn.tsv", "expl_bn"),
+        ("deeplabv3plus_r50_explicit_plain", "state_dict_r50_expl.tsv", "expl"),
+    ],
+)
+@torch.inference_mode()
+def test_explicit_attention_matches(golden, name, table, prefix):
+    net = golden.net(name, table)
+    x = golden_input(golden, net, "r50")
+    logits = predict(net, x, (0.5, 1.0, 2.0), "explicit", False)
+    assert_logits(every(logits, 4), golden[f"r50/{prefix}_ms3_noflip_s4"])
+    with pytest.raises(ValueError, match=r"knows only the scales \(0\.5, 1\.0, 2\.0\); got \(0\.5, 1\.0\)"):
+        predict(net, x, (0.5, 1.0), "explicit", False)
+
+
+@torch.inference_mode()
+def test_hierarchical_attention_on_resnet_matches(golden):
+    net = golden.net("deeplabv3plus_r50", "state_dict_r50_hier.tsv")
+    x = golden_input(golden, net, "r50")
+    one = net(x, attention=True)
+    assert_logits(every(one.logits, 4), golden["r50/hier_s1_cls_s4"])
+    np.testing.assert_allclose(every(one.attention, 4), golden["r50/hier_s1_attn_s4"], rtol=0, atol=1e-4)
+    for short, scales in (("ms2", (0.5, 1.0)), ("ms3", (0.5, 1.0, 2.0))):
+        for flip in (False, True):
+            logits = predict(net, x, scales, "hierarchical", flip)
+            assert_logits(every(logits, 4), golden[f"r50/hier_{short}_{'flip' if flip else 'noflip'}_s4"])
 
 
 @pytest.mark.parametrize("case", "ad")

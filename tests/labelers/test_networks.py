@@ -22,10 +22,35 @@ def test_published_model_has_the_published_number_of_parameters():
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_every_model_predicts_at_the_size_of_its_input(name):
     with torch.device("meta"):
-        net = build_labeler(name, 7)
-        prediction = net(torch.empty(1, 3, 64, 96), aux=True, attention=True)
-    assert prediction.logits.shape == prediction.aux_logits.shape == (1, 7, 64, 96)
-    assert prediction.attention.shape == (1, 1, 64, 96)
+        net = build_labeler(name, 7).eval()
+        x = torch.empty(1, 3, 64, 96)
+        prediction = net.forward_explicit(x) if net.fusion == "explicit" else net.forward_two_scales(x)
+    assert prediction.logits.shape == prediction.logits_low.shape == (1, 7, 64, 96)
+    assert ("ocr" in name) == (prediction.aux_logits is not None)
+
+
+@torch.inference_mode()
+def test_explicit_attention_weighs_each_scale_by_its_own_channel():
+    net = build_labeler("hrnet_tiny_ocr_explicit", 5).eval()
+    last = net.attention.mix[-1]
+    last.weight.zero_()
+    x = torch.randn(1, 3, 32, 64)
+    assert predict(net, x, (0.5, 1.0, 2.0), "explicit", False).abs().max() == 0
+    for index, scale in enumerate((0.5, 1.0, 2.0)):
+        # a hidden unit that is 1 everywhere gives every pixel of this scale the weight 1
+        net.attention.mix[1][1].weight.zero_()
+        net.attention.mix[1][1].bias.fill_(1)
+        last.weight.zero_()
+        last.weight[index, 0] = 1
+        alone = predict(net, x, (0.5, 1.0, 2.0), "explicit", False)
+        torch.testing.assert_close(alone, predict(net, x, (scale,), "average", False), rtol=0, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_maximum_over_scales_is_never_below_any_of_them(tiny):
+    x = torch.randn(1, 3, 40, 64)
+    singles = [predict(tiny, x, (scale,), "average", False) for scale in (0.5, 1.0)]
+    assert torch.equal(predict(tiny, x, (0.5, 1.0), "max", False), torch.maximum(*singles))
 
 
 def test_unknown_model_is_refused_with_the_known_names():
