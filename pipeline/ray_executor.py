@@ -14,7 +14,14 @@ from types import TracebackType
 from typing import Any, Literal
 
 import ray
-from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
+from ray.exceptions import (
+    ActorDiedError,
+    NodeDiedError,
+    OutOfMemoryError,
+    RayActorError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 
 import hmsa_label
 from hmsa_label.pipeline.events import WorkerLost, WorkerStarted
@@ -25,6 +32,7 @@ from hmsa_label.stores.receipt import Receipt
 OBJECT_STORE_BYTES = 80 * 2**20  # the least that Ray takes without a warning; receipts travel inside the replies
 PING_AGAIN_SECONDS = 0.2
 REACHABLE_SECONDS = 10.0
+LOSSES = (RayActorError, NodeDiedError, OutOfMemoryError, WorkerCrashedError)
 LOST = "its process ended (killed, crashed or out of memory), or its host is gone"
 
 
@@ -194,36 +202,38 @@ class RayExecutor:
     def _settle(self, refs: list[Any]) -> None:
         """Turns answers and errors into reports; answers first, as an error may drop its worker's calls."""
         outcomes = [(self._calls.pop(ref), *_outcome(ref)) for ref in refs]
+        lost: set[int] = set()
         for call, answer, error in sorted(outcomes, key=lambda outcome: outcome[2] is not None):
             if error is None:
                 self._settle_answer(call, answer)
-            elif isinstance(error, RayActorError):
-                self._settle_loss(call, error)
-            elif isinstance(error, DeviceLost):
-                self.restart(call.worker, str(error))
-            else:
+            elif not isinstance(error, (*LOSSES, DeviceLost)):
                 self._error = error
+            elif call.worker not in lost:  # all its calls fail together; it is lost once
+                lost.add(call.worker)
+                self._settle_loss(call, error)
 
     def _settle_answer(self, call: _Call, answer: Any) -> None:
         if call.kind == "ping":
             self._call(_Call(worker=call.worker, kind="start"))
         elif call.kind == "start":
             self._reports.append(WorkerStarted(worker=call.worker, info=answer))
-        elif answer is None:
-            self._lose(call.worker, LOST)
         else:
             assert call.task is not None
             self._reports.append(TaskDone(worker=call.worker, task=call.task, result=answer))
 
-    def _settle_loss(self, call: _Call, error: RayActorError) -> None:
-        if isinstance(error, ActorDiedError):  # for good: killed from outside, or its constructor failed
-            if "creation task" in str(error):
-                self._error = EngineError(f"a worker cannot be created: {_last_line(error)}")
+    def _settle_loss(self, call: _Call, error: Exception) -> None:
+        if isinstance(error, DeviceLost):
+            self.restart(call.worker, str(error))
+            return
+        is_dead = isinstance(error, ActorDiedError)  # for good: ended from outside, or it could not be created
+        if is_dead and "creation task" in str(error):
+            self._error = EngineError(f"a worker cannot be created: {_last_line(error)}")
+        if is_dead:
             self._actors[call.worker] = self._actor_class.remote(self._build, call.worker)
-        if call.kind == "ping":
-            self._forget(call.worker)
+        if call.kind == "ping" and not is_dead:
+            self._forget(call.worker)  # not up yet
         else:
-            self._lose(call.worker, LOST, while_starting=call.kind == "start")
+            self._lose(call.worker, LOST, while_starting=call.kind != "label")
 
     def _lose(self, worker: int, reason: str, *, while_starting: bool = False) -> None:
         self._forget(worker)
@@ -238,11 +248,13 @@ class RayExecutor:
 def _outcome(ref: Any) -> tuple[Any, Exception | None]:
     """Answer or error of a call that is over; an exception of our own code as it was raised there."""
     try:
-        return ray.get(ref), None
+        answer = ray.get(ref)
     except RayTaskError as error:
         return None, error.cause if isinstance(error.cause, Exception) else error
-    except RayActorError as error:
+    except LOSSES as error:
         return None, error
+    # No answer: a process without a teacher yet, in place of the one that was asked.
+    return answer, RayActorError() if answer is None else None
 
 
 def _last_line(error: Exception) -> str:
