@@ -47,6 +47,7 @@ class _Worker:
         start_crashes: deaths in a row while it was starting.
     """
 
+    number: int
     ready: bool = False
     flying: dict[str, Task] = field(default_factory=dict)
     heard_at: float = 0.0
@@ -63,7 +64,7 @@ class Dispatcher:
         self._limits = limits
         self._stop = stop
         self._on_event = on_event
-        self._workers = [_Worker() for _ in range(executor.workers)]
+        self._workers = [_Worker(number) for number in range(executor.workers)]
         self._todo: deque[Task] = deque()
         self._suspects: deque[Task] = deque()
         self._deaths_alone: dict[str, int] = {}
@@ -106,8 +107,8 @@ class Dispatcher:
             elif not announced:
                 announced = True
                 self._on_event(Draining(images_in_flight=self.in_flight))
-            self._restart_hung()
             self._poll(on_result)
+            self._restart_hung()  # after the poll: results may have waited for the driver, not the other way round
 
     def _feed(self) -> None:
         self._feed_suspect()
@@ -135,17 +136,16 @@ class Dispatcher:
         if not worker.flying:
             worker.heard_at = time.monotonic()
         worker.flying[task.key] = task
-        self._executor.assign(self._workers.index(worker), task)
+        self._executor.assign(worker.number, task)
 
     def _restart_hung(self) -> None:
         now = time.monotonic()
-        for number, worker in enumerate(self._workers):
+        for worker in self._workers:
             if worker.flying and now - worker.heard_at > self._limits.item_seconds:
                 worker.heard_at = now
                 names = ", ".join(sorted(worker.flying))
-                self._executor.restart(
-                    number, f"worker {number} gave no result for {self._limits.item_seconds:g} s (working on {names})"
-                )
+                silent = f"worker {worker.number} gave no result for {self._limits.item_seconds:g} s"
+                self._executor.restart(worker.number, f"{silent} (working on {names})")
 
     def _poll(self, on_result: OnResult) -> list[WorkerStarted | WorkerLost | TaskDone]:
         reports = self._executor.poll(POLL_SECONDS)

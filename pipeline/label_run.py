@@ -9,8 +9,6 @@ Interrupted at any point, the same call continues: only images without a receipt
 import time
 from typing import Any
 
-import numpy as np
-
 from hmsa_label.pipeline.config import LabelConfig
 from hmsa_label.pipeline.dispatch import Dispatcher, Limits
 from hmsa_label.pipeline.events import Event, OnEvent, RunEnded, RunStarted, Tick, WorkersStarting, WorkerStarted
@@ -27,6 +25,7 @@ from hmsa_label.stores.evidence import grid_with
 from hmsa_label.stores.images import ImageRef
 from hmsa_label.stores.label_store import LabelStore
 from hmsa_label.stores.run_writer import RunWriter
+from hmsa_label.stores.summary import summarise
 
 __all__ = ["LabelPlan", "label_images", "plan_labels"]
 
@@ -131,9 +130,7 @@ def _summarise(store: LabelStore, ledger: Ledger, seconds: float) -> LabelSummar
 
 def _kept_share(store: LabelStore) -> float | None:
     """Share of pixels with a class over all images of a version, 0..1; None for an empty one."""
-    table = store.table()
-    pixels = np.dot(table["height"].to_numpy().astype(np.int64), table["width"].to_numpy().astype(np.int64))
-    return int(table["valid_px"].to_numpy().sum()) / int(pixels) if pixels else None
+    return summarise(store.table(), store.classes)["kept_share"] if len(store) else None
 
 
 class _Watch:

@@ -8,7 +8,7 @@ from hmsa_label.pipeline.config import EngineConfig, LabelConfig, TeacherConfig
 from hmsa_label.pipeline.decode import decode_image
 from hmsa_label.pipeline.fake_teacher import is_fake
 from hmsa_label.stores.errors import NotAStore
-from hmsa_label.stores.files import public_uri
+from hmsa_label.stores.files import open_filesystem, public_uri
 from hmsa_label.stores.images import BadImage, ImageRef, ImageSource, open_images
 from hmsa_label.stores.label_store import LabelStore
 
@@ -64,9 +64,12 @@ def plan_labels(config: LabelConfig) -> LabelPlan:
 
     Raises:
         NotAStore: there is no folder at the data root.
+        FileNotFoundError: there is no such weights file here; on a cluster only its hosts can tell.
         ValueError: no images, or devices that this machine does not have.
     """
     source, images = find_images(config)
+    if cluster_address(config.engine) is None:
+        _check_weights(config.teacher)
     done = set() if config.relabel else _stored_keys(config)
     todo = [image for image in images if image.key not in done]
     placement = _local_placement(config)
@@ -190,6 +193,14 @@ def _stored_keys(config: LabelConfig) -> set[str]:
         return set(LabelStore.open(config.store, "head", storage_options=config.storage_options).keys())
     except NotAStore:
         return set()
+
+
+def _check_weights(teacher: TeacherConfig) -> None:
+    if is_fake(teacher.weights):
+        return
+    filesystem, path = open_filesystem(teacher.weights)
+    if not filesystem.isfile(path):
+        raise FileNotFoundError(f"no weights file at {public_uri(teacher.weights)}; name one with --weights")
 
 
 def _mean_pixels(source: ImageSource, images: list[ImageRef]) -> float | None:

@@ -115,7 +115,7 @@ class Lines:
     def _state(self) -> str:
         count = self._count
         if count.workers and not count.ready and not count.labelled:
-            return f"waiting for {count.workers} workers, none is ready yet"
+            return f"waiting for {_count(count.workers, 'worker')}, none is ready yet"
         rate, left = count.images_per_second, count.seconds_left
         parts = [f"{count.done}/{count.total} images"]
         parts += [f"{rate:.2f} images/s"] if rate else []
@@ -184,18 +184,20 @@ def remark_on(event: Event) -> str | None:
     if isinstance(event, ImageFailed):
         return f"failed {event.failure.key}: {event.failure.reason}"
     if isinstance(event, Draining):
-        return (
-            f"stopping: {event.images_in_flight} images in flight are finished and kept; "
-            "press Ctrl-C again to leave at once"
-        )
+        flying = _count(event.images_in_flight, "image")
+        return f"stopping after the {flying} in flight, which are kept; press Ctrl-C again to leave at once"
     if isinstance(event, WorkersStarting):
-        return f"starting {event.workers} workers ({event.where})"
+        return f"starting {_count(event.workers, 'worker')} ({event.where})"
     if isinstance(event, RunStarted) and event.images_done_before == event.images_total:
         return f"nothing to do: all {event.images_total} images have labels"
     if isinstance(event, WorkerStarted):
         where = " ".join(str(event.info[name]) for name in ("host", "device") if name in event.info)
         return f"worker {event.worker} is ready on {where}" if where else None
     return None
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _clock_time(seconds: float) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from hmsa_label.pipeline.executor import EngineError
+from hmsa_label.stores.errors import StoreError
 
 ATTEMPTS = 5
 FIRST_PAUSE_SECONDS = 0.5
@@ -41,7 +42,7 @@ def with_retries(what: str, attempt: Callable[[], T]) -> T:
 
 
 def _may_pass(error: Exception) -> bool:
-    if isinstance(error, FileExistsError):  # the storage's answer, not its failure
+    if isinstance(error, FileExistsError | StoreError):  # an answer, not a failure to answer
         return False
     return isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _NETWORK_PACKAGES
 

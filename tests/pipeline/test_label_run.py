@@ -223,9 +223,10 @@ def test_signal_finishes_what_is_in_flight_and_the_next_run_continues(drawn, tmp
 
     handler = signal.getsignal(number)
     summary = drawn.label("fake:20ms", workers=1, on_event=interrupt)
-    (draining,) = [event for event in drawn.events if isinstance(event, Draining)]
+    (at,) = [place for place, event in enumerate(drawn.events) if isinstance(event, Draining)]
+    before = sum(isinstance(event, ImageLabelled) for event in drawn.events[:at])
     assert summary.interrupted
-    assert summary.images_labelled == 3 + draining.images_in_flight < 20
+    assert summary.images_labelled == before + drawn.events[at].images_in_flight < 20
     assert signal.getsignal(number) is handler
     rest = drawn.label()
     assert not rest.interrupted
@@ -289,6 +290,8 @@ def test_plan_tells_what_a_run_would_do_and_starts_nothing(drawn):
     assert plan.estimated_store_bytes is not None
     with pytest.raises(NotAStore):
         drawn.open()
+    with pytest.raises(FileNotFoundError, match=r"no weights file at .*nowhere\.safetensors"):
+        plan_labels(drawn.config("nowhere.safetensors"))
     drawn.label(limit=5)
     assert plan_labels(drawn.config()).images_to_do == 15
 

@@ -79,7 +79,7 @@ def test_log_says_that_it_waits_for_workers():
         (WorkerLost(worker=1, reason="killed"), "worker 1 was lost and is replaced: killed"),
         (WorkerLost(worker=1, reason="killed", while_starting=True), "lost while it loaded its teacher: killed"),
         (ImageFailed(failure=Failure(key="a/b", reason="the file is empty")), "failed a/b: the file is empty"),
-        (Draining(images_in_flight=3), "stopping: 3 images in flight are finished and kept; press Ctrl-C again"),
+        (Draining(images_in_flight=3), "stopping after the 3 images in flight, which are kept; press Ctrl-C again"),
         (RunStarted(store="s", run_id="r", images_total=5, images_done_before=5), "nothing to do: all 5 images"),
     ],
 )
