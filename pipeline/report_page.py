@@ -31,6 +31,7 @@ th:first-child, td:first-child { text-align: left; padding-left: 0; white-space:
 .reasons td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 td.bar { width: 30%; }
 td.bar i { display: block; height: 0.6rem; min-width: 1px; border-radius: 2px; background: var(--bar); }
+.tables { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 28rem), 1fr)); gap: 0 3rem; }
 .swatch { display: inline-block; width: 0.95rem; height: 0.95rem; margin-right: 0.5rem; border-radius: 3px;
   vertical-align: -0.12rem; border: 1px solid var(--line); }
 .hatch { background: repeating-linear-gradient(135deg, #121215 0 3px, #6e6e78 3px 4.5px); }
@@ -117,8 +118,7 @@ def render_page(
         f"<h1>{escape(title)}</h1>",
         _facts(facts),
         _failures(failed),
-        _classes(classes),
-        _thresholds(thresholds, threshold),
+        f'<div class="tables">{_classes(classes)}{_thresholds(thresholds, threshold)}</div>',
         _levels(levels),
         _images(rows),
     ]
@@ -168,7 +168,7 @@ def _classes(classes: list[ClassRow]) -> str:
     head = "<tr><th>Class</th><th>Kept pixels</th><th>Share</th>"
     head += ("<th>IoU on val</th>" if with_iou else "") + '<th class="bar"></th></tr>'
     hatch = '<p class="quiet note"><span class="swatch hatch"></span>ignored: below the threshold, no class</p>'
-    return f"<h2>Classes</h2><table>{head}{''.join(lines)}</table>{hatch}"
+    return f"<section><h2>Classes</h2><table>{head}{''.join(lines)}</table>{hatch}</section>"
 
 
 def _thresholds(rows: list[ThresholdRow], chosen: float) -> str:
@@ -183,7 +183,9 @@ def _thresholds(rows: list[ThresholdRow], chosen: float) -> str:
     ]
     head = '<tr><th>Threshold</th><th>Pixels kept</th><th>Agreement</th><th class="bar"></th></tr>'
     text = "What other thresholds would keep, exactly and without the teacher, from the evidence in the store."
-    return f'<h2>Thresholds</h2><p class="quiet">{text}</p><table>{head}{"".join(lines)}</table>'
+    return (
+        f'<section><h2>Thresholds</h2><table>{head}{"".join(lines)}</table><p class="quiet note">{text}</p></section>'
+    )
 
 
 def _mark(chosen: bool) -> str:
