@@ -3,6 +3,8 @@
 Region mutual information: arXiv 1910.12037, with the constants of the published HMSA training.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -28,24 +30,19 @@ def cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int = 255) -> Te
     return F.cross_entropy(logits.float(), labels, ignore_index=ignore_index)
 
 
-def _one_hot(labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """[N, K, H, W] float32 one-hot, all zero where ignored, and the [N, 1, H, W] mask; label >= K is ignored."""
-    mask = labels < num_classes
-    safe = torch.where(mask, labels, 0)
-    one_hot = F.one_hot(safe, num_classes).permute(0, 3, 1, 2).float()
-    mask = mask.unsqueeze(1).float()
-    return one_hot * mask, mask
-
-
 def sigmoid_bce(logits: Tensor, labels: Tensor) -> Tensor:
     """Per-class sigmoid cross-entropy, summed over classes, mean over labelled pixels (+1 in the denominator).
+
+    A pixel's sum over classes is softplus of every logit less the logit of its own class; no one-hot map is made.
 
     Args:
         logits: [N, K, H, W] float.
         labels: [N, H, W] int64; any value >= K is ignored.
     """
-    one_hot, mask = _one_hot(labels, logits.shape[1])
-    loss = F.binary_cross_entropy_with_logits(logits.float(), one_hot, reduction="none")
+    logits = logits.float()
+    mask = labels < logits.shape[1]
+    own = logits.gather(1, torch.where(mask, labels, 0).unsqueeze(1)).squeeze(1)
+    loss = F.softplus(logits).sum(dim=1) - own
     return (loss * mask).sum() / (mask.sum() + 1)
 
 
@@ -66,9 +63,16 @@ def region_mutual_information(logits: Tensor, labels: Tensor) -> Tensor:
         logits: [N, K, H, W] float.
         labels: [N, H, W] int64; any value >= K is ignored.
     """
+    num_classes = logits.shape[1]
+    mask = labels < num_classes
+    # A class without a pixel has no covariance with anything: its value is a constant, its gradient zero.
+    present = labels[mask].unique()
+    absent = math.log(_COVARIANCE_FLOOR**0.5 + 1e-8) * (num_classes - len(present))
+    if not len(present):
+        return logits.sum() * 0.0 + absent
     with torch.autocast(logits.device.type, enabled=False):
-        one_hot, mask = _one_hot(labels, logits.shape[1])
-        probabilities = logits.float().sigmoid() * mask + _PROBABILITY_FLOOR
+        one_hot = (labels.unsqueeze(1) == present.view(1, -1, 1, 1)).float()
+        probabilities = logits.float()[:, present].sigmoid() * mask.unsqueeze(1) + _PROBABILITY_FLOOR
         labels_v, predicted_v = (
             _neighbourhoods(F.avg_pool2d(maps, RMI_POOL_PX, RMI_POOL_PX, padding=RMI_POOL_PX // 2))
             for maps in (one_hot, probabilities)
@@ -80,7 +84,8 @@ def region_mutual_information(logits: Tensor, labels: Tensor) -> Tensor:
         residual = cov_yy - cov_yp @ torch.linalg.solve(cov_pp + floor, cov_yp.mT)
         factor = torch.linalg.cholesky(residual + floor)
         logdet = 2 * (factor.diagonal(dim1=-2, dim2=-1) + 1e-8).log().sum(dim=-1)
-        return (0.5 * logdet).mean(dim=0).sum().float() / RMI_RADIUS_PX**2
+        value = (0.5 * logdet).mean(dim=0).sum() / RMI_RADIUS_PX**2
+        return (value + absent).float()
 
 
 def rmi_loss(logits: Tensor, labels: Tensor) -> Tensor:
