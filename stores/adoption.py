@@ -7,30 +7,45 @@ from typing import Any
 from hmsa_label.stores import schema
 from hmsa_label.stores.errors import StoreError
 from hmsa_label.stores.files import FileRoot, join, list_names
+from hmsa_label.stores.parallel import map_threads
 from hmsa_label.stores.receipt import Receipt
 
+THREADS = 8  # reading is waiting, on object stores above all
 RECEIPT_NAME = re.compile(r"\d+\.json")
 
 
-def find_receipts(root: FileRoot, run_id: str, skip: set[str]) -> list[Receipt]:
-    """Sound receipts of a run, one per image, for images not in `skip`; in the order of segment and row."""
-    found: dict[str, Receipt] = {}
-    for receipt in list_receipts(root, run_id):
-        if receipt.key not in skip and receipt.key not in found and is_sound(root, receipt):
-            found[receipt.key] = receipt
-    return list(found.values())
+def find_receipts(
+    root: FileRoot, run_id: str, *, known: set[tuple[str, int]], done: set[str], threads: int = THREADS
+) -> list[Receipt]:
+    """Sound receipts of a run, one per image, in the order of segment and row.
+
+    Args:
+        known: (segment, row) that the manifest holds already; these are not even read.
+        done: keys that need no label any more.
+    """
+    places = [place for place in list_places(root, run_id) if place not in known]
+    candidates: dict[str, Receipt] = {}
+    for receipt in map_threads(lambda place: _read(root, *place), places, threads):
+        if receipt is None or receipt.key in done:
+            continue
+        # Several rows of one image are rare (a retry), so only then is soundness asked for one by one.
+        if receipt.key not in candidates or not is_sound(root, candidates[receipt.key]):
+            candidates[receipt.key] = receipt
+    found = list(candidates.values())
+    sound = map_threads(lambda receipt: is_sound(root, receipt), found, threads)
+    return [receipt for receipt, good in zip(found, sound, strict=True) if good]
 
 
-def list_receipts(root: FileRoot, run_id: str) -> list[Receipt]:
-    """All readable receipts in the segments of a run."""
+def list_places(root: FileRoot, run_id: str) -> list[tuple[str, int]]:
+    """(segment, row) of every receipt that a run wrote."""
     filesystem, path = root.open()
-    receipts = []
+    places = []
     for segment in list_names(filesystem, join(path, schema.DATA)):
         if segment.startswith(f"{run_id}."):
             names = list_names(filesystem, join(path, schema.DATA, segment, "receipts"))
             rows = sorted(int(name.removesuffix(".json")) for name in names if RECEIPT_NAME.fullmatch(name))
-            receipts += [receipt for row in rows if (receipt := _read(root, segment, row))]
-    return receipts
+            places += [(segment, row) for row in rows]
+    return places
 
 
 def is_sound(root: FileRoot, receipt: Receipt) -> bool:

@@ -80,7 +80,9 @@ class RunWriter:
         Each is checked against its pixels first. One whose pixels are damaged or gone is left out, and its image is
         labelled again.
         """
-        found = find_receipts(self.root, self.run_id, skip=self.done_keys())
+        rows = self.manifest.head().table(["segment", "row"])
+        known = set(zip(rows["segment"].to_pylist(), rows["row"].to_pylist(), strict=True))
+        found = find_receipts(self.root, self.run_id, known=known, done=self.done_keys())
         if found:
             self.append(found)
             self.labelled -= len(found)

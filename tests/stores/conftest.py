@@ -1,11 +1,15 @@
 """Drawn labels and small stores for the tests of the label store, and an S3 server on the loopback."""
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import s3fs
 
 from hmsa_label.stores.evidence import code_of, grid_with, label_at, level_of
 from hmsa_label.stores.label_store import LabelStore
@@ -125,9 +129,11 @@ def classes() -> dict[str, Any]:
 
 
 @pytest.fixture
-def uri(tmp_path: Any) -> str:
-    """Place of a store that does not exist yet."""
-    return str(tmp_path / "labels.zarr")
+def uri(tmp_path: Path) -> Iterator[str]:
+    """Place of a store that does not exist yet; on a memory disk if there is one, as every write is flushed."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else tmp_path) as folder:
+        yield f"{folder}/labels.zarr"
 
 
 @pytest.fixture(scope="session")
@@ -151,6 +157,7 @@ def s3_endpoint() -> Iterator[str]:
 @pytest.fixture
 def s3_environment(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The AWS_* variables that lead to the server; returns the endpoint."""
+    s3fs.S3FileSystem.clear_instance_cache()  # instances remember the endpoint they were made for
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAMADEUPFORTESTS")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up-secret-of-the-tests")

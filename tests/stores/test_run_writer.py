@@ -98,6 +98,16 @@ def test_a_row_without_pixels_or_with_a_broken_receipt_is_not_adopted(uri: str, 
     assert second.writer.done_keys() == {whole.key}
 
 
+def test_of_several_rows_of_an_image_a_sound_one_is_adopted(uri: str, labels: Any) -> None:
+    first = labels.begin(uri)
+    damaged, sound = first.write("a", seed=1), first.write("a", seed=2)
+    (Path(uri) / schema.chunk_path(damaged.segment, 16, 24, "label", damaged.row)).unlink()
+    second = labels.begin(uri)
+    assert second.writer.adopt() == 1
+    second.writer.finish()
+    assert LabelStore.open(uri).receipt("a").row == sound.row
+
+
 def test_the_first_receipt_of_an_image_wins(uri: str, labels: Any) -> None:
     run = labels.begin(uri)
     first, second = run.write("a", seed=1), run.write("a", seed=2)
