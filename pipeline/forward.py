@@ -13,20 +13,22 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.pipeline.executor import DeviceLost
 from hmsa_label.pipeline.records import U8, LabelledImage
+
+if TYPE_CHECKING:  # it brings torch, which neither the driver nor a worker without a real teacher needs
+    from hmsa_label.labelers.taxonomy import ClassTable
 
 
 class AnyTeacher(Protocol):
     """What `Teacher` and `FakeTeacher` have in common."""
 
-    classes: ClassTable
+    classes: "ClassTable"
     info: dict[str, Any]
 
     def label(

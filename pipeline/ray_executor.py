@@ -30,6 +30,7 @@ from hmsa_label.pipeline.records import Failure
 from hmsa_label.stores.receipt import Receipt
 
 OBJECT_STORE_BYTES = 80 * 2**20  # the least that Ray takes without a warning; receipts travel inside the replies
+QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 PING_AGAIN_SECONDS = 0.2
 REACHABLE_SECONDS = 10.0
 LOSSES = (RayActorError, NodeDiedError, OutOfMemoryError, WorkerCrashedError)
@@ -42,7 +43,7 @@ class RayCluster:
     A connection that already exists in this process is used as it is and left open.
     """
 
-    def __init__(self, address: str | None, min_cpus: int | None) -> None:
+    def __init__(self, address: str | None, min_cpus: int) -> None:
         """Connects or starts.
 
         Args:
@@ -50,21 +51,18 @@ class RayCluster:
             min_cpus: slots for workers that an own Ray has at least, even on fewer cores.
 
         Raises:
-            EngineError: if there is no cluster at the address.
+            EngineError: if there is no cluster at the address, or Ray cannot be started here.
         """
         self._is_ours = not ray.is_initialized()
         if not self._is_ours:
             return
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if address is None:
-            cores = len(os.sched_getaffinity(0))
-            cpus = max(cores, min_cpus or 0)
-            ray.init("local", num_cpus=cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+            _start_own(max(len(os.sched_getaffinity(0)), min_cpus))
             return
         check_reachable(address)
         try:
             # Nodes may lack the package, or hold another version of it: they get the driver's.
-            ray.init(address, runtime_env={"py_modules": [hmsa_label]}, **quiet)
+            ray.init(address, runtime_env={"py_modules": [hmsa_label]}, **QUIET)
         except ConnectionError as error:
             raise EngineError(f"no Ray cluster answers at {address}: {error}") from error
 
@@ -81,6 +79,18 @@ class RayCluster:
     ) -> None:
         if self._is_ours:
             ray.shutdown()
+
+
+def _start_own(cpus: int) -> None:
+    """Starts Ray on this machine; twice if need be, since it grants itself 30 s, which a busy machine may exceed."""
+    for attempt in (1, 2):
+        try:
+            ray.init("local", num_cpus=cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **QUIET)
+            return
+        except Exception as error:  # Ray raises a bare one
+            ray.shutdown()
+            if attempt == 2:
+                raise EngineError(f"Ray could not be started here: {error} --executor local needs no Ray") from error
 
 
 def check_reachable(address: str) -> None:

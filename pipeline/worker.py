@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.pipeline.config import DataConfig, TeacherConfig
 from hmsa_label.pipeline.decode import decode_image, decode_labels
 from hmsa_label.pipeline.executor import DeviceLost, EngineError, Task
@@ -76,7 +75,7 @@ class Worker:
         self._source = open_images(spec.data.dataset, spec.data.root, spec.data.storage_options)
         teacher = replace(spec.teacher, device=spec.devices[number])
         self._forward = ForwardThread(lambda: load_teacher(teacher), spec.rule, spec.batch_size)
-        self._classes: ClassTable = self._forward.classes
+        self._classes = self._forward.classes
         self.info: dict[str, Any] = {
             **self._forward.info,
             "classes": self._classes.to_dict(),
