@@ -118,8 +118,9 @@ def errors_in_one_line() -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror and not isinstance(error, StoreError):
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    if isinstance(error, (StoreError, ValueError, OSError, pipeline.EngineError)):
+    if isinstance(error, (StoreError, ValueError, pipeline.EngineError)):
         return str(error) or type(error).__name__
-    return f"unexpected {type(error).__name__}: {error} (run again with --debug to see where)"
+    if isinstance(error, OSError):
+        what = error.strerror or str(error) or type(error).__name__
+        return f"{what}: {error.filename}" if error.filename else f"{what} (--debug shows where)"
+    return f"unexpected {type(error).__name__}: {error} (--debug shows where)"

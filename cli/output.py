@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 LIST_SHOWN = 24
-# user:password@ in a URL, and the query parameters by which signed URLs grant access.
-_USERINFO = re.compile(r"(?<=://)[^/@\s'\"]+@")
+# user:password@ in a URL or, as some libraries cut it, without its scheme; query parameters that grant access.
+_USERINFO = re.compile(r"(?<=://)[^/@\s'\"]+@|(?<![\w/])[^/@:\s'\"]+:[^/@:\s'\"]+@(?=\w)")
 _SECRET = re.compile(r"(?i)\b((?:[\w-]*(?:signature|credential|token|secret|password|api_?key)[\w-]*)=)[^&\s'\"]+")
 
 
@@ -92,11 +92,14 @@ def _branch(facts: Mapping[str, Any], indent: str) -> list[str]:
     for name, value in facts.items():
         if isinstance(value, dict) and value:
             lines += [f"{indent}{name}:", *_branch(value, indent + "  ")]
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            for number, entry in enumerate(value, 1):
+                lines += [f"{indent}{name} {number}:", *_branch(entry, indent + "  ")]
         elif isinstance(value, list):
             text = ", ".join(map(str, value[:LIST_SHOWN]))
             lines.append(f"{indent}{name}: {text}" + (f" ... ({len(value)})" if len(value) > LIST_SHOWN else ""))
         else:
-            lines.append(f"{indent}{name}: {'-' if value is None else value}")
+            lines.append(f"{indent}{name}: {'-' if value in (None, '') else value}")
     return lines
 
 

@@ -64,7 +64,7 @@ def gc(store: StoreConfig, keep_last: int | None, apply: bool, as_json: bool) ->
         return
     verb = "deleted" if garbage["applied"] else "would delete"
     output.show(f"{verb} {garbage['objects']} objects, {output.size(garbage['bytes'])}")
-    output.show(f"versions pruned: {_listed(garbage['pruned'])}; kept: {_listed(garbage['kept'])}")
+    output.show(f"versions without pixels then: {_listed(garbage['pruned'])}; kept: {_listed(garbage['kept'])}")
 
 
 @command("rethreshold", example="hmsa-label rethreshold --store labels --threshold 0.8")
@@ -112,4 +112,5 @@ class Counter:
 
 
 def _listed(versions: list[int]) -> str:
-    return ", ".join(map(str, versions)) or "none"
+    """Version numbers as text; 0, the empty store, has nothing to keep or lose."""
+    return ", ".join(str(version) for version in versions if version) or "none"

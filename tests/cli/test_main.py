@@ -62,7 +62,8 @@ def failing(error):
         (LabelMissing("no label for 'a'"), "Error: no label for 'a'"),
         (ValueError("cannot open s3://me:hunter2@host/b"), "Error: cannot open s3://host/b"),
         (PermissionError(13, "Permission denied", "/x"), "Error: Permission denied: /x"),
-        (RuntimeError("boom"), "Error: unexpected RuntimeError: boom (run again with --debug to see where)"),
+        (ConnectionRefusedError("refused"), "Error: refused (--debug shows where)"),
+        (RuntimeError("boom"), "Error: unexpected RuntimeError: boom (--debug shows where)"),
     ],
 )
 def test_error_is_one_line_on_stderr_with_exit_code_2(error, line):

@@ -45,10 +45,17 @@ def test_tree_indents_levels_and_cuts_long_lists():
     assert text.splitlines()[4] == "none: -"
 
 
+def test_tree_numbers_the_entries_of_a_list():
+    text = printed(output.show_tree, {"runs": [{"id": "a"}, {"id": "b"}]})
+    assert text.splitlines() == ["runs 1:", "  id: a", "runs 2:", "  id: b"]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("cannot open s3://me:hunter2@host/bucket", "cannot open s3://host/bucket"),
+        ('Invalid bucket name "me:hunter2@bucket"', 'Invalid bucket name "bucket"'),
+        ("at 10:30, host:22, a@b.c, https://h:1/x", "at 10:30, host:22, a@b.c, https://h:1/x"),
         ("https://h/x?X-Amz-Signature=abc&part=1", "https://h/x?X-Amz-Signature=***&part=1"),
         ("https://h/x?sig=1&token=abc", "https://h/x?sig=1&token=***"),
         ("https://h/x?X-Amz-Credential=AKIA%2F1", "https://h/x?X-Amz-Credential=***"),
