@@ -63,15 +63,28 @@ def values_of() -> Callable[..., dict[str, Any]]:
 @pytest.fixture
 def street_images(tmp_path: Path) -> Path:
     """A Cityscapes tree with five images of 32x64 px and fine labels in train, val and train_extra."""
+    draw_streets(tmp_path)
+    return tmp_path
+
+
+def draw_streets(root: Path) -> None:
     rng = np.random.default_rng(0)
     for split in ("train", "val", "train_extra"):
         for number in range(5):
-            name = f"town/town_{number:06}_000019"
-            _write(
-                tmp_path / f"leftImg8bit/{split}/{name}_leftImg8bit.png", rng.integers(0, 256, (32, 64, 3), np.uint8)
-            )
-            _write(tmp_path / f"gtFine/{split}/{name}_gtFine_labelIds.png", rng.integers(7, 12, (32, 64), np.uint8))
-    return tmp_path
+            name = f"{split}/town/town_{number:06}_000019"
+            _write(root / f"leftImg8bit/{name}_leftImg8bit.png", rng.integers(0, 256, (32, 64, 3), np.uint8))
+            _write(root / f"gtFine/{name}_gtFine_labelIds.png", rng.integers(7, 12, (32, 64), np.uint8))
+
+
+@pytest.fixture(scope="session")
+def labelled_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree as `street_images` with a store `labels` in it, made by `run`; to be copied, not changed."""
+    root = tmp_path_factory.mktemp("labelled")
+    draw_streets(root)
+    args = ["run", "--data", root, "--store", root / "labels", "--weights", "fake:", "--executor", "local"]
+    result = CliRunner().invoke(main, [*map(str, args), "--workers", "1", "--device", "cpu"], catch_exceptions=False)
+    assert result.exit_code == 0, result.stderr
+    return root
 
 
 def _write(path: Path, pixels: np.ndarray) -> None:
