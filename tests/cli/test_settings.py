@@ -54,7 +54,7 @@ def test_own_variable_for_data_wins_over_that_of_cityscapes_scripts(values_of, m
 def test_every_option_of_every_command_can_come_from_its_own_variable(values_of, monkeypatch, tmp_path):
     """Sets each option of each command by HMSA_LABEL_<COMMAND>_<OPTION>, one at a time."""
     for name in ("run", "evaluate", "train-teacher", "demo", "rethreshold", "audit log", "audit verify", "audit gc"):
-        needed = [arg for option in _options(name) if option.required for arg in (option.opts[0], "x")]
+        needed = [arg for option in _options(name) if option.required for arg in (option.opts[0], "7")]
         for option in _options(name):
             if option.setting == "config":
                 continue
