@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hmsa_label.labelers import build_labeler
     from hmsa_label.pipeline.config import (
         DataConfig,
         EngineConfig,
@@ -31,6 +32,7 @@ _PLACES = {
     "StoreError": "hmsa_label.stores.errors",
     "TeacherConfig": "hmsa_label.pipeline.config",
     "TrainConfig": "hmsa_label.pipeline.config",
+    "build_labeler": "hmsa_label.labelers",
     "label_images": "hmsa_label.pipeline.label_run",
     "plan_labels": "hmsa_label.pipeline.plan",
 }
@@ -45,6 +47,7 @@ __all__ = [
     "TeacherConfig",
     "TrainConfig",
     "__version__",
+    "build_labeler",
     "label_images",
     "plan_labels",
 ]
