@@ -44,12 +44,22 @@ def open_filesystem(uri: str, storage_options: dict[str, Any] | None = None) -> 
         raise ValueError("an empty path was given; expected a folder or a URL such as s3://bucket/folder")
     options = dict(storage_options or {})
     if uri.startswith(("s3://", "s3a://")):
-        options = {**S3_DEFAULTS, **options}
+        options = {**S3_DEFAULTS, **_s3_endpoint(options), **options}
     try:
         filesystem, path = fsspec.core.url_to_fs(os.path.expanduser(uri), **options)
     except (ValueError, ImportError) as error:
         raise ValueError(f"cannot open {public_uri(uri)}: {error}") from error
     return filesystem, str(path).rstrip("/") or "/"
+
+
+def _s3_endpoint(options: dict[str, Any]) -> dict[str, str]:
+    """The endpoint of the environment as an option, unless one is given.
+
+    s3fs would read it too, but once: it keeps one connection for equal options, whatever the environment says later.
+    """
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    given = options.get("endpoint_url") or dict(options.get("client_kwargs") or {}).get("endpoint_url")
+    return {"endpoint_url": endpoint} if endpoint and not given else {}
 
 
 def public_uri(uri: str) -> str:

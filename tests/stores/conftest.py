@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import s3fs
 
 from hmsa_label.stores.evidence import code_of, grid_with, label_at, level_of
 from hmsa_label.stores.label_store import LabelStore
@@ -113,6 +112,12 @@ class Labels:
         return labelling
 
 
+@pytest.fixture(scope="session")
+def shared_labels() -> Labels:
+    """As `labels`, for fixtures that live longer than a test."""
+    return Labels()
+
+
 @pytest.fixture
 def labels() -> Labels:
     return Labels()
@@ -157,7 +162,6 @@ def s3_endpoint() -> Iterator[str]:
 @pytest.fixture
 def s3_environment(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The AWS_* variables that lead to the server; returns the endpoint."""
-    s3fs.S3FileSystem.clear_instance_cache()  # instances remember the endpoint they were made for
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAMADEUPFORTESTS")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up-secret-of-the-tests")
