@@ -40,6 +40,11 @@ def resolve_precision(name: str, device: torch.device) -> str:
     return name
 
 
+def dtype_of(precision: str) -> torch.dtype:
+    """The torch dtype of a resolved precision."""
+    return _DTYPES[precision]
+
+
 def autocast(precision: str, device: torch.device) -> torch.autocast:
     """Context for forward passes in the resolved precision."""
     return torch.autocast(device.type, dtype=_DTYPES[precision], enabled=precision != "fp32")

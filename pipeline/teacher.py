@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +13,10 @@ from torch import Tensor
 
 from hmsa_label.labelers import SegmentationNet, build_labeler
 from hmsa_label.labelers.checkpoints import decode_checkpoint, load_strict, read_published
-from hmsa_label.labelers.hmsa import predict
+from hmsa_label.labelers.inference import InferenceNet
 from hmsa_label.labelers.taxonomy import CITYSCAPES, ClassTable
 from hmsa_label.pipeline.config import TeacherConfig
-from hmsa_label.pipeline.devices import autocast, describe_device, resolve_device, resolve_precision
+from hmsa_label.pipeline.devices import describe_device, dtype_of, resolve_device, resolve_precision
 from hmsa_label.pipeline.records import U8, LabelledImage
 from hmsa_label.pipeline.threshold import evidence_of
 from hmsa_label.stores.evidence import label_at, level_of
@@ -62,6 +63,24 @@ def _published_classes(state: dict[str, Tensor]) -> ClassTable:
     return ClassTable(f"published-{head.shape[0]}", names, grey, tuple(range(head.shape[0])))
 
 
+def check_fusion(net: SegmentationNet, config: TeacherConfig) -> None:
+    """Holds that the network can do what is asked.
+
+    Raises:
+        ValueError: naming the options that would work.
+    """
+    if config.fusion not in ("hierarchical", "explicit") or config.fusion == net.fusion:
+        return
+    if config.fusion == "hierarchical" and config.scales == (1.0,):
+        return
+    way_out = {
+        "single": "has no attention head; use --fusion average, or --scales 1.0",
+        "explicit": "has explicit attention; use --fusion explicit",
+        "hierarchical": "has hierarchical attention; use --fusion hierarchical",
+    }
+    raise ValueError(f"{config.weights} {way_out[net.fusion]}")
+
+
 class Teacher:
     """Labels images of one size at a time; not thread-safe, to be called from one thread.
 
@@ -85,9 +104,10 @@ class Teacher:
             torch.set_num_threads(config.cpu_threads)
         data = read_weights(config.weights)
         net, self.classes, checkpoint = read_network(data, config.weights)
-        if config.fusion == "hierarchical" and net.attention is None and config.scales != (1.0,):
-            raise ValueError(f"{config.weights} has no attention head; use --fusion average, or --scales 1.0")
-        self.net = net.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        check_fusion(net, self.config)
+        if self.precision == "fp32" and self.device.type == "cuda":
+            torch.backends.cudnn.allow_tf32 = False  # 10 bits of mantissa are not what fp32 says
+        self.net = InferenceNet(net, self.device, dtype_of(self.precision))
         self.info: dict[str, Any] = {
             "model": checkpoint["model"],
             "weights": public_uri(config.weights),
@@ -103,10 +123,20 @@ class Teacher:
     @torch.inference_mode()
     def logits(self, images: list[U8]) -> Tensor:
         """Fused logits [N, K, H, W] float32 on the teacher's device, for N images [H, W, 3] uint8 RGB of one size."""
-        batch = torch.from_numpy(np.stack(images)).to(self.device)
-        x = self.net.normalise(batch).contiguous(memory_format=torch.channels_last)
-        with autocast(self.precision, self.device):
-            return predict(self.net, x, self.config.scales, self.config.fusion, self.config.flip)
+        config = self.config
+        return torch.stack([
+            self.net.logits(torch.from_numpy(image), config.scales, config.fusion, config.flip) for image in images
+        ])  # fmt: skip
+
+    @torch.inference_mode()
+    def top1(self, image: U8) -> U8:
+        """Arg-max trainIds [H, W] uint8 of an image [H, W, 3] uint8 RGB; its logits never exist as a whole."""
+        blocks = [logits.argmax(0).to(torch.uint8) for _, _, logits in self._blocks(image)]
+        return torch.cat(blocks).cpu().numpy()
+
+    def _blocks(self, image: U8) -> Iterator[tuple[int, int, Tensor]]:
+        config = self.config
+        return self.net.logit_blocks(torch.from_numpy(image), config.scales, config.fusion, config.flip)
 
     @torch.inference_mode()
     def label(
@@ -119,17 +149,23 @@ class Teacher:
             threshold: pixels whose top softmax probability is below become ignore_index.
             keep_evidence: keep arg-max and code beside the labels.
         """
-        top1, code, confidence = (part.cpu().numpy() for part in evidence_of(self.logits(images), thresholds))
         level = level_of(threshold, [float(entry) for entry in thresholds])
-        return [
-            LabelledImage(
-                label=label_at(top1[n], code[n], level, self.classes.ignore_index),
-                top1=top1[n] if keep_evidence else None,
-                code=code[n] if keep_evidence else None,
-                mean_confidence=float(confidence[n]),
-            )
-            for n in range(len(images))
-        ]
+        return [self._label(image, thresholds, level, keep_evidence) for image in images]
+
+    def _label(self, image: U8, thresholds: NDArray[np.float32], level: int, keep_evidence: bool) -> LabelledImage:
+        height, width = image.shape[:2]
+        top1 = torch.empty((height, width), dtype=torch.uint8, device=self.device)
+        code, confidence = torch.empty_like(top1), 0.0
+        for start, stop, logits in self._blocks(image):
+            top1[start:stop], code[start:stop], mean = evidence_of(logits[None], thresholds)
+            confidence += float(mean) * (stop - start) / height
+        classes, codes = top1.cpu().numpy(), code.cpu().numpy()
+        return LabelledImage(
+            label=label_at(classes, codes, level, self.classes.ignore_index),
+            top1=classes if keep_evidence else None,
+            code=codes if keep_evidence else None,
+            mean_confidence=confidence,
+        )
 
 
 def load_start(net: SegmentationNet, data: bytes, source: str) -> None:

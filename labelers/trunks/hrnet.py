@@ -95,7 +95,8 @@ class HRNet(nn.Module):
     """Trunk: [N, 3, H, W] float -> [N, out_channels, ceil(H / 4), ceil(W / 4)], the four branches concatenated.
 
     Attributes:
-        out_channels: sum of the branch widths (720 for W48).
+        widths: channels of the branches.
+        out_channels: their sum (720 for W48).
         output_stride: 4.
     """
 
@@ -104,6 +105,7 @@ class HRNet(nn.Module):
     def __init__(self, config: HRNetConfig) -> None:
         super().__init__()
         widths, stem, stage1 = config.widths, config.stem_width, 4 * config.stage1_width
+        self.widths = widths
         self.out_channels = sum(widths)
         self.conv1 = nn.Conv2d(3, stem, 3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(stem)

@@ -1,0 +1,158 @@
+"""The fast path gives what the reference order of operations gives."""
+
+import numpy as np
+import pytest
+import torch
+
+from hmsa_label.labelers import build_labeler
+from hmsa_label.labelers.folding import fold
+from hmsa_label.labelers.hmsa import predict
+from hmsa_label.labelers.inference import InferenceNet
+from hmsa_label.labelers.layers import resize
+from hmsa_label.labelers.resampling import Resampler, resampler, resize_rows
+
+CPU = torch.device("cpu")
+THREE = (0.5, 1.0, 2.0)
+
+
+def random_net(name, **options):
+    """A network with running statistics and affine terms away from their start values."""
+    torch.manual_seed(0)
+    net = build_labeler(name, 5, **options)
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+            module.weight.data.uniform_(0.5, 1.5)
+            module.bias.data.normal_(0, 0.1)
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return random_net("hrnet_tiny_ocr")
+
+
+def random_image(height, width):
+    return torch.randint(0, 256, (height, width, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def reference(net, image, scales, fusion, flip):
+    with torch.inference_mode():
+        return predict(net, net.normalise(image[None]), scales, fusion, flip)[0]
+
+
+@torch.inference_mode()
+def test_folding_changes_no_prediction_and_leaves_the_original_alone(tiny):
+    x = torch.randn(1, 3, 32, 64)
+    before = {key: value.clone() for key, value in tiny.state_dict().items()}
+    expected, folded = tiny(x, aux=True, attention=True), fold(tiny)
+    assert not [module for module in folded.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for ours, theirs in zip(folded(x, aux=True, attention=True), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    assert all(torch.equal(value, before[key]) for key, value in tiny.state_dict().items())
+
+
+def test_a_batch_norm_without_convolution_cannot_be_folded(tiny):
+    net = fold(tiny)
+    net.head.dropout = torch.nn.BatchNorm2d(32)
+    with pytest.raises(ValueError, match=r"before the batch norm head\.dropout"):
+        fold(net)
+
+
+@pytest.mark.parametrize(("size", "new_size"), [(4, 16), (19, 75), (150, 75), (8, 8), (5, 1)])
+def test_rows_of_a_resize_equal_the_whole_resize(size, new_size):
+    maps = torch.randn(3, size, size + 3)
+    expected = resize(maps[None], (new_size, 2 * new_size))[0]
+    rows = resampler((size, new_size), torch.float32, CPU)
+    columns = resampler((size + 3, 2 * new_size), torch.float32, CPU)
+    for start in range(0, new_size, 5):
+        stop = min(start + 5, new_size)
+        ours = resize_rows(maps, rows.band(start, stop), columns)
+        torch.testing.assert_close(ours, expected[:, start:stop], rtol=1e-5, atol=1e-5)
+
+
+def test_two_resizes_compose_to_one_matrix():
+    maps = torch.randn(1, 2, 8, 8)
+    expected = resize(resize(maps, (32, 32)), (13, 13))[0]
+    both = resampler((8, 32, 13), torch.float32, CPU)
+    torch.testing.assert_close(resize_rows(maps[0], both.band(0, 13), both), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_band_of_zero_rows_is_one_column_of_zeros():
+    matrix, first, last = Resampler(torch.zeros(3, 4)).band(1, 3)
+    assert (first, last) == (0, 1)
+    assert matrix.shape == (2, 1)
+
+
+@pytest.mark.parametrize("size_px", [(64, 96), (45, 67)])
+@pytest.mark.parametrize(
+    ("scales", "fusion"),
+    [
+        (THREE, "hierarchical"),
+        ((0.25, 0.5, 1.0, 1.5, 2.0), "hierarchical"),
+        ((0.5, 1.0), "hierarchical"),
+        ((1.0,), "hierarchical"),
+        (THREE, "average"),
+        (THREE, "max"),
+        ((0.5,), "single"),
+    ],
+)
+@torch.inference_mode()
+def test_fast_path_equals_the_reference(tiny, size_px, scales, fusion):
+    image = random_image(*size_px)
+    ours = InferenceNet(tiny, CPU).logits(image, scales, fusion, True)
+    torch.testing.assert_close(ours, reference(tiny, image, scales, fusion, True), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["hrnet_tiny_ocr_explicit", "deeplabv3plus_r50_explicit_plain", "deeplabv3plus_r50"])
+@torch.inference_mode()
+def test_fast_path_equals_the_reference_on_other_networks(name):
+    net, image = random_net(name), random_image(33, 65)
+    fusion = net.fusion
+    ours = InferenceNet(net, CPU).logits(image, THREE, fusion, False)
+    expected = reference(net, image, THREE, fusion, False)
+    torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+
+
+@torch.inference_mode()
+def test_blocks_of_rows_cover_the_image_once(tiny):
+    blocks = list(InferenceNet(tiny, CPU).logit_blocks(random_image(2100, 64), (1.0,), "single", False))
+    assert len(blocks) > 1
+    assert [start for start, _, _ in blocks[1:]] == [stop for _, stop, _ in blocks[:-1]]
+    assert (blocks[0][0], blocks[-1][1]) == (0, 2100)
+
+
+@torch.inference_mode()
+def test_bfloat16_changes_few_labels(tiny):
+    image = random_image(64, 96)
+    low = InferenceNet(tiny, CPU, torch.bfloat16).logits(image, THREE, "hierarchical", False)
+    full = InferenceNet(tiny, CPU).logits(image, THREE, "hierarchical", False)
+    assert low.dtype == torch.float32
+    assert (low.argmax(0) != full.argmax(0)).float().mean() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("scales", "fusion", "message"),
+    [
+        (THREE, "explicit", "was built for 'hierarchical'"),
+        ((0.5, 2.0), "hierarchical", "needs scale 1.0 among"),
+        ((0.5, 1.0), "single", "cannot use the scales"),
+        ((), "average", "cannot use the scales"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(tiny, scales, fusion, message):
+    with pytest.raises(ValueError, match=message):
+        InferenceNet(tiny, CPU).fused_rows(torch.zeros(1, 3, 32, 32), scales, fusion)
+
+
+@pytest.mark.parametrize("case", "ad")
+@torch.inference_mode()
+def test_published_network_gives_the_golden_labels(golden, golden_net, case):
+    seed, count, height, width = golden[f"{case}/case"]
+    image = torch.from_numpy(golden.image(seed, count, height, width))[0]
+    logits = InferenceNet(golden_net, CPU).logits(image, THREE, "hierarchical", True)
+    difference = np.abs(logits[:, 1::4, 1::4].numpy() - golden[f"{case}/ms3_flip_s4"][0])
+    assert difference.max() < 2e-3
+    assert difference.mean() < 1e-4
+    assert (logits.argmax(0).numpy() != golden[f"{case}/ms3_flip_pred"][0]).mean() <= 1e-4
