@@ -92,16 +92,15 @@ class Commit:
 class Change:
     """What a transaction wants to do to the head it was shown.
 
-    `append` adds rows, `merge` replaces rows of equal key and adds the others, `rewrite` writes the same rows as one
-    file, `restore` brings back a version's rows; at most one is set, none records the commit alone. `commit` is what
-    holds after it; its version and time are filled in by the manifest.
+    `append` adds rows, `merge` replaces rows of equal key and adds the others, `rewrite` puts rows in place of all
+    others, as one file; at most one is set, none records the commit alone. `commit` is what holds after it; its version
+    and time are filled in by the manifest.
     """
 
     commit: Commit
     append: pa.Table | None = None
     merge: pa.Table | None = None
     rewrite: pa.Table | None = None
-    restore: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,8 +250,6 @@ class Manifest:
                 change.merge, "old.key = new.key", source_alias="new", target_alias="old", commit_properties=properties
             )
             merger.when_matched_update_all().when_not_matched_insert_all().execute()
-        elif change.restore is not None:
-            head.delta.restore(change.restore, commit_properties=properties)
         else:
             head.delta.create_write_transaction([], "append", MANIFEST_SCHEMA, commit_properties=properties)
 

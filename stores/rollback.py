@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pyarrow as pa
+
 from hmsa_label.stores.errors import LabelMissing
 from hmsa_label.stores.files import FileRoot, public_uri
 from hmsa_label.stores.identity import read_identity
@@ -22,15 +24,17 @@ def rollback(uri: str, version: int, message: str = "", *, storage_options: dict
     root = FileRoot(uri, dict(storage_options or {}))
     read_identity(root)
     manifest = Manifest(root.uri, storage_options)
-    target = manifest.at(version).commit
+    snapshot = manifest.at(version)
+    target = snapshot.commit
     if target.version != version or not target.is_finished:
         raise ValueError(f"version {version} is unfinished progress; `hmsa-label audit log` lists the finished ones")
     if version in pruned_versions(root):
         raise LabelMissing(f"version {version} of {public_uri(uri)} was pruned by gc; its pixels are gone")
-    return manifest.transact(lambda head: _restore(head, target, message)).finished
+    rows = snapshot.table()
+    return manifest.transact(lambda head: _restore(head, target, rows, message)).finished
 
 
-def _restore(head: Snapshot, target: Commit, message: str) -> Change | None:
+def _restore(head: Snapshot, target: Commit, rows: pa.Table, message: str) -> Change | None:
     if head.commit.finished == target.version and not head.commit.open_runs:
         return None
     commit = head.commit.successor(
@@ -51,4 +55,5 @@ def _restore(head: Snapshot, target: Commit, message: str) -> Change | None:
         restores=target.version,
         note=message or None,
     )
-    return Change(commit=commit, restore=target.version)
+    # Not delta-rs' own RESTORE: it holds Python's global lock while it waits for the storage.
+    return Change(commit=commit, rewrite=rows)

@@ -10,6 +10,7 @@ import zarr
 
 from hmsa_label.stores.gc import gc
 from hmsa_label.stores.label_store import LabelStore
+from hmsa_label.stores.rollback import rollback
 from hmsa_label.stores.verify import verify
 
 SECRETS = ("AKIAMADEUPFORTESTS", "made-up-secret-of-the-tests", "AKIAGIVENASOPTION", "secret-given-as-option")
@@ -58,6 +59,8 @@ def test_label_relabel_collect_and_read_with_the_environment_alone(s3_environmen
     group = zarr.open_group(uri, mode="r", storage_options=reach)
     np.testing.assert_array_equal(group[f"data/{receipt.segment}/16x24/label"][receipt.row], old.labels["a"])
     assert secrets_in(uri, reach) == []
+    rollback(uri, 0)
+    assert LabelStore.open(uri).keys() == []
 
 
 def test_rows_of_a_killed_run_are_adopted(s3_environment: str, labels: Any) -> None:
