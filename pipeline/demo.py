@@ -226,15 +226,20 @@ def _percent(share: float | None) -> str:
 
 
 class _Watcher:
-    """Tells how a training goes, a line every ten seconds."""
+    """Tells how a training goes: every ten seconds the mean loss since the last line, and the time left."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
-        self._say, self._due = say, time.monotonic() + LINE_SECONDS
+        self._say, self._told = say, time.monotonic()
+        self._losses: list[float] = []
 
     def __call__(self, event: TrainEvent) -> None:
-        if event.loss is not None and time.monotonic() >= self._due:
-            self._due = time.monotonic() + LINE_SECONDS
-            self._say(f"  step {event.step} of {event.total_steps}, loss {event.loss:.3f}")
+        now = time.monotonic()
+        self._losses += [] if event.loss is None else [event.loss]
+        if self._losses and now - self._told >= LINE_SECONDS:
+            left = (now - self._told) / len(self._losses) * (event.total_steps - event.step)
+            mean = sum(self._losses) / len(self._losses)
+            self._say(f"  step {event.step} of {event.total_steps}, loss {mean:.2f}, about {left:.0f} s left")
+            self._told, self._losses = now, []
 
 
 class _Clock:
