@@ -9,6 +9,7 @@ COMMANDS = {
     "demo": "hmsa_label.cli.demo:demo",
     "train-teacher": "hmsa_label.cli.train:train_teacher",
     "evaluate": "hmsa_label.cli.evaluate:evaluate",
+    "explain": "hmsa_label.cli.explain:explain",
     "run": "hmsa_label.cli.label:run",
     "rethreshold": "hmsa_label.cli.versions:rethreshold",
     "export": "hmsa_label.cli.versions:export",

@@ -21,6 +21,7 @@ from hmsa_label.pipeline import (
     DataConfig,
     EngineConfig,
     EvaluateConfig,
+    ExplainConfig,
     LabelConfig,
     ModelConfig,
     StoreConfig,
@@ -123,6 +124,10 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
     StoreConfig: ("Labels", (
         Setting("uri", "--store", "Folder or URL of the label store."),
         Setting("storage_options", "--store-options", STORE_OPTIONS),
+    )),
+    ExplainConfig: ("Picture", (
+        Setting("output", "--output", "PNG file to write."),
+        Setting("threshold", "--threshold", "Confidence below which a pixel is left out."),
     )),
     EvaluateConfig: ("Evaluation", (
         Setting("labels", "--labels", "Label type to score against, such as gtFine."),

@@ -32,7 +32,7 @@ class ScaleMaps:
     attention: Tensor | None = None
 
 
-def _through(maps: Tensor, sizes_px: Sequence[Size], rows: tuple[int, int]) -> Tensor:
+def resized_rows(maps: Tensor, sizes_px: Sequence[Size], rows: tuple[int, int]) -> Tensor:
     """Rows [C, R, W] of `maps` [C, h, w] resized through `sizes_px` in turn; equal sizes are passed by."""
     vertical, horizontal = (
         resampler(_distinct(maps.shape[1 + axis], [size[axis] for size in sizes_px]), maps.dtype, maps.device)
@@ -71,19 +71,19 @@ class ChainRows:
     def _fused(self, index: int, rows: tuple[int, int]) -> Tensor:
         level = self.levels[index]
         if index == 0:
-            return _through(level.logits, [level.size_px], rows)
+            return resized_rows(level.logits, [level.size_px], rows)
         assert level.attention is not None, "only the highest scale goes without attention"
         if level.scale < 1.0:
             return self._add_lower(index, level, level.attention, rows)
-        attention = _through(level.attention, [level.size_px], rows)
-        own = _through(level.logits, [level.size_px], rows).mul_(attention)
+        attention = resized_rows(level.attention, [level.size_px], rows)
+        own = resized_rows(level.logits, [level.size_px], rows).mul_(attention)
         return own.addcmul_(1 - attention, self._above(index, level.size_px, rows))
 
     def _above(self, index: int, size_px: Size, rows: tuple[int, int]) -> Tensor:
         """What is fused above a level of scale >= 1, resized to its size."""
         canvas = self._canvas(index - 1)
         if index == 1:
-            return _through(self.levels[0].logits, [canvas, size_px], rows)
+            return resized_rows(self.levels[0].logits, [canvas, size_px], rows)
         logits = self.levels[index].logits
         vertical = resampler((canvas[0], size_px[0]), logits.dtype, logits.device)
         horizontal = resampler((canvas[1], size_px[1]), logits.dtype, logits.device)
@@ -96,10 +96,10 @@ class ChainRows:
         vertical = resampler((level.size_px[0], canvas[0]), attention.dtype, attention.device)
         horizontal = resampler((level.size_px[1], canvas[1]), attention.dtype, attention.device)
         band = vertical.band(*rows)
-        product = _through(level.logits, [level.size_px], band[1:])
-        product *= _through(attention, [level.size_px], band[1:])
+        product = resized_rows(level.logits, [level.size_px], band[1:])
+        product *= resized_rows(attention, [level.size_px], band[1:])
         own = resize_rows(product, band, horizontal, offset_px=band[1])
-        return own.addcmul_(1 - _through(attention, [level.size_px, canvas], rows), self._fused(index - 1, rows))
+        return own.addcmul_(1 - resized_rows(attention, [level.size_px, canvas], rows), self._fused(index - 1, rows))
 
 
 class PooledRows:
@@ -110,7 +110,7 @@ class PooledRows:
 
     def rows(self, start: int, stop: int) -> Tensor:
         """[K, stop - start, W] pooled logits."""
-        parts = (_through(level.logits, [level.size_px, self.size_px], (start, stop)) for level in self.levels)
+        parts = (resized_rows(level.logits, [level.size_px, self.size_px], (start, stop)) for level in self.levels)
         total = next(parts)
         for part in parts:
             total = torch.maximum(total, part) if self.combine == "max" else total.add_(part)
@@ -130,8 +130,8 @@ class WeightedRows:
 
     def rows(self, start: int, stop: int) -> Tensor:
         """[K, stop - start, W] weighted logits."""
-        weights = _through(self.weights, [self.size_px], (start, stop))
-        parts = (_through(level.logits, [level.size_px, self.size_px], (start, stop)) for level in self.levels)
+        weights = resized_rows(self.weights, [self.size_px], (start, stop))
+        parts = (resized_rows(level.logits, [level.size_px, self.size_px], (start, stop)) for level in self.levels)
         total = torch.zeros_like(weights[:1])
         for index, part in enumerate(parts):
             total = total + part.mul_(weights[index])

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         DataConfig,
         EngineConfig,
         EvaluateConfig,
+        ExplainConfig,
         LabelConfig,
         ModelConfig,
         StoreConfig,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from hmsa_label.pipeline.demo import run_demo
     from hmsa_label.pipeline.evaluate import evaluate as evaluate_teacher
     from hmsa_label.pipeline.executor import EngineError
+    from hmsa_label.pipeline.explain import explain_image
     from hmsa_label.pipeline.label_run import label_images
     from hmsa_label.pipeline.plan import plan_labels
     from hmsa_label.pipeline.progress import open_display
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
 
 _CONFIG = (
     "DATASETS EXECUTORS FUSIONS LOSSES OPTIMIZERS PRECISIONS AugmentConfig DataConfig EngineConfig EvaluateConfig "
-    "LabelConfig ModelConfig StoreConfig TeacherConfig TrainConfig to_dict"
+    "ExplainConfig LabelConfig ModelConfig StoreConfig TeacherConfig TrainConfig to_dict"
 )
 
 _AUDIT = (
@@ -71,6 +73,7 @@ _PLACES = {
     "EngineError": "hmsa_label.pipeline.executor",
     "StoreError": "hmsa_label.stores.errors",
     "evaluate_teacher": "hmsa_label.pipeline.evaluate:evaluate",
+    "explain_image": "hmsa_label.pipeline.explain",
     "label_images": "hmsa_label.pipeline.label_run",
     "open_display": "hmsa_label.pipeline.progress",
     "plan_labels": "hmsa_label.pipeline.plan",
@@ -90,6 +93,7 @@ __all__ = [
     "EngineConfig",
     "EngineError",
     "EvaluateConfig",
+    "ExplainConfig",
     "LabelConfig",
     "ModelConfig",
     "StoreConfig",
@@ -103,6 +107,7 @@ __all__ = [
     "audit_verify",
     "collect_garbage",
     "evaluate_teacher",
+    "explain_image",
     "export_labels",
     "label_images",
     "open_display",

@@ -215,6 +215,19 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExplainConfig:
+    """The picture of one image's prediction, scale by scale."""
+
+    teacher: TeacherConfig
+    output: str = "explained.png"
+    threshold: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.threshold < 1.0:
+            raise ValueError(f"threshold must lie between 0 and 1, both excluded; got {self.threshold}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoreConfig:
     """Which label store to look into."""
 

@@ -25,6 +25,36 @@ class LabelledImage:
     mean_confidence: float
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ScalePart:
+    """One scale's part in a prediction, at the size of the image.
+
+    Attributes:
+        scale: factor of the image size.
+        top1: [H, W] uint8 arg-max trainId of this scale alone.
+        share: [H, W] float32, what the fusion takes of this scale.
+    """
+
+    scale: float
+    top1: U8
+    share: NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Explanation:
+    """How a prediction came about.
+
+    Attributes:
+        scales: part of each scale, ascending.
+        top1: [H, W] uint8 arg-max trainId of the fused prediction.
+        confidence: [H, W] float32 its softmax probability, 0..1.
+    """
+
+    scales: list[ScalePart]
+    top1: U8
+    confidence: NDArray[np.float32]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Failure:
     """An image that could not be labelled, and why in one line."""

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from hmsa_label.labelers import SegmentationNet, build_labeler
 from hmsa_label.labelers.checkpoints import decode_checkpoint, load_strict, read_published
+from hmsa_label.labelers.explanation import explain
 from hmsa_label.labelers.inference import InferenceNet
 from hmsa_label.labelers.taxonomy import CITYSCAPES, ClassTable
 from hmsa_label.pipeline.config import TeacherConfig
 from hmsa_label.pipeline.devices import describe_device, dtype_of, resolve_device, resolve_precision
-from hmsa_label.pipeline.records import U8, LabelledImage
+from hmsa_label.pipeline.records import U8, Explanation, LabelledImage, ScalePart
 from hmsa_label.pipeline.threshold import evidence_of
 from hmsa_label.stores.evidence import label_at, level_of
 from hmsa_label.stores.files import open_filesystem, public_uri, read_bytes
@@ -133,6 +134,20 @@ class Teacher:
         """Arg-max trainIds [H, W] uint8 of an image [H, W, 3] uint8 RGB; its logits never exist as a whole."""
         blocks = [logits.argmax(0).to(torch.uint8) for _, _, logits in self._blocks(image)]
         return torch.cat(blocks).cpu().numpy()
+
+    @torch.inference_mode()
+    def explain(self, image: U8) -> Explanation:
+        """How the prediction for an image [H, W, 3] uint8 RGB comes about; scales are shown without flip."""
+        views = explain(self.net, torch.from_numpy(image), self.config.scales, self.config.fusion)
+        confidence, top1 = self.logits([image])[0].softmax(0).max(0)
+        return Explanation(
+            scales=[
+                ScalePart(scale=view.scale, top1=view.top1.cpu().numpy(), share=view.share.cpu().numpy())
+                for view in views
+            ],
+            top1=top1.to(torch.uint8).cpu().numpy(),
+            confidence=confidence.cpu().numpy(),
+        )
 
     def _blocks(self, image: U8) -> Iterator[tuple[int, int, Tensor]]:
         config = self.config

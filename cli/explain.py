@@ -1,0 +1,30 @@
+"""`hmsa-label explain`: show what the teacher sees in one image, scale by scale."""
+
+from hmsa_label import pipeline
+from hmsa_label.cli import output
+from hmsa_label.cli.options import argument, command, settings
+from hmsa_label.pipeline import ExplainConfig, TeacherConfig
+
+
+@command("explain", example="hmsa-label explain street.png --weights teacher.safetensors --output street-explained.png")
+@argument("image", required=True)
+@settings(TeacherConfig, "teacher")
+@settings(ExplainConfig, "config")
+def explain(image: str, config: ExplainConfig, as_json: bool) -> None:
+    """Show what the teacher sees in an image, scale by scale.
+
+    Writes one picture: the prediction of each scale and how much of it is taken, the fused prediction, its confidence,
+    and the labels that the threshold keeps.
+    """
+    result = pipeline.explain_image(image, config)
+    if as_json:
+        output.show_json(result)
+        return
+    rows = [(f"{scale}x", share, result.agreement[scale]) for scale, share in result.shares.items()]
+    output.show_table(["scale", "share of the result", "agrees with it"], rows)
+    output.show("")
+    output.show_facts({
+        "mean confidence": f"{result.mean_confidence:.4f}",
+        f"kept at {result.threshold:g}": output.percent(result.kept_share),
+        "picture": result.output,
+    })  # fmt: skip
