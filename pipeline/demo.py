@@ -50,7 +50,7 @@ class DemoConfig:
     counts: dict[str, int] = field(default_factory=lambda: dict(DEFAULT_COUNTS))
     size: tuple[int, int] = DEFAULT_SIZE
     model: str = "hrnet_s_ocr"
-    max_steps: int = 320
+    max_steps: int = 360
     crop_px: tuple[int, int] = (128, 256)
     threshold: float = 0.9
     executor: str = "ray"
