@@ -34,16 +34,25 @@ def test_ray_and_threads_give_the_same_labels_though_a_worker_is_killed_and_one_
     assert capfd.readouterr().out == ""
 
 
-def test_images_that_kill_or_hang_workers_are_given_up_and_no_others(drawn, draw, first_pixels, monkeypatch):
-    monkeypatch.setattr(dispatch, "DEATHS_ALONE", 1)  # saves three restarts; test_dispatch.py holds the number
-    draw(drawn.folder / "all" / "004.png", 4, first=first_pixels["kill"])
-    draw(drawn.folder / "all" / "011.png", 11, first=first_pixels["hang"])
-    summary = drawn.label("fake:5ms?kill=1,2,3&hang=4,5,6", **ray_options(), item_timeout=3.0)
+def check_bad_images_alone_are_given_up(drawn, draw, first_pixels, kill: str, hang: str, workers: int) -> None:
+    draw(drawn.folder / "all" / f"{kill}.png", 4, first=first_pixels["kill"])
+    draw(drawn.folder / "all" / f"{hang}.png", 11, first=first_pixels["hang"])
+    summary = drawn.label("fake:5ms?kill=1,2,3&hang=4,5,6", **ray_options(workers), item_timeout=3.0)
     reasons = {failure.key.rpartition("/")[2]: failure.reason for failure in summary.failed}
     assert summary.images_labelled == 18
-    assert list(reasons) == ["004.png", "011.png"]
-    assert "its process ended" in reasons["004.png"]
-    assert "gave no result for 3 s" in reasons["011.png"]
+    assert list(reasons) == [f"{kill}.png", f"{hang}.png"]
+    assert "its process ended" in reasons[f"{kill}.png"]
+    assert "gave no result for 3 s" in reasons[f"{hang}.png"]
+
+
+def test_images_that_kill_or_hang_workers_are_given_up_and_no_others(drawn, draw, first_pixels, monkeypatch):
+    monkeypatch.setattr(dispatch, "DEATHS_ALONE", 1)  # saves restarts; test_dispatch.py holds the number
+    check_bad_images_alone_are_given_up(drawn, draw, first_pixels, "000", "019", workers=1)
+
+
+@pytest.mark.slow
+def test_images_in_the_middle_that_kill_or_hang_two_workers_are_given_up(drawn, draw, first_pixels):
+    check_bad_images_alone_are_given_up(drawn, draw, first_pixels, "004", "011", workers=2)
 
 
 def test_teacher_that_cannot_be_loaded_ends_the_run_with_its_own_message(drawn):
