@@ -91,7 +91,7 @@ def _levels(store: LabelStore, receipts: list[Receipt], threshold: float) -> dic
     if without:
         raise ValueError(
             f"{len(without)} of {len(receipts)} images of {store.uri} have no stored evidence (such as {without[0]}); "
-            "label them again with --keep-evidence --relabel"
+            "label them again with --evidence --relabel"
         )
     segments = {str(receipt.evidence_segment) for receipt in receipts}
     return {segment: level_of(threshold, store.grid(segment)) for segment in segments}

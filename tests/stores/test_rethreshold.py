@@ -112,5 +112,5 @@ def test_a_threshold_off_the_grid_is_refused_before_anything_is_written(uri: str
 
 def test_labels_without_evidence_are_refused_with_the_way_out(uri: str, labels: Any) -> None:
     labels.fill(uri, evidence=False)
-    with pytest.raises(ValueError, match=r"3 of 3 images .* have no stored evidence \(such as a\).*--keep-evidence"):
+    with pytest.raises(ValueError, match=r"3 of 3 images .* have no stored evidence \(such as a\).*--evidence"):
         rethreshold(uri, 0.5)
