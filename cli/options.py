@@ -84,7 +84,8 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
     )),
     ModelConfig: ("Model", (
         Setting("name", "--model", "Network to train."),
-        Setting("init_weights", "--init-weights", "Checkpoint to start from."),
+        Setting("init_weights", "--init-weights", "Checkpoint to start from: a teacher, or an ImageNet trunk."),
+        Setting("new_class_heads", "--new-class-heads", "Do not take the class heads of --init-weights."),
     )),
     AugmentConfig: ("Augmentation", (
         Setting("crop_px", "--crop", "Size of a training crop, in pixels."),

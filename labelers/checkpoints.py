@@ -5,7 +5,7 @@ Loading is strict, and pickle is only ever read by torch's restricted loader.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -13,6 +13,8 @@ import torch
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
+
+from hmsa_label.labelers.hmsa import SegmentationNet
 
 # ours -> published, in front of the rest of the key; the first match wins
 _PREFIXES = (
@@ -60,17 +62,20 @@ _PREFIXES = (
     ("attention.mix.2.", "scale_attn.6."),
 )
 
+# what an ImageNet classifier has after its trunk: HRNet's own head, ResNet's last layer
+_CLASSIFIER = ("incre_modules.", "downsamp_modules.", "final_layer.", "classifier.", "fc.")
+
 
 class WeightsMismatch(ValueError):
     """A checkpoint does not fit the network; the message names the keys."""
 
 
 def to_published_key(key: str) -> str:
-    """The published checkpoint's name (without `module.`) of one of our state-dict keys."""
+    """The published checkpoint's name (without `module.`) of one of our keys; unknown names come back unchanged."""
     for ours, published in _PREFIXES:
         if key.startswith(ours):
             return published + key[len(ours) :]
-    raise KeyError(key)
+    return key
 
 
 def from_published_key(key: str) -> str:
@@ -82,17 +87,22 @@ def from_published_key(key: str) -> str:
     return key
 
 
-def load_strict(net: torch.nn.Module, state: Mapping[str, Tensor]) -> None:
+def load_strict(
+    net: torch.nn.Module, state: Mapping[str, Tensor], spell: Callable[[str], str] = lambda key: key
+) -> None:
     """Copies `state` into `net`.
+
+    Args:
+        spell: how a key is called in the file that the tensors come from; messages use it.
 
     Raises:
         WeightsMismatch: naming missing, unexpected and wrongly shaped keys; the network is then unchanged.
     """
     own = net.state_dict()
-    missing = sorted(own.keys() - state.keys())
-    unexpected = sorted(state.keys() - own.keys())
+    missing = sorted(map(spell, own.keys() - state.keys()))
+    unexpected = sorted(map(spell, state.keys() - own.keys()))
     shapes = [
-        f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
+        f"{spell(key)} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
         for key in sorted(own.keys() & state.keys())
         if state[key].shape != own[key].shape
     ]
@@ -127,6 +137,34 @@ def decode_checkpoint(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, info
 
 
+def _reason(error: Exception) -> str:
+    """What torch's loader stumbled over, without its advice to switch the safety off."""
+    found = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if found:
+        return f"it wants {found.group(1)}, which is neither a tensor nor a number"
+    return "it holds no pickle that torch.save writes"
+
+
+def from_imagenet(net: SegmentationNet, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of an ImageNet classifier under the keys of `net`'s trunk; its classification head is left out.
+
+    Knows the published HRNet files (with or without `model.` before each key) and torchvision's ResNet-50.
+    """
+    resnet = any(key.startswith("trunk.layer0.") for key in net.state_dict())
+    found = {}
+    for key, value in state.items():
+        name = re.sub(r"^(module\.|model\.|backbone\.)*", "", key)
+        if resnet:
+            name = re.sub(r"^bn1\.", "layer0.1.", re.sub(r"^conv1\.", "layer0.0.", name))
+        if not name.startswith(_CLASSIFIER):
+            found[f"trunk.{name}"] = value
+    for key, value in net.state_dict().items():
+        # older files do not count batches; the count plays no part in a batch norm with a momentum
+        if key.startswith("trunk.") and key.endswith("num_batches_tracked"):
+            found.setdefault(key, value)
+    return found
+
+
 def read_published(file: BinaryIO) -> dict[str, Tensor]:
     """Tensors of a published `.pth` file under our keys.
 
@@ -142,8 +180,7 @@ def read_published(file: BinaryIO) -> dict[str, Tensor]:
         try:
             content = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ValueError(f"torch's safe loader refuses this checkpoint: {reason}") from error
+            raise ValueError(f"torch's safe loader refuses this checkpoint: {_reason(error)}") from error
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError("this checkpoint holds no state dict of tensors")

@@ -122,10 +122,16 @@ class LabelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """A network by name; `num_classes` follows the class table of the data."""
+    """A network by name; `num_classes` follows the class table of the data.
+
+    Attributes:
+        init_weights: checkpoint to start from: a teacher of the same architecture, or an ImageNet trunk.
+        new_class_heads: start the class heads afresh, for a checkpoint that knows other classes.
+    """
 
     name: str = "hrnet_w48_ocr"
     init_weights: str | None = None
+    new_class_heads: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,8 @@
 """Which device and which arithmetic: decided once, written down, never changed silently."""
 
+import ctypes
+import sys
+
 import torch
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -48,6 +51,17 @@ def dtype_of(precision: str) -> torch.dtype:
 def autocast(precision: str, device: torch.device) -> torch.autocast:
     """Context for forward passes in the resolved precision."""
     return torch.autocast(device.type, dtype=_DTYPES[precision], enabled=precision != "fp32")
+
+
+def return_freed_memory() -> None:
+    """Makes freed tensors of 1 MiB and more go back to the system, where the C library allows that.
+
+    glibc otherwise keeps blocks of up to 32 MiB, and a pass leaves holes that no other map fits into: twice the
+    resident memory for the same speed. Other C libraries have no such setting and nothing changes.
+    """
+    mmap_threshold = -3  # M_MMAP_THRESHOLD of malloc.h
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(mmap_threshold, 2**20)
 
 
 def describe_device(device: torch.device) -> str:

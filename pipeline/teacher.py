@@ -1,7 +1,6 @@
 """One teacher on one device: images in, hard labels and evidence out. Weights come from disk or any URL."""
 
 import hashlib
-import io
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,57 +10,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hmsa_label.labelers import SegmentationNet, build_labeler
-from hmsa_label.labelers.checkpoints import decode_checkpoint, load_strict, read_published
+from hmsa_label.labelers import SegmentationNet
 from hmsa_label.labelers.explanation import explain
 from hmsa_label.labelers.inference import InferenceNet
-from hmsa_label.labelers.taxonomy import CITYSCAPES, ClassTable
 from hmsa_label.pipeline.config import TeacherConfig
-from hmsa_label.pipeline.devices import describe_device, dtype_of, resolve_device, resolve_precision
+from hmsa_label.pipeline.devices import (
+    describe_device,
+    dtype_of,
+    resolve_device,
+    resolve_precision,
+    return_freed_memory,
+)
 from hmsa_label.pipeline.records import U8, Explanation, LabelledImage, ScalePart
 from hmsa_label.pipeline.threshold import evidence_of
+from hmsa_label.pipeline.weights import read_network, read_weights
 from hmsa_label.stores.evidence import label_at, level_of
-from hmsa_label.stores.files import open_filesystem, public_uri, read_bytes
-
-PUBLISHED_MODEL = "hrnet_w48_ocr"
-
-
-def read_network(data: bytes, source: str) -> tuple[SegmentationNet, ClassTable, dict[str, Any]]:
-    """(network, class table, info) of a checkpoint's bytes; info names the model and what it was trained on.
-
-    Args:
-        data: a safetensors checkpoint of ours, or a published HRNet-OCR `.pth` file.
-        source: name of the file for messages.
-
-    Raises:
-        ValueError: neither, or the tensors do not fit the network that the file claims to hold.
-    """
-    if not data:
-        raise ValueError(f"the weights file {source} is empty")
-    try:
-        if source.endswith(".safetensors"):
-            state, info = decode_checkpoint(data)
-            classes = ClassTable.from_dict(info["classes"])
-            net = build_labeler(info["model"], classes.num_classes, multi_scale=info["multi_scale"])
-        else:
-            state, info = read_published(io.BytesIO(data)), {"model": PUBLISHED_MODEL, "trained_on": None}
-            classes = _published_classes(state)
-            net = build_labeler(PUBLISHED_MODEL, classes.num_classes, multi_scale="attention.layers.2.weight" in state)
-        load_strict(net, state)
-    except ValueError as error:
-        raise ValueError(f"cannot use the weights {source}: {error}") from error
-    return net, classes, info
-
-
-def _published_classes(state: dict[str, Tensor]) -> ClassTable:
-    head = state.get("head.class_head.weight")
-    if head is None:
-        raise ValueError("the state dict has no class head (ocr.cls_head.weight); is it an HRNet-OCR checkpoint?")
-    if head.shape[0] == CITYSCAPES.num_classes:
-        return CITYSCAPES
-    names = tuple(f"class {index}" for index in range(head.shape[0]))
-    grey = tuple((index, index, index) for index in range(head.shape[0]))
-    return ClassTable(f"published-{head.shape[0]}", names, grey, tuple(range(head.shape[0])))
+from hmsa_label.stores.files import public_uri
 
 
 def check_fusion(net: SegmentationNet, config: TeacherConfig) -> None:
@@ -103,6 +67,7 @@ class Teacher:
         self.config = replace(config, scales=tuple(sorted(config.scales)))
         if self.device.type == "cpu":
             torch.set_num_threads(config.cpu_threads)
+            return_freed_memory()
         data = read_weights(config.weights)
         net, self.classes, checkpoint = read_network(data, config.weights)
         check_fusion(net, self.config)
@@ -181,33 +146,3 @@ class Teacher:
             code=codes if keep_evidence else None,
             mean_confidence=confidence,
         )
-
-
-def load_start(net: SegmentationNet, data: bytes, source: str) -> None:
-    """Start values for a training from a checkpoint of the same trunk, head and classes.
-
-    A checkpoint without attention head starts two-scale training with a fresh one, as the published Cityscapes
-    training does; one with attention starts single-scale training without it. Any other difference is an error.
-
-    Raises:
-        ValueError: naming the keys that do not fit.
-    """
-    trained, _, _ = read_network(data, source)
-    fresh = {key: value for key, value in net.state_dict().items() if key.startswith("attention.")}
-    kept = {key: value for key, value in trained.state_dict().items() if fresh or not key.startswith("attention.")}
-    load_strict(net, {**fresh, **kept})
-
-
-def read_weights(uri: str) -> bytes:
-    """The bytes of a weights file at a path or URL.
-
-    Raises:
-        FileNotFoundError: there is none; the message says how to get one.
-    """
-    filesystem, path = open_filesystem(uri)
-    try:
-        return read_bytes(filesystem, path)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"no weights file at {public_uri(uri)}; train one with 'hmsa-label train-teacher', or correct --weights"
-        ) from error

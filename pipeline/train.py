@@ -24,9 +24,9 @@ from hmsa_label.pipeline.config import TrainConfig, to_dict
 from hmsa_label.pipeline.devices import autocast, resolve_device, resolve_precision
 from hmsa_label.pipeline.evaluate import Evaluation, classes_of, labelled_images, score
 from hmsa_label.pipeline.records import U8
-from hmsa_label.pipeline.teacher import load_start, read_weights
 from hmsa_label.pipeline.train_state import AveragedWeights, TrainFolder
 from hmsa_label.pipeline.training_data import TrainingCrops, keys_digest
+from hmsa_label.pipeline.weights import load_start, read_weights
 from hmsa_label.stores.files import public_uri
 from hmsa_label.stores.images import open_images
 
@@ -81,7 +81,8 @@ class Trainer:
         torch.manual_seed(config.seed)
         net = build_labeler(config.model.name, self.classes.num_classes, multi_scale=config.low_scale is not None)
         if config.model.init_weights and not config.resume:
-            load_start(net, read_weights(config.model.init_weights), config.model.init_weights)
+            start = config.model.init_weights
+            load_start(net, read_weights(start), start, new_class_heads=config.model.new_class_heads)
         self.net: SegmentationNet = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = _optimizer(config, self.net)
         self.averaged = AveragedWeights(self.net, config.ema_decay) if config.ema_decay else None

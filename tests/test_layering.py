@@ -37,6 +37,7 @@ HOMES = {
         "pipeline/train.py",
         "pipeline/train_state.py",
         "pipeline/training_data.py",
+        "pipeline/weights.py",
     ),
     "safetensors": ("labelers/checkpoints.py",),
     "PIL": ("pipeline/decode.py", "pipeline/scenes.py"),

@@ -1,0 +1,140 @@
+"""Weights files: which network they hold, and how a training starts from them."""
+
+import io
+from typing import Any
+
+from torch import Tensor
+
+from hmsa_label.labelers import SegmentationNet, build_labeler
+from hmsa_label.labelers.checkpoints import (
+    decode_checkpoint,
+    from_imagenet,
+    load_strict,
+    read_published,
+    to_published_key,
+)
+from hmsa_label.labelers.taxonomy import CITYSCAPES, ClassTable
+from hmsa_label.stores.files import open_filesystem, public_uri, read_bytes
+
+PUBLISHED_MODEL = "hrnet_w48_ocr"
+CLASS_HEADS = ("head.class_head.", "head.aux_head.1.", "head.layers.2.")
+
+
+def read_weights(uri: str) -> bytes:
+    """The bytes of a weights file at a path or URL.
+
+    Raises:
+        FileNotFoundError: there is none; the message says how to get one.
+    """
+    filesystem, path = open_filesystem(uri)
+    try:
+        return read_bytes(filesystem, path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"no weights file at {public_uri(uri)}; train one with 'hmsa-label train-teacher', or correct --weights"
+        ) from error
+
+
+def read_network(data: bytes, source: str) -> tuple[SegmentationNet, ClassTable, dict[str, Any]]:
+    """(network, class table, info) of a checkpoint's bytes; info names the model and what it was trained on.
+
+    Args:
+        data: a safetensors checkpoint of ours, or a published HRNet-OCR `.pth` file.
+        source: name of the file for messages.
+
+    Raises:
+        ValueError: neither, or the tensors do not fit the network that the file claims to hold.
+    """
+    if not data:
+        raise ValueError(f"the weights file {source} is empty")
+    try:
+        return _read_own(data) if source.endswith(".safetensors") else _read_published(data)
+    except ValueError as error:
+        raise ValueError(f"cannot use the weights {source}: {error}") from error
+
+
+def _read_own(data: bytes) -> tuple[SegmentationNet, ClassTable, dict[str, Any]]:
+    state, info = decode_checkpoint(data)
+    classes = ClassTable.from_dict(info["classes"])
+    net = build_labeler(info["model"], classes.num_classes, multi_scale=info["multi_scale"])
+    load_strict(net, state)
+    return net, classes, info
+
+
+def _read_published(data: bytes) -> tuple[SegmentationNet, ClassTable, dict[str, Any]]:
+    state = read_published(io.BytesIO(data))
+    classes = _published_classes(state)
+    net = build_labeler(PUBLISHED_MODEL, classes.num_classes, multi_scale="attention.layers.2.weight" in state)
+    load_strict(net, state, to_published_key)
+    return net, classes, {"model": PUBLISHED_MODEL, "trained_on": None}
+
+
+def _published_classes(state: dict[str, Tensor]) -> ClassTable:
+    head = state.get("head.class_head.weight")
+    if head is None:
+        raise ValueError("the state dict has no class head (ocr.cls_head.weight); is it an HRNet-OCR checkpoint?")
+    if head.shape[0] == CITYSCAPES.num_classes:
+        return CITYSCAPES
+    names = tuple(f"class {index}" for index in range(head.shape[0]))
+    grey = tuple((index, index, index) for index in range(head.shape[0]))
+    return ClassTable(f"published-{head.shape[0]}", names, grey, tuple(range(head.shape[0])))
+
+
+def load_start(net: SegmentationNet, data: bytes, source: str, *, new_class_heads: bool = False) -> None:
+    """Start values for a training from a checkpoint of the same trunk and head, or from an ImageNet trunk alone.
+
+    A checkpoint without attention head starts two-scale training with a fresh one, as the published Cityscapes
+    training does; one with attention starts single-scale training without it. An ImageNet classifier fills the trunk
+    and nothing else. Any other difference is an error.
+
+    Args:
+        new_class_heads: the class heads stay fresh, so that the checkpoint may know other classes.
+
+    Raises:
+        ValueError: naming the keys that do not fit.
+    """
+    fresh = net.state_dict()
+    imagenet = None if source.endswith(".safetensors") else _imagenet_trunk(net, data, source)
+    if imagenet is not None:
+        kept = {key: value for key, value in fresh.items() if not key.startswith("trunk.")}
+        _load(net, {**kept, **imagenet}, source)
+        return
+    trained, classes, _ = read_network(data, source)
+    state = trained.state_dict()
+    start = {key: value for key, value in state.items() if net.attention is not None or not _is_attention(key)}
+    if net.attention is not None and trained.attention is None:
+        start |= {key: value for key, value in fresh.items() if _is_attention(key)}
+    if new_class_heads:
+        start |= {key: value for key, value in fresh.items() if key.startswith(CLASS_HEADS)}
+    elif (num_classes := _num_classes(fresh)) != classes.num_classes:
+        raise ValueError(
+            f"{source} knows {classes.num_classes} classes, the training has {num_classes}; "
+            "--new-class-heads starts the class heads afresh"
+        )
+    _load(net, start, source)
+
+
+def _is_attention(key: str) -> bool:
+    return key.startswith("attention.")
+
+
+def _num_classes(state: dict[str, Tensor]) -> int:
+    return next(value.shape[0] for key, value in state.items() if key.startswith(CLASS_HEADS))
+
+
+def _load(net: SegmentationNet, state: dict[str, Tensor], source: str) -> None:
+    try:
+        load_strict(net, state)
+    except ValueError as error:
+        raise ValueError(f"cannot start from {source}: {error}") from error
+
+
+def _imagenet_trunk(net: SegmentationNet, data: bytes, source: str) -> dict[str, Tensor] | None:
+    """The trunk's tensors if the file holds an ImageNet classifier, which knows no class head of ours."""
+    try:
+        state = read_published(io.BytesIO(data))
+    except ValueError as error:
+        raise ValueError(f"cannot use the weights {source}: {error}") from error
+    if any(key.startswith(("head.", "attention.")) for key in state):
+        return None
+    return from_imagenet(net, {key.removeprefix("trunk."): value for key, value in state.items()})
