@@ -11,6 +11,7 @@ from hmsa_label.cli.command import Command
 from hmsa_label.cli.parameters import Section, admits_none, not_on_command_line, shown, type_of
 from hmsa_label.cli.settings import SettingOption, use_settings_file
 from hmsa_label.pipeline import (
+    AUX_LOSSES,
     DATASETS,
     EXECUTORS,
     FUSIONS,
@@ -101,6 +102,7 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
         Setting("labels", "--labels", "Label type to train on, such as gtFine."),
         Setting("loss", "--loss", "Region mutual information, or cross-entropy.", LOSSES),
         Setting("low_scale", "--low-scale", "Second scale of two-scale training; none trains on one scale."),
+        Setting("aux_loss", "--aux-loss", "Loss of the auxiliary head; side is that of single scales.", AUX_LOSSES),
         Setting("aux_weight", "--aux-weight", "Weight of the auxiliary head's loss."),
         Setting("side_weight", "--side-weight", "Weight of each single scale's own loss."),
         Setting("optimizer", "--optimizer", "Optimizer.", OPTIMIZERS),

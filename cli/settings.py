@@ -7,11 +7,13 @@ for that command alone.
 
 import difflib
 import os
+from pathlib import Path
 from typing import Any
 
 import click
 
 PREFIX = "HMSA_LABEL"
+PRESETS = Path(__file__).parent / "presets"
 
 
 class SettingOption(click.Option):
@@ -85,8 +87,17 @@ def use_settings_file(ctx: click.Context, param: click.Parameter, path: str | No
         root = ctx.find_root().command
         _check(document, root, path, "")
         ctx.meta["settings_file"] = path
-        ctx.default_map = _defaults(document, ctx)
+        ctx.default_map = {**(ctx.default_map or {}), **_defaults(document, ctx)}
     return path
+
+
+def use_preset(ctx: click.Context, param: click.Parameter, name: str | None) -> str | None:
+    """Callback of `--preset`: settings that come with the package, below those of `--config`."""
+    if name:
+        path = str(PRESETS / f"{name}.yaml")
+        ctx.meta.setdefault("settings_file", path)
+        ctx.default_map = {**_defaults(_read(path), ctx), **(ctx.default_map or {})}
+    return name
 
 
 def unknown_variables(root: click.Command) -> list[str]:

@@ -3,12 +3,16 @@
 import time
 from typing import Any
 
+import click
+
 from hmsa_label import pipeline
 from hmsa_label.cli import output
-from hmsa_label.cli.options import command, settings
+from hmsa_label.cli.options import command, flag, settings
+from hmsa_label.cli.settings import use_preset
 from hmsa_label.pipeline import AugmentConfig, DataConfig, ModelConfig, TrainConfig
 
 LINE_SECONDS = 10.0
+PRESET_NAMES = ("paper", "released-code")
 
 
 class Watcher:
@@ -27,6 +31,8 @@ class Watcher:
 
 
 @command("train-teacher", example="hmsa-label train-teacher --data /data/cityscapes --output teacher --batch-size 8")
+@flag("--preset", "Values of the paper, or of the code released with it.", type=click.Choice(PRESET_NAMES),
+      is_eager=True, expose_value=False, callback=use_preset, section="Training")
 @settings(DataConfig, "data", split="train")
 @settings(ModelConfig, "model")
 @settings(AugmentConfig, "augment")
@@ -35,7 +41,7 @@ def train_teacher(config: TrainConfig, as_json: bool) -> None:
     """Train a teacher on fine labels.
 
     Checkpoints go to --output, the best one by validation mIoU among them; call again with --resume to go on after an
-    interruption. The defaults are those of a full training on GPUs.
+    interruption. The defaults are those of a full training on GPUs; --preset takes a published recipe instead.
     """
     summary = pipeline.train_teacher(config, Watcher())
     if as_json:

@@ -93,6 +93,10 @@ def rmi_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return RMI_WEIGHT * sigmoid_bce(logits, labels) + (1 - RMI_WEIGHT) * region_mutual_information(logits, labels)
 
 
+_MAIN = {"rmi": rmi_loss, "ce": cross_entropy}
+_SIDE = {"rmi": sigmoid_bce, "ce": cross_entropy}
+
+
 def two_scale_loss(
     prediction: TwoScalePrediction,
     labels: Tensor,
@@ -100,7 +104,7 @@ def two_scale_loss(
     loss: str = "rmi",
     aux_weight: float = 0.4,
     side_weight: float = 0.05,
-    aux_rmi: bool = False,
+    aux_loss: str = "side",
 ) -> Tensor:
     """Objective of two-scale training: fused prediction, auxiliary head, and each scale on its own.
 
@@ -109,23 +113,22 @@ def two_scale_loss(
         labels: [N, H, W] int64 trainIds, 255 ignored.
         loss: `rmi` uses RMI on the fused prediction and sigmoid BCE elsewhere; `ce` softmax cross-entropy everywhere.
         aux_weight, side_weight: weights of the auxiliary and of each single-scale term.
-        aux_rmi: the auxiliary term is the main loss too.
+        aux_loss: of the auxiliary head: `side` is that of the single scales, `ce` and `rmi` are as for `loss`.
     """
-    main, side = (rmi_loss, sigmoid_bce) if loss == "rmi" else (cross_entropy, cross_entropy)
+    main, side = _MAIN[loss], _SIDE[loss]
     total = main(prediction.logits, labels)
     if prediction.aux_logits is not None:
-        total = total + aux_weight * (main if aux_rmi else side)(prediction.aux_logits, labels)
+        total = total + aux_weight * _MAIN.get(aux_loss, side)(prediction.aux_logits, labels)
     if side_weight:
         total = total + side_weight * (side(prediction.logits_low, labels) + side(prediction.logits_one, labels))
     return total
 
 
 def single_scale_loss(
-    prediction: ScalePrediction, labels: Tensor, *, loss: str = "rmi", aux_weight: float = 0.4
+    prediction: ScalePrediction, labels: Tensor, *, loss: str = "rmi", aux_weight: float = 0.4, aux_loss: str = "side"
 ) -> Tensor:
     """Objective of a network without attention: main and auxiliary head at one scale; terms as in `two_scale_loss`."""
-    main, side = (rmi_loss, sigmoid_bce) if loss == "rmi" else (cross_entropy, cross_entropy)
-    total = main(prediction.logits, labels)
+    total = _MAIN[loss](prediction.logits, labels)
     if prediction.aux_logits is not None:
-        total = total + aux_weight * side(prediction.aux_logits, labels)
+        total = total + aux_weight * _MAIN.get(aux_loss, _SIDE[loss])(prediction.aux_logits, labels)
     return total

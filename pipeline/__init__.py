@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from hmsa_label.pipeline.card import render_card
     from hmsa_label.pipeline.config import (
+        AUX_LOSSES,
         DATASETS,
         EXECUTORS,
         FUSIONS,
@@ -56,8 +57,8 @@ if TYPE_CHECKING:
     from hmsa_label.stores.errors import StoreError
 
 _CONFIG = (
-    "DATASETS EXECUTORS FUSIONS LOSSES OPTIMIZERS PRECISIONS AugmentConfig DataConfig EngineConfig EvaluateConfig "
-    "ExplainConfig LabelConfig ModelConfig StoreConfig TeacherConfig TrainConfig to_dict"
+    "AUX_LOSSES DATASETS EXECUTORS FUSIONS LOSSES OPTIMIZERS PRECISIONS AugmentConfig DataConfig EngineConfig "
+    "EvaluateConfig ExplainConfig LabelConfig ModelConfig StoreConfig TeacherConfig TrainConfig to_dict"
 )
 
 _AUDIT = (
@@ -82,6 +83,7 @@ _PLACES = {
 }
 
 __all__ = [
+    "AUX_LOSSES",
     "DATASETS",
     "EXECUTORS",
     "FUSIONS",

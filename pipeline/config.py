@@ -11,6 +11,7 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 FUSIONS = ("hierarchical", "explicit", "average", "max", "single")
 EXECUTORS = ("ray", "local")
 LOSSES = ("rmi", "ce")
+AUX_LOSSES = ("side", "ce", "rmi")
 OPTIMIZERS = ("sgd", "adamw")
 
 
@@ -170,6 +171,7 @@ class TrainConfig:
         low_scale: the second scale of two-scale training (section 3.2); None trains a single-scale network.
         loss: `rmi` is sigmoid BCE + region mutual information, `ce` softmax cross-entropy.
         aux_weight: weight of the auxiliary head's loss; side_weight: of each single scale's own loss.
+        aux_loss: of the auxiliary head; `side` is what single scales get: sigmoid BCE beside `rmi`, else `ce`.
         max_steps: optimizer steps; None is `epochs` passes over the data.
         poly_power: learning rate = learning_rate * (1 - epoch / epochs) ** poly_power, by step within an epoch too.
     """
@@ -182,6 +184,7 @@ class TrainConfig:
     labels: str = "gtFine"
     loss: str = "rmi"
     low_scale: float | None = 0.5
+    aux_loss: str = "side"
     aux_weight: float = 0.4
     side_weight: float = 0.05
     optimizer: str = "sgd"
@@ -205,6 +208,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _one_of("loss", self.loss, LOSSES)
+        _one_of("aux_loss", self.aux_loss, AUX_LOSSES)
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("optimizer", self.optimizer, OPTIMIZERS)
         for name in ("epochs", "batch_size"):

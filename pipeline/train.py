@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 import hmsa_label
 from hmsa_label.labelers import SegmentationNet, build_labeler
+from hmsa_label.labelers.heads.explicit_attention import ExplicitAttentionHead
 from hmsa_label.labelers.hmsa import predict
 from hmsa_label.labelers.losses import single_scale_loss, two_scale_loss
 from hmsa_label.pipeline.config import TrainConfig, to_dict
@@ -133,11 +134,19 @@ class Trainer:
         if config.low_scale is None:
             with autocast(self.precision, self.device):
                 single = self.net(x, aux=True)
-            return single_scale_loss(single, labels, loss=config.loss, aux_weight=config.aux_weight)
+            return single_scale_loss(
+                single, labels, loss=config.loss, aux_weight=config.aux_weight, aux_loss=config.aux_loss
+            )
         with autocast(self.precision, self.device):
-            prediction = self.net.forward_two_scales(x, config.low_scale)
+            explicit = self.net.fusion == "explicit"
+            prediction = self.net.forward_explicit(x) if explicit else self.net.forward_two_scales(x, config.low_scale)
         return two_scale_loss(
-            prediction, labels, loss=config.loss, aux_weight=config.aux_weight, side_weight=config.side_weight
+            prediction,
+            labels,
+            loss=config.loss,
+            aux_weight=config.aux_weight,
+            side_weight=config.side_weight,
+            aux_loss=config.aux_loss,
         )
 
     @torch.inference_mode()
@@ -145,7 +154,10 @@ class Trainer:
         """Scores the current weights on the validation split, at the scales that are trained, without flip."""
         net = self.scored_net.eval()
         low = self.config.low_scale
+        scales: tuple[float, ...]
         scales, fusion = ((1.0,), "single") if low is None else ((low, 1.0), "hierarchical")
+        if isinstance(net.attention, ExplicitAttentionHead):
+            scales, fusion = net.attention.scales, "explicit"
 
         def arg_max(image: U8) -> U8:
             x = net.normalise(torch.from_numpy(image)[None].to(self.device))

@@ -60,7 +60,7 @@ def trained(golden, golden_net):
     [
         ("rmi_sup0.05", {"loss": "rmi", "side_weight": 0.05}),
         ("rmi_sup0", {"loss": "rmi", "side_weight": 0.0}),
-        ("rmi_auxrmi_sup0", {"loss": "rmi", "side_weight": 0.0, "aux_rmi": True}),
+        ("rmi_auxrmi_sup0", {"loss": "rmi", "side_weight": 0.0, "aux_loss": "rmi"}),
         ("ce_sup0.05", {"loss": "ce", "side_weight": 0.05}),
         ("ce_sup0", {"loss": "ce", "side_weight": 0.0}),
     ],

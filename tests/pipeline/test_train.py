@@ -133,3 +133,15 @@ def test_learning_rate_warms_up_and_ends_near_zero(tree, tmp_path):
     assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
     assert rates[50] == pytest.approx(0.25)
     assert rates[99] == pytest.approx(1e-4)
+
+
+@pytest.mark.parametrize("aux_loss", ["side", "ce", "rmi"])
+def test_explicit_attention_trains_and_is_validated_over_its_scales(tree, tmp_path, aux_loss):
+    model = ModelConfig(name="hrnet_tiny_ocr_explicit")
+    trainer = Trainer(settings(tree, tmp_path / "explicit", model=model, aux_loss=aux_loss))
+    before = trainer.net.attention.mix[-1].weight.clone()
+    images, labels = next(trainer.batches())
+    loss, _ = trainer.advance(images, labels)
+    assert np.isfinite(loss)
+    assert not torch.equal(trainer.net.attention.mix[-1].weight, before)
+    assert trainer.validate().images == 2

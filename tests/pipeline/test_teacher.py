@@ -1,0 +1,92 @@
+"""A teacher on one device: labels, evidence, and what it refuses."""
+
+import numpy as np
+import pytest
+import torch
+
+from hmsa_label.labelers import build_labeler
+from hmsa_label.labelers.checkpoints import encode_checkpoint
+from hmsa_label.labelers.hmsa import predict
+from hmsa_label.labelers.taxonomy import CITYSCAPES
+from hmsa_label.pipeline.config import TeacherConfig
+from hmsa_label.pipeline.teacher import Teacher
+from hmsa_label.stores.evidence import code_of
+
+GRID = np.array([0.06, 0.08, 0.1, 0.2], np.float32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Weights of tiny networks: hierarchical, explicit and single-scale."""
+    folder = tmp_path_factory.mktemp("weights")
+    for name, multi_scale in (("hrnet_tiny_ocr", True), ("hrnet_tiny_ocr_explicit", True), ("hrnet_tiny_ocr", False)):
+        torch.manual_seed(0)
+        net = build_labeler(name, 19, multi_scale=multi_scale)
+        info = {"model": name, "multi_scale": multi_scale, "classes": CITYSCAPES.to_dict(), "trained_on": None}
+        file = folder / f"{name if multi_scale else 'single'}.safetensors"
+        file.write_bytes(encode_checkpoint(net, info))
+    return folder
+
+
+def teacher(folder, name="hrnet_tiny_ocr", **options):
+    return Teacher(TeacherConfig(weights=str(folder / f"{name}.safetensors"), device="cpu", **options))
+
+
+@pytest.fixture(scope="module")
+def image():
+    return np.random.default_rng(0).integers(0, 256, (48, 80, 3), np.uint8)
+
+
+def test_labels_are_those_of_the_reference_order_of_operations(folder, image):
+    torch.manual_seed(0)
+    net = build_labeler("hrnet_tiny_ocr", 19).eval()
+    with torch.inference_mode():
+        x = net.normalise(torch.from_numpy(image)[None])
+        confidence, top1 = predict(net, x, (0.5, 1.0, 2.0), "hierarchical", True)[0].softmax(0).max(0)
+    labelled = teacher(folder, flip=True).label([image], GRID, 0.08, True)[0]
+    assert (labelled.top1 == top1.numpy()).mean() > 0.999
+    assert (labelled.code == code_of(confidence.numpy(), [float(t) for t in GRID])).mean() > 0.999
+    assert labelled.mean_confidence == pytest.approx(float(confidence.mean()), rel=1e-4)
+    assert np.array_equal(labelled.label, np.where(labelled.code >= 2, labelled.top1, 255))
+
+
+def test_images_of_a_batch_are_labelled_as_if_alone(folder, image):
+    both = teacher(folder).label([image, image[::-1].copy()], GRID, 0.08, True)
+    alone = teacher(folder).label([image[::-1].copy()], GRID, 0.08, True)
+    assert np.array_equal(both[1].top1, alone[0].top1)
+    assert np.array_equal(both[1].code, alone[0].code)
+
+
+def test_without_evidence_only_labels_come_back(folder, image):
+    labelled = teacher(folder).label([image], GRID, 0.08, False)[0]
+    assert labelled.top1 is labelled.code is None
+    assert labelled.label.shape == (48, 80)
+
+
+def test_arg_max_in_blocks_is_that_of_the_whole(folder, image):
+    small = teacher(folder)
+    assert np.array_equal(small.top1(image), small.logits([image])[0].argmax(0).numpy())
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("single", {}, "has no attention head; use --fusion average, or --scales 1.0"),
+        ("hrnet_tiny_ocr", {"fusion": "explicit"}, "has hierarchical attention; use --fusion hierarchical"),
+        ("hrnet_tiny_ocr_explicit", {}, "has explicit attention; use --fusion explicit"),
+    ],
+)
+def test_fusion_that_the_network_cannot_do_is_refused(folder, name, options, message):
+    with pytest.raises(ValueError, match=message):
+        teacher(folder, name, **options)
+
+
+@pytest.mark.parametrize("fusion", ["average", "max"])
+def test_pooling_works_without_attention(folder, image, fusion):
+    assert teacher(folder, "single", fusion=fusion).info["fusion"] == fusion
+    assert teacher(folder, "single", fusion=fusion).top1(image).max() < 19
+
+
+def test_explicit_attention_labels(folder, image):
+    labelled = teacher(folder, "hrnet_tiny_ocr_explicit", fusion="explicit").label([image], GRID, 0.08, True)
+    assert labelled[0].top1.shape == (48, 80)
