@@ -15,27 +15,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hmsa_label.labelers.resampling import Resampler, resize_matrix
+from hmsa_label.labelers.resampling import Entries, Resampler, resize_entries
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=128)
 def _tap_resamplers(
     size_px: int, new_size_px: int, taps: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Resampler, ...]:
     """One resampler per tap: upsampling followed by a shift of tap - taps // 2 px, zeros coming in."""
-    matrix = resize_matrix(size_px, new_size_px)
-    margin = taps // 2
-    padded = F.pad(matrix, (0, 0, margin, margin))
-    return tuple(
-        Resampler(padded[tap : tap + new_size_px].contiguous().to(device=device, dtype=dtype)) for tap in range(taps)
-    )
+    entries = resize_entries(size_px, new_size_px)
+    return tuple(Resampler(entries.shifted(tap - taps // 2), dtype, device) for tap in range(taps))
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=128)
 def _interleaved(size_px: int, new_size_px: int, taps: int, dtype: torch.dtype, device: torch.device) -> Resampler:
     """[w, l * s]: the resamplers of all taps with their columns interleaved."""
-    parts = _tap_resamplers(size_px, new_size_px, taps, dtype, device)
-    return Resampler(torch.stack([part.matrix for part in parts], dim=2).flatten(1))
+    entries = resize_entries(size_px, new_size_px)
+    parts = [entries.shifted(tap - taps // 2) for tap in range(taps)]
+    columns = torch.cat([part.columns * taps + tap for tap, part in enumerate(parts)], 1)
+    return Resampler(Entries(columns, torch.cat([part.weights for part in parts], 1)), dtype, device)
 
 
 class UpsampledConv:

@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from hmsa_label.labelers import build_labeler
 from hmsa_label.labelers.folding import fold
 from hmsa_label.labelers.hmsa import predict
 from hmsa_label.labelers.inference import InferenceNet
 from hmsa_label.labelers.layers import resize
-from hmsa_label.labelers.resampling import Resampler, resampler, resize_rows
+from hmsa_label.labelers.resampling import Resampler, resampler, resize_entries, resize_rows
+from hmsa_label.labelers.upsampled_conv import UpsampledConv
 
 CPU = torch.device("cpu")
 THREE = (0.5, 1.0, 2.0)
@@ -79,10 +81,38 @@ def test_two_resizes_compose_to_one_matrix():
     torch.testing.assert_close(resize_rows(maps[0], both.band(0, 13), both), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_band_of_zero_rows_is_one_column_of_zeros():
-    matrix, first, last = Resampler(torch.zeros(3, 4)).band(1, 3)
-    assert (first, last) == (0, 1)
-    assert matrix.shape == (2, 1)
+def whole(entries, size):
+    """The dense matrix [out, size] of entries."""
+    matrix, first, last = Resampler(entries, torch.float64, CPU).band(0, len(entries.columns))
+    dense = torch.zeros(len(entries.columns), size, dtype=torch.float64)
+    dense[:, first:last] = matrix
+    return dense
+
+
+@pytest.mark.parametrize(("size", "new_size"), [(19, 75), (1024, 2048), (2048, 1023), (1, 4), (3, 3)])
+def test_entries_of_a_resize_are_those_of_torch(size, new_size):
+    identity = torch.eye(size)[None, :, :, None]
+    expected = F.interpolate(identity, size=(new_size, 1), mode="bilinear", align_corners=False)[0, :, :, 0].T
+    torch.testing.assert_close(whole(resize_entries(size, new_size), size), expected.double(), rtol=0, atol=1e-6)
+
+
+def test_shifted_rows_are_zero_where_nothing_comes_in():
+    matrix = whole(resize_entries(4, 8), 4)
+    down, up = (whole(resize_entries(4, 8).shifted(by), 4) for by in (-1, 1))
+    assert torch.equal(down[1:], matrix[:-1])
+    assert torch.equal(up[:-1], matrix[1:])
+    assert down[0].abs().max() == up[-1].abs().max() == 0
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+@torch.inference_mode()
+def test_convolution_over_unequal_branches_equals_that_of_the_concatenation(kernel):
+    conv = torch.nn.Conv2d(9, 7, kernel, padding=kernel // 2)
+    branches = [torch.randn(1, 2, 15, 21), torch.randn(1, 3, 8, 11), torch.randn(1, 4, 4, 6)]
+    expected = conv(torch.cat([resize(branch, (15, 21)) for branch in branches], 1))[0].permute(1, 2, 0)
+    fast = UpsampledConv(conv, (2, 3, 4))
+    rows = torch.cat([fast.rows(branches, start, min(start + 4, 15)) for start in range(0, 15, 4)])
+    torch.testing.assert_close(rows, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("size_px", [(64, 96), (45, 67)])
