@@ -1,5 +1,6 @@
 """`hmsa-label audit`: what a label store holds, where it came from, and whether it is intact."""
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -30,7 +31,7 @@ def audit() -> None:
 @settings(StoreConfig, "store")
 @flag("--progress", "List every commit of a run, not only finished versions.", is_flag=True, section="Labels")
 def log(store: StoreConfig, progress: bool, as_json: bool) -> None:
-    """List the versions of a store, the newest last."""
+    """List the versions of a store, the newest first."""
     versions = pipeline.audit_log(store, progress=progress)
     if as_json:
         output.show_json({"versions": versions})
@@ -41,13 +42,19 @@ def log(store: StoreConfig, progress: bool, as_json: bool) -> None:
 @command("show", example="hmsa-label audit show --store labels train_extra/troisdorf/troisdorf_000000_000073")
 @settings(StoreConfig, "store")
 @argument("name")
-def show(store: StoreConfig, name: str | None, as_json: bool) -> None:
+@flag("--png", "File to draw an image's label into, in the colours of its classes.", type=click.Path(dir_okay=False),
+      section="Labels")  # fmt: skip
+def show(store: StoreConfig, name: str | None, png: str | None, as_json: bool) -> None:
     """Show where a version or a label came from.
 
     NAME is a version, a tag, `head` for unfinished progress, or the key of an image; without it the last finished
     version is shown.
     """
     facts = pipeline.audit_show(store, name)
+    if png is not None:
+        if name is None or "key" not in facts:
+            raise ValueError(f"--png draws one image's label; {name or 'a version'} is not the key of an image")
+        Path(png).write_bytes(pipeline.picture_of_label(store, name))
     if as_json:
         output.show_json(facts)
         return
@@ -99,16 +106,20 @@ def diff(store: StoreConfig, a: str, b: str | None, pixels: bool, as_json: bool)
 @command("card", example="hmsa-label audit card --store labels > CARD.md")
 @settings(StoreConfig, "store")
 @argument("version")
-def card(store: StoreConfig, version: str | None, as_json: bool) -> None:
-    """Print the card of a version, in Markdown.
+@flag("--format", "Markdown for people, or Croissant metadata (JSON-LD) for programs.", default="markdown",
+      show_default=True, type=click.Choice(["markdown", "croissant"]), section="Labels")  # fmt: skip
+def card(store: StoreConfig, version: str | None, format: str, as_json: bool) -> None:
+    """Print the card of a version.
 
     For those who train on the labels: classes, coverage, origin, settings, and what to know before use.
     """
     facts = pipeline.audit_card(store, version)
-    if as_json:
+    if format == "croissant":
+        output.show_json(pipeline.render_croissant(facts))
+    elif as_json:
         output.show_json(facts)
-        return
-    output.show(pipeline.render_card(facts))
+    else:
+        output.show(pipeline.render_card(facts))
 
 
 def _log_row(entry: dict[str, Any]) -> list[Any]:

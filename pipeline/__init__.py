@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         audit_verify,
         collect_garbage,
         export_labels,
+        picture_of_label,
         rethreshold_labels,
         roll_back,
         tag_version,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
         TrainConfig,
         to_dict,
     )
+    from hmsa_label.pipeline.croissant import render_croissant
     from hmsa_label.pipeline.demo import run_demo
     from hmsa_label.pipeline.evaluate import evaluate as evaluate_teacher
     from hmsa_label.pipeline.executor import EngineError
@@ -62,8 +64,8 @@ _CONFIG = (
 )
 
 _AUDIT = (
-    "audit_card audit_diff audit_log audit_show audit_verify collect_garbage export_labels rethreshold_labels "
-    "roll_back tag_version"
+    "audit_card audit_diff audit_log audit_show audit_verify collect_garbage export_labels "
+    "picture_of_label rethreshold_labels roll_back tag_version"
 )
 
 # Name -> the module that holds it, and its name there where it differs (a module of the same name would hide it here).
@@ -71,6 +73,7 @@ _PLACES = {
     **dict.fromkeys(_CONFIG.split(), "hmsa_label.pipeline.config"),
     **dict.fromkeys(_AUDIT.split(), "hmsa_label.pipeline.audit"),
     "render_card": "hmsa_label.pipeline.card",
+    "render_croissant": "hmsa_label.pipeline.croissant",
     "EngineError": "hmsa_label.pipeline.executor",
     "StoreError": "hmsa_label.stores.errors",
     "evaluate_teacher": "hmsa_label.pipeline.evaluate:evaluate",
@@ -113,8 +116,10 @@ __all__ = [
     "export_labels",
     "label_images",
     "open_display",
+    "picture_of_label",
     "plan_labels",
     "render_card",
+    "render_croissant",
     "rethreshold_labels",
     "roll_back",
     "run_demo",

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 import hmsa_label
 from hmsa_label.pipeline.config import StoreConfig
 from hmsa_label.pipeline.provenance import command_line, git_state, library_versions
@@ -21,6 +23,7 @@ from hmsa_label.stores.export import export_cityscapes, export_zarr
 from hmsa_label.stores.gc import gc
 from hmsa_label.stores.history import show, store_log
 from hmsa_label.stores.label_store import LabelStore
+from hmsa_label.stores.png import encode_png
 from hmsa_label.stores.rethreshold import rethreshold
 from hmsa_label.stores.rollback import rollback
 from hmsa_label.stores.summary import summarise
@@ -31,12 +34,12 @@ OnImage = Callable[[int, int], None]
 
 
 def audit_log(store: StoreConfig, *, progress: bool = False) -> list[dict[str, Any]]:
-    """The versions of a store, oldest first; with `progress` every commit of a run as well.
+    """The versions of a store, newest first; with `progress` every commit of a run as well.
 
     Raises:
         NotAStore: there is no store.
     """
-    return store_log(store.uri, progress=progress, storage_options=store.storage_options)
+    return store_log(store.uri, progress=progress, storage_options=store.storage_options)[::-1]
 
 
 def audit_show(store: StoreConfig, name: str | None = None) -> dict[str, Any]:
@@ -46,6 +49,18 @@ def audit_show(store: StoreConfig, name: str | None = None) -> dict[str, Any]:
         LabelMissing: the store knows no such version, tag or image.
     """
     return show(store.uri, name, storage_options=store.storage_options)
+
+
+def picture_of_label(store: StoreConfig, key: str) -> bytes:
+    """PNG file of an image's label in the last finished version, in the colours of its classes; ignored pixels black.
+
+    Raises:
+        LabelMissing: the version has no label for the image.
+    """
+    reader = _open(store)
+    palette = np.zeros((256, 3), np.uint8)
+    palette[: len(reader.classes["colours"])] = reader.classes["colours"]
+    return encode_png(palette[reader.read(key)])
 
 
 def audit_verify(

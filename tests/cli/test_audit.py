@@ -4,7 +4,11 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from hmsa_label.stores.label_store import LabelStore
 
 KEY = "train_extra/town/town_000001_000019"
 
@@ -50,6 +54,34 @@ def test_show_of_an_unknown_name_is_one_line(call, store):
     assert "'nothing'" in result.stderr
 
 
+def test_show_draws_a_label_in_the_colours_of_its_classes(call, store, tmp_path):
+    picture = tmp_path / "label.png"
+    assert call("audit", "show", "--store", store, KEY, "--png", picture).exit_code == 0
+    reader = LabelStore.open(str(store))
+    label, drawn = reader.read(KEY), np.asarray(Image.open(picture))
+    assert drawn.shape == (32, 64, 3)
+    for train_id, colour in enumerate(reader.classes["colours"]):
+        assert (drawn[label == train_id] == colour).all()
+    assert (drawn[label == 255] == 0).all()
+    assert call("audit", "show", "--store", store, "--png", picture).exit_code == 2
+
+
+def test_card_as_croissant_names_the_version_its_tools_and_its_columns(call, store):
+    card = json.loads(call("audit", "card", "--store", store, "--format", "croissant").stdout)
+    version = LabelStore.open(str(store))
+    assert card["distribution"][0]["sha256"] == version.digest
+    assert "teacher_sha256" in card["rai:machineAnnotationTools"][0]
+    columns = {field["source"]["extract"]["column"] for field in card["recordSet"][0]["field"]}
+    assert columns <= set(version.table().column_names)
+
+
+def test_log_begins_with_the_newest_version(call_json, store):
+    made = call_json("rethreshold", "--store", store, "--threshold", 0.8)["version"]
+    versions = [entry["version"] for entry in call_json("audit", "log", "--store", store)["versions"]]
+    assert versions == sorted(versions, reverse=True)
+    assert versions[0] == made
+
+
 def test_verify_finds_nothing_in_a_sound_store(call_json, call, store):
     assert call_json("audit", "verify", "--store", store) == {"ok": True, "images": 5, "problems": []}
     assert call("audit", "verify", "--store", store, "--quick").stdout == "5 images, no problems\n"
@@ -75,7 +107,7 @@ def test_verify_can_compare_the_images_as_well(call_json, store, street_images):
 
 
 def test_rethreshold_makes_a_version_that_diff_explains(call_json, call, store):
-    before = call_json("audit", "log", "--store", store)["versions"][-1]["version"]
+    before = call_json("audit", "log", "--store", store)["versions"][0]["version"]
     made = call_json("rethreshold", "--store", store, "--threshold", 0.8)
     assert (made["images_total"], made["images_labelled"], made["images_failed"]) == (5, 5, 0)
     assert made["version"] > before
@@ -104,10 +136,10 @@ def test_tag_names_a_version_and_never_moves(call_json, call, store):
 
 
 def test_rollback_restores_earlier_labels_and_gc_drops_what_nothing_needs(call_json, call, store):
-    first = call_json("audit", "log", "--store", store)["versions"][-1]
+    first = call_json("audit", "log", "--store", store)["versions"][0]
     call_json("rethreshold", "--store", store, "--threshold", 0.8)
     made = call_json("audit", "rollback", "--store", store, first["version"])
-    assert call_json("audit", "log", "--store", store)["versions"][-1]["digest"] == first["digest"]
+    assert call_json("audit", "log", "--store", store)["versions"][0]["digest"] == first["digest"]
     plan = call_json("audit", "gc", "--store", store, "--keep-last", 1)
     assert (plan["applied"], plan["objects"] > 0) == (False, True)
     assert "would delete" in call("audit", "gc", "--store", store, "--keep-last", 1).stdout
