@@ -50,6 +50,8 @@ class TeacherConfig:
         precision: `auto` is bf16 on a CUDA device that has it, else fp32; never changed silently during a run.
         device: `auto` is the first visible CUDA device, else the CPU.
         cpu_threads: torch threads of one teacher on a CPU; part of what makes labels reproducible bit by bit.
+        max_memory_gb: what a pass may take beside the model, 10**9 bytes; larger images are labelled in overlapping
+            tiles, which is recorded with each of them. None is nine tenths of a GPU's free memory, no bound on a CPU.
     """
 
     weights: str
@@ -59,8 +61,11 @@ class TeacherConfig:
     precision: str = "auto"
     device: str = "auto"
     cpu_threads: int = 1
+    max_memory_gb: float | None = None
 
     def __post_init__(self) -> None:
+        if self.max_memory_gb is not None and self.max_memory_gb <= 0:
+            raise ValueError(f"max_memory_gb must be positive; got {self.max_memory_gb}")
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("fusion", self.fusion, FUSIONS)
         _at_least("cpu_threads", self.cpu_threads, 1)

@@ -17,12 +17,14 @@ class LabelledImage:
         top1: [H, W] uint8 arg-max trainId whatever its confidence; None without evidence.
         code: [H, W] uint8 number of stored thresholds that the float32 confidence reaches; None without evidence.
         mean_confidence: mean over pixels of the top softmax probability, 0..1.
+        tiles: how the image was cut because it did not fit into memory; None if it was labelled as a whole.
     """
 
     label: U8
     top1: U8 | None
     code: U8 | None
     mean_confidence: float
+    tiles: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -13,6 +13,7 @@ from torch import Tensor
 from hmsa_label.labelers import SegmentationNet
 from hmsa_label.labelers.explanation import explain
 from hmsa_label.labelers.inference import InferenceNet
+from hmsa_label.labelers.tiling import tiles
 from hmsa_label.pipeline.config import TeacherConfig
 from hmsa_label.pipeline.devices import (
     describe_device,
@@ -20,6 +21,14 @@ from hmsa_label.pipeline.devices import (
     resolve_device,
     resolve_precision,
     return_freed_memory,
+)
+from hmsa_label.pipeline.memory import (
+    MemoryModel,
+    describe,
+    forget_high_water,
+    high_water_bytes,
+    measure,
+    window_for,
 )
 from hmsa_label.pipeline.records import U8, Explanation, LabelledImage, ScalePart
 from hmsa_label.pipeline.threshold import evidence_of
@@ -74,6 +83,8 @@ class Teacher:
         if self.precision == "fp32" and self.device.type == "cuda":
             torch.backends.cudnn.allow_tf32 = False  # 10 bits of mantissa are not what fp32 says
         self.net = InferenceNet(net, self.device, dtype_of(self.precision))
+        self._budget_bytes = self._allowed_bytes()
+        self._memory: MemoryModel | None = None
         self.info: dict[str, Any] = {
             "model": checkpoint["model"],
             "weights": public_uri(config.weights),
@@ -97,8 +108,10 @@ class Teacher:
     @torch.inference_mode()
     def top1(self, image: U8) -> U8:
         """Arg-max trainIds [H, W] uint8 of an image [H, W, 3] uint8 RGB; its logits never exist as a whole."""
-        blocks = [logits.argmax(0).to(torch.uint8) for _, _, logits in self._blocks(image)]
-        return torch.cat(blocks).cpu().numpy()
+        top1 = torch.empty(image.shape[:2], dtype=torch.uint8, device=self.device)
+        for place, logits in self._parts(image):
+            top1[place] = logits.argmax(0).to(torch.uint8)
+        return top1.cpu().numpy()
 
     @torch.inference_mode()
     def explain(self, image: U8) -> Explanation:
@@ -113,6 +126,47 @@ class Teacher:
             top1=top1.to(torch.uint8).cpu().numpy(),
             confidence=confidence.cpu().numpy(),
         )
+
+    def _parts(self, image: U8) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
+        """(rows and columns, logits [K, R, C] float32) of parts that cover an image once."""
+        size_px = (image.shape[0], image.shape[1])
+        for tile in tiles(size_px, self._window(size_px)):
+            window = image[slice(*tile.rows), slice(*tile.columns)]
+            (top, bottom), (left, right) = tile.kept_rows, tile.kept_columns
+            for start, stop, logits in self._blocks(np.ascontiguousarray(window)):
+                first, last = max(start + tile.rows[0], top), min(stop + tile.rows[0], bottom)
+                if first < last:
+                    kept = logits[:, first - tile.rows[0] - start : last - tile.rows[0] - start]
+                    yield (
+                        (slice(first, last), slice(left, right)),
+                        kept[..., left - tile.columns[0] :][..., : right - left],
+                    )
+
+    def _window(self, size_px: tuple[int, int]) -> tuple[int, int]:
+        """Size of the windows in which an image of this size is labelled."""
+        if self._budget_bytes is None:
+            return size_px
+        if self._memory is None:
+            self._memory = measure(self._peak_bytes)
+        return window_for(size_px, self._memory, self._budget_bytes)
+
+    def _allowed_bytes(self) -> float | None:
+        if self.config.max_memory_gb is not None:
+            return self.config.max_memory_gb * 1e9
+        return 0.9 * torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else None
+
+    def _peak_bytes(self, size_px: tuple[int, int]) -> int:
+        """What a pass over an image of this size takes beside the model, measured."""
+        on_gpu = self.device.type == "cuda"
+        image = np.random.default_rng(0).integers(0, 256, (*size_px, 3), np.uint8)
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats(self.device)
+        else:
+            forget_high_water()
+        before = torch.cuda.memory_allocated(self.device) if on_gpu else high_water_bytes()
+        for _ in self._blocks(image):
+            pass
+        return (torch.cuda.max_memory_allocated(self.device) if on_gpu else high_water_bytes()) - before
 
     def _blocks(self, image: U8) -> Iterator[tuple[int, int, Tensor]]:
         config = self.config
@@ -136,13 +190,15 @@ class Teacher:
         height, width = image.shape[:2]
         top1 = torch.empty((height, width), dtype=torch.uint8, device=self.device)
         code, confidence = torch.empty_like(top1), 0.0
-        for start, stop, logits in self._blocks(image):
-            top1[start:stop], code[start:stop], mean = evidence_of(logits[None], thresholds)
-            confidence += float(mean) * (stop - start) / height
-        classes, codes = top1.cpu().numpy(), code.cpu().numpy()
+        for place, logits in self._parts(image):
+            classes, codes, mean = evidence_of(logits[None], thresholds)
+            top1[place], code[place] = classes[0], codes[0]
+            confidence += float(mean) * classes.numel() / top1.numel()
+        top, levels = top1.cpu().numpy(), code.cpu().numpy()
         return LabelledImage(
-            label=label_at(classes, codes, level, self.classes.ignore_index),
-            top1=classes if keep_evidence else None,
-            code=codes if keep_evidence else None,
+            label=label_at(top, levels, level, self.classes.ignore_index),
+            top1=top if keep_evidence else None,
+            code=levels if keep_evidence else None,
             mean_confidence=confidence,
+            tiles=describe((height, width), self._window((height, width))),
         )

@@ -106,7 +106,7 @@ class Worker:
             source=ref.image,
             source_sha256=hashlib.sha256(data).hexdigest(),
             source_bytes=len(data),
-            device=str(self.info["device"]),
+            device=", ".join(filter(None, (str(self.info["device"]), labelled.tiles))),
             mean_confidence=labelled.mean_confidence,
             coarse_agreement=None if coarse is None else agreement(labelled.label, coarse, self._classes.ignore_index),
             seconds=seconds,
