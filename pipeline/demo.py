@@ -194,7 +194,7 @@ def _write_page(
         iou=scores.iou,
         failed=labelled.failed,
     )
-    return write_report(Path(config.output).resolve() / "report", report), agreement
+    return write_report(Path(config.output).resolve(), report), agreement
 
 
 def _facts(

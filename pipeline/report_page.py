@@ -28,8 +28,9 @@ th, td { text-align: right; padding: 0.28rem 0.5rem; border-bottom: 1px solid va
 th { color: var(--quiet); font-weight: 500; font-size: 0.85rem; }
 td { white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; white-space: normal; }
+td:has(.swatch) { white-space: nowrap; }
 .reasons td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
-td.bar { width: 30%; }
+td.bar { width: 26%; }
 td.bar i { display: block; height: 0.6rem; min-width: 1px; border-radius: 2px; background: var(--bar); }
 .tables { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 28rem), 1fr)); gap: 0 3rem; }
 .swatch { display: inline-block; width: 0.95rem; height: 0.95rem; margin-right: 0.5rem; border-radius: 3px;

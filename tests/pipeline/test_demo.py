@@ -59,7 +59,8 @@ def test_demo_agreement_is_that_of_the_manifest(demo: tuple[Path, DemoSummary, l
 
 
 def test_demo_report_shows_what_was_measured(demo: tuple[Path, DemoSummary, list[str]]) -> None:
-    _, summary, lines = demo
+    folder, summary, lines = demo
+    assert Path(summary.report) == folder / "index.html"
     text = Path(summary.report).read_text("utf-8")
     for shown in (summary.digest, f"{summary.teacher_miou:.3f}", "no problems", "Thresholds"):
         assert shown in text
