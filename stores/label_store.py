@@ -5,7 +5,8 @@ Signatures, for those who build on them:
     LabelStore.open(uri, version=None, *, storage_options=None) -> LabelStore
         version: number, tag, "head" for progress, None for the last finished one
     .uri .version .digest .classes .commit .identity; len(store); key in store
-    .keys() .read(key) .read_evidence(key) .read_crop(key, y, x, height, width) .table() .receipt(key) .grid(segment)
+    .keys() .read(key) .read_evidence(key) .read_crop(key, y, x, height, width) .table(columns=None) .receipt(key)
+    .grid(segment)
     run_writer.py: RunWriter(store_uri, run, *, relabel=False, kind=None, storage_options=None)
     segment.py: SegmentWriter(store_uri, run_id, grid, threshold, capacity, storage_options=None)
         .write(facts, label, top1=None, code=None) -> Receipt
@@ -30,12 +31,13 @@ from hmsa_label.stores.schema import CODE, LABEL, TOP1, U8
 from hmsa_label.stores.tags import read_tag
 
 HEAD = "head"
+EAGER = ["key", "height", "width", "segment", "row", "label_sha256"]  # columns that reading labels needs
 
 
 class LabelStore:
     """A store at one version, which never changes under the reader; picklable, and safe in forked workers.
 
-    The manifest is read once, when the store is opened: delta-rs does not survive a fork, plain arrays do.
+    Opening reads what reading labels needs of the manifest; its other columns are read when they are asked for.
     """
 
     def __init__(self, root: FileRoot, identity: Identity, snapshot: Snapshot) -> None:
@@ -43,7 +45,9 @@ class LabelStore:
         self.identity = identity
         self.commit: Commit = snapshot.commit
         self.version = snapshot.version
-        self._table = snapshot.table()
+        self._rows = snapshot.rows()
+        self._table = self._rows.table(EAGER)
+        self._whole: pa.Table | None = None
         self._places = {key: place for place, key in enumerate(self._table["key"].to_pylist())}
         self._grids: dict[str, tuple[float, ...]] = {}
         self._sound: dict[tuple[str, int], bytes] = {}  # digest of the chunk object that was right, by array and place
@@ -113,9 +117,19 @@ class LabelStore:
         """Names of the labelled images, sorted."""
         return list(self._places)
 
-    def table(self) -> pa.Table:
-        """The manifest at this version, one row per image, sorted by key; columns as in FORMAT.md."""
-        return self._table
+    def table(self, columns: list[str] | None = None) -> pa.Table:
+        """The manifest at this version, one row per image, sorted by key; all columns of FORMAT.md, or those asked for.
+
+        All columns stay in memory once they were read; a selection is read from the storage each time.
+
+        Raises:
+            LabelCorrupt: if a file of the manifest is gone or damaged.
+        """
+        if columns is not None:
+            return self._rows.table(columns)
+        if self._whole is None:
+            self._whole = self._rows.table()
+        return self._whole
 
     def receipt(self, key: str) -> Receipt:
         """The manifest row of an image.
@@ -123,7 +137,7 @@ class LabelStore:
         Raises:
             LabelMissing: if this version has no label for it.
         """
-        return Receipt.from_row(self._table.slice(self._place(key), 1).to_pylist()[0])
+        return Receipt.from_row(self.table().slice(self._place(key), 1).to_pylist()[0])
 
     def read(self, key: str) -> U8:
         """[H, W] uint8 trainIds of an image, 255 where it was below the threshold; a fresh, writable array.
@@ -231,7 +245,8 @@ class LabelStore:
             ) from None
 
     def _value(self, column: str, place: int) -> Any:
-        return self._table[column][place].as_py()
+        table = self._table if column in EAGER else self.table()
+        return table[column][place].as_py()
 
 
 def resolve(root: FileRoot, version: int | str | None) -> Snapshot:

@@ -18,14 +18,14 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from hmsa_label.stores.delta_options import delta_options, delta_uri
-from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, NotAStore, StoreConflict
+from hmsa_label.stores.errors import LabelMissing, NotAStore, StoreConflict
 from hmsa_label.stores.files import FileRoot, join, list_names, public_uri
 from hmsa_label.stores.receipt import now
+from hmsa_label.stores.rows import Rows
 from hmsa_label.stores.schema import MANIFEST, MANIFEST_CONFIGURATION, MANIFEST_SCHEMA
 
 COMMIT_KEY = "hmsa_label"
@@ -127,28 +127,13 @@ class Snapshot:
         Raises:
             LabelCorrupt: if a file of the table is gone or damaged.
         """
-        wanted = columns or MANIFEST_SCHEMA.names
-        schema = pa.schema([MANIFEST_SCHEMA.field(name) for name in dict.fromkeys(["key", *wanted])])
-        try:
-            parts = [self._read_file(path, size, schema) for path, size in self._files()]
-        except (pa.ArrowException, OSError) as error:
-            raise LabelCorrupt(f"the manifest of version {self.version} does not read: {error}") from None
-        table = pa.concat_tables([schema.empty_table(), *parts])
-        return table.sort_by("key").select(wanted).combine_chunks()
+        return self.rows().table(columns)
 
-    def _files(self) -> list[tuple[str, int]]:
-        """(path below the manifest's folder, size in bytes) of this version's Parquet files, as the log has them."""
+    def rows(self) -> Rows:
+        """Where the rows are, for reading them later or in another process."""
         actions = pa.table(self.delta.get_add_actions())
-        return list(zip(map(unquote, actions["path"].to_pylist()), actions["size_bytes"].to_pylist(), strict=True))
-
-    def _read_file(self, path: str, size_bytes: int, schema: pa.Schema) -> pa.Table:
-        # Not by delta-rs' to_pyarrow_table: Arrow's reader threads, still there when the interpreter ends, abort 2 to
-        # 3 % of short processes after all their work is done.
-        data = self.root.read(f"{MANIFEST}/{path}")
-        if len(data) != size_bytes:
-            raise pa.ArrowInvalid(f"{path} has {len(data)} bytes, the log says {size_bytes}")
-        file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
-        return file.read(columns=schema.names, use_threads=False).select(schema.names).cast(schema)
+        files = zip(map(unquote, actions["path"].to_pylist()), actions["size_bytes"].to_pylist(), strict=True)
+        return Rows(version=self.version, root=self.root, files=tuple(files))
 
 
 class Manifest:

@@ -108,6 +108,17 @@ def test_manifest_row_states_what_the_label_holds(uri: str, labels: Any) -> None
     assert (receipt.threshold, receipt.mean_confidence, receipt.source) == (0.9, 0.8, "a.png")
 
 
+def test_columns_that_are_asked_for_are_those_of_the_whole_manifest(uri: str, labels: Any) -> None:
+    labels.fill(uri, ["c", "a"])
+    run = labels.begin(uri, split="val")
+    run.writer.append([run.write("b")])
+    run.writer.finish()
+    store = pickle.loads(pickle.dumps(LabelStore.open(uri)))
+    assert store.table(["run", "key"]).equals(store.table().select(["run", "key"]))
+    assert store.table().schema.equals(schema.MANIFEST_SCHEMA)
+    assert store.table()["key"].to_pylist() == store.keys() == ["a", "b", "c"]
+
+
 def test_an_image_of_nothing_but_ignore_is_stored(uri: str, labels: Any) -> None:
     run = labels.begin(uri, evidence=False)
     from hmsa_label.stores.receipt import ImageFacts
