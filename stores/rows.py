@@ -32,26 +32,39 @@ class Rows:
             LabelCorrupt: if a file of the table is gone or damaged.
         """
         wanted = columns or MANIFEST_SCHEMA.names
-        try:
-            files = [self._open(path, size_bytes) for path, size_bytes in self.files]
-            order = pc.sort_indices(_column(files, "key"))
-            # One column at a time, so that only one is held twice: a million rows take a gigabyte.
-            arrays = [_column(files, name).take(order).combine_chunks() for name in wanted]
-        except (pa.ArrowException, OSError) as error:
-            raise LabelCorrupt(f"the manifest of version {self.version} does not read: {error}") from None
+        files = {path: self._open(path, size_bytes) for path, size_bytes in self.files}
+        order = pc.sort_indices(self._column(files, "key"))
+        # One column at a time, so that only one is held twice: a million rows take a gigabyte.
+        arrays = [self._column(files, name).take(order).combine_chunks() for name in wanted]
         return pa.table(arrays, schema=pa.schema([MANIFEST_SCHEMA.field(name) for name in wanted]))
 
     def _open(self, path: str, size_bytes: int) -> Any:
         # Not by delta-rs' to_pyarrow_table: Arrow's reader threads, still there when the interpreter ends, abort 2 to
         # 3 % of short processes after all their work is done.
-        data = self.root.read(f"{MANIFEST}/{path}")
-        if len(data) != size_bytes:
-            raise pa.ArrowInvalid(f"{path} has {len(data)} bytes, the log says {size_bytes}")
-        return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
+        try:
+            data = self.root.read(f"{MANIFEST}/{path}")
+            if len(data) != size_bytes:
+                raise pa.ArrowInvalid(f"it has {len(data)} bytes, the log says {size_bytes}")
+            return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
+        except (pa.ArrowException, OSError) as error:
+            raise self._damaged(path, error) from None
 
+    def _column(self, files: dict[str, Any], name: str) -> pa.ChunkedArray:
+        """One column of all files, in their order."""
+        parts = [self._part(path, file, name) for path, file in files.items()]
+        return pa.chunked_array([chunk for part in parts for chunk in part.chunks], MANIFEST_SCHEMA.field(name).type)
 
-def _column(files: list[Any], name: str) -> pa.ChunkedArray:
-    """One column of all files, in their order; writers spell the types of strings in several ways."""
-    kind = MANIFEST_SCHEMA.field(name).type
-    parts = [file.read(columns=[name], use_threads=False)[name].cast(kind) for file in files]
-    return pa.chunked_array([chunk for part in parts for chunk in part.chunks], kind)
+    def _part(self, path: str, file: Any, name: str) -> pa.ChunkedArray:
+        """One column of one file, every value of the right type: writers spell the types of strings in several ways."""
+        field = MANIFEST_SCHEMA.field(name)
+        try:
+            values = file.read(columns=[name], use_threads=False)[name].cast(field.type)
+            values.validate(full=True)  # Parquet pages have no checksum; text that is no UTF-8 would fail much later
+        except (pa.ArrowException, OSError, KeyError) as error:
+            raise self._damaged(path, error) from None
+        if values.null_count and not field.nullable:
+            raise self._damaged(path, f"rows without a {name}")
+        return values
+
+    def _damaged(self, path: str, reason: object) -> LabelCorrupt:
+        return LabelCorrupt(f"the manifest of version {self.version} does not read: {MANIFEST}/{path}: {reason}")
