@@ -17,6 +17,8 @@ from torch.nn import functional as F
 
 from hmsa_label.labelers.resampling import Entries, Resampler, resize_entries
 
+_COLUMNS_PX = 32  # a block of columns of a few rows stays in the cache between its two products
+
 
 @lru_cache(maxsize=128)
 def _tap_resamplers(
@@ -63,8 +65,7 @@ class UpsampledConv:
             along_y = _tap_resamplers(low_height, height, self.taps, out.dtype, out.device)
             along_x = _interleaved(low_width, width, self.taps, out.dtype, out.device)
             for resampler, weight in zip(along_y, weights, strict=True):
-                matrix, first, last = resampler.band(start, stop)
-                out.addmm_(matrix, self._wide(branch, weight, along_x, first, last))
+                self._add_lower(out, resampler.band(start, stop), along_x, branch, weight)
         return out.view(stop - start, width, self.out_channels)
 
     def _direct_rows(self, branch: Tensor, start: int, stop: int) -> Tensor:
@@ -78,12 +79,14 @@ class UpsampledConv:
         out = F.conv2d(slab, self.direct, self.bias, padding=(0, margin))
         return out.permute(0, 2, 3, 1)[0].contiguous()
 
-    def _wide(self, branch: Tensor, weight: Tensor, along_x: Resampler, first: int, last: int) -> Tensor:
-        """[k, w * O] rows first..last of a lower branch after the taps along x, at full width."""
+    def _add_lower(
+        self, out: Tensor, along_y: tuple[Tensor, int, int], along_x: Resampler, branch: Tensor, weight: Tensor
+    ) -> None:
+        """Adds one lower branch's part for one tap along y to `out` [R, w * O], a block of columns at a time."""
+        matrix, first, last = along_y
         low_kpc = branch[0, :, first:last].permute(1, 2, 0)
         tapped = (low_kpc @ weight).unflatten(2, (self.taps, -1)).flatten(1, 2)  # [k, l * s, O]
-        wide = tapped.new_empty(last - first, along_x.size_px, self.out_channels)
-        for block_start, block_stop in along_x.blocks():
-            block, left, right = along_x.band(block_start, block_stop)
-            wide[:, block_start:block_stop] = torch.matmul(block, tapped[:, left:right])
-        return wide.flatten(1)
+        for start, stop in along_x.blocks(_COLUMNS_PX):
+            block, left, right = along_x.band(start, stop)
+            wide = torch.bmm(block.expand(last - first, -1, -1), tapped[:, left:right])  # [k, columns, O]
+            out[:, start * self.out_channels : stop * self.out_channels].addmm_(matrix, wide.flatten(1))
