@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from hmsa_label import pipeline
-from hmsa_label.cli.output import say, without_credentials
+from hmsa_label.cli.output import say
 from hmsa_label.cli.settings import SettingOption, nearest, unknown_variables
-from hmsa_label.pipeline import StoreError
+from hmsa_label.pipeline import StoreError, hide_in_text
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -23,7 +23,7 @@ class OneLineError(click.ClickException):
     exit_code = BAD_INPUT
 
     def __init__(self, message: str) -> None:
-        super().__init__(without_credentials(" ".join(message.split())))
+        super().__init__(hide_in_text(" ".join(message.split())))
 
 
 class Command(click.Command):

@@ -3,31 +3,24 @@
 import dataclasses
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
 
+from hmsa_label.pipeline import hide_in_text
+
 LIST_SHOWN = 24
-# user:password@ in a URL or, as some libraries cut it, without its scheme; query parameters that grant access.
-_USERINFO = re.compile(r"(?<=://)[^/@\s'\"]+@|(?<![\w/])[^/@:\s'\"]+:[^/@:\s'\"]+@(?=\w)")
-_SECRET = re.compile(r"(?i)\b((?:[\w-]*(?:signature|credential|token|secret|password|api_?key)[\w-]*)=)[^&\s'\"]+")
-
-
-def without_credentials(text: str) -> str:
-    """The text with `user:password@` of URLs and the values of secret query parameters taken out."""
-    return _SECRET.sub(r"\1***", _USERINFO.sub("", text))
 
 
 def say(text: str) -> None:
     """A line for the person watching, on stderr."""
-    click.echo(without_credentials(text), err=True)
+    click.echo(hide_in_text(text), err=True)
 
 
 def show(text: str) -> None:
     """A result, on stdout."""
-    click.echo(without_credentials(text), file=click.get_current_context().meta.get("stdout"))
+    click.echo(hide_in_text(text), file=click.get_current_context().meta.get("stdout"))
 
 
 def show_json(result: Any) -> None:

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from hmsa_label.pipeline.plan import plan_labels
     from hmsa_label.pipeline.progress import open_display
     from hmsa_label.pipeline.train import train_teacher
+    from hmsa_label.stores.credentials import hide_in_text
     from hmsa_label.stores.errors import StoreError
 
 _CONFIG = (
@@ -76,6 +77,7 @@ _PLACES = {
     "render_croissant": "hmsa_label.pipeline.croissant",
     "EngineError": "hmsa_label.pipeline.executor",
     "StoreError": "hmsa_label.stores.errors",
+    "hide_in_text": "hmsa_label.stores.credentials",
     "evaluate_teacher": "hmsa_label.pipeline.evaluate:evaluate",
     "explain_image": "hmsa_label.pipeline.explain",
     "label_images": "hmsa_label.pipeline.label_run",
@@ -114,6 +116,7 @@ __all__ = [
     "evaluate_teacher",
     "explain_image",
     "export_labels",
+    "hide_in_text",
     "label_images",
     "open_display",
     "picture_of_label",

@@ -14,9 +14,10 @@ import numpy as np
 
 import hmsa_label
 from hmsa_label.pipeline.config import StoreConfig
-from hmsa_label.pipeline.provenance import command_line, git_state, library_versions
+from hmsa_label.pipeline.provenance import git_state, library_versions
 from hmsa_label.pipeline.records import LabelSummary
 from hmsa_label.stores.card import card_facts
+from hmsa_label.stores.credentials import hide_in_arguments
 from hmsa_label.stores.diff import diff
 from hmsa_label.stores.errors import LabelCorrupt
 from hmsa_label.stores.export import export_cityscapes, export_zarr
@@ -196,6 +197,6 @@ def _provenance() -> dict[str, Any]:
     return {
         "package": {"name": "hmsa-label", "version": hmsa_label.__version__, "git": git_state()},
         "libraries": library_versions(),
-        "command": command_line(sys.argv),
+        "command": hide_in_arguments(sys.argv),
         "host": socket.gethostname(),
     }

@@ -6,7 +6,6 @@ No credentials: storage options are left out, and user names, passwords and quer
 import hashlib
 import os
 import platform
-import re
 import socket
 import subprocess
 import sys
@@ -17,16 +16,13 @@ from typing import Any
 import hmsa_label
 from hmsa_label.pipeline.config import LabelConfig, to_dict
 from hmsa_label.pipeline.forward import Rule
+from hmsa_label.stores.credentials import hide_in_arguments, hide_in_text
 from hmsa_label.stores.files import public_uri
 from hmsa_label.stores.images import ImageRef
 
 LIBRARIES = ("torch", "ray", "numpy", "pillow", "zarr", "numcodecs", "deltalake", "pyarrow", "fsspec", "s3fs")
 # Part of a worker's info in which all workers of a run must agree: it decides the bytes of their labels.
 TEACHER_IDENTITY = ("model", "weights_sha256", "scales", "flip", "fusion", "precision", "classes")
-HIDDEN = "***"
-_SECRET_OPTION = re.compile(r"(?i)(key|secret|token|password|credential)")
-_URL_USER = re.compile(r"(?<=://)[^/@\s]*@")
-_URL_QUERY = re.compile(r"(?<=\w)\?(?=\S*=)\S*")
 
 
 def run_record(config: LabelConfig, rule: Rule, teacher: dict[str, Any], images: list[ImageRef]) -> dict[str, Any]:
@@ -38,7 +34,7 @@ def run_record(config: LabelConfig, rule: Rule, teacher: dict[str, Any], images:
     """
     settings = to_dict(config)
     settings["store"], settings["data"]["root"] = public_uri(config.store), public_uri(config.data.root)
-    settings["teacher"]["weights"] = _without_secrets(config.teacher.weights)
+    settings["teacher"]["weights"] = hide_in_text(config.teacher.weights)
     about = {name: value for name, value in teacher.items() if name not in ("host", "pid", "classes")}
     return {
         "settings": {
@@ -55,7 +51,7 @@ def run_record(config: LabelConfig, rule: Rule, teacher: dict[str, Any], images:
         "config": settings,
         "package": {"name": "hmsa-label", "version": hmsa_label.__version__, "git": git_state()},
         "libraries": library_versions(),
-        "command": command_line(sys.argv),
+        "command": hide_in_arguments(sys.argv),
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "python": platform.python_version(),
@@ -97,26 +93,6 @@ def git_state() -> dict[str, Any] | None:
         return None
     commit, changes = _git(here, "rev-parse", "HEAD"), _git(here, "status", "--porcelain", "--untracked-files=no")
     return {"commit": commit, "changed": bool(changes)}
-
-
-def command_line(arguments: list[str]) -> list[str]:
-    """The arguments without values of options that sound secret, and without credentials in URLs."""
-    kept: list[str] = []
-    for argument in map(_without_secrets, arguments):
-        name, has_value, _ = argument.partition("=")
-        if kept and kept[-1].startswith("-") and "=" not in kept[-1] and _SECRET_OPTION.search(kept[-1]):
-            kept.append(HIDDEN)
-        elif has_value and _SECRET_OPTION.search(name):
-            kept.append(f"{name}={HIDDEN}")
-        else:
-            kept.append(argument)
-    return kept
-
-
-def _without_secrets(text: str) -> str:
-    if "://" not in text:
-        return text
-    return _URL_QUERY.sub("", _URL_USER.sub("", text))
 
 
 def _git(here: Path, *arguments: str) -> str | None:

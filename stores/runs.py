@@ -2,23 +2,18 @@
 
 import hashlib
 import json
-import os
-import re
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
+from hmsa_label.stores.credentials import hide_in_record, secret_values
 from hmsa_label.stores.errors import LabelMissing
 from hmsa_label.stores.files import FileRoot, create_bytes, join, list_names, public_uri
 from hmsa_label.stores.schema import RUNS
 
 # A run resumes only on the data it was begun with.
 DATA_FIELDS = ("dataset", "root", "split")
-SECRET_NAME = re.compile(r"storage_options|secret|password|passwd|credential|(^|_)token$|access_key", re.IGNORECASE)
-SECRET_ENVIRONMENT = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-HIDDEN = "***"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +80,7 @@ def new_run(record: dict[str, Any], kind: str, secrets_to_hide: dict[str, Any] |
     run_id = unique_id()
     began_at = _utc("%Y-%m-%dT%H:%M:%SZ")
     record = {**record, "run": run_id, "kind": kind, "fingerprint": fingerprint, "began_at": began_at}
-    record = without_credentials(record, secret_values(secrets_to_hide))
+    record = hide_in_record(record, secret_values(secrets_to_hide))
     return Run(id=run_id, record=record, sha256=hashlib.sha256(_body(record)).hexdigest())
 
 
@@ -139,27 +134,6 @@ def differences(stored: Run, asked: Run) -> dict[str, tuple[Any, Any]]:
         return {}
     names = sorted({*there, *here})
     return {name: (there.get(name), here.get(name)) for name in names if there.get(name) != here.get(name)}
-
-
-def without_credentials(value: Any, hidden: frozenset[str] = frozenset()) -> Any:
-    """A JSON-able value without entries that may hold credentials, and with known secrets blotted out."""
-    if isinstance(value, dict):
-        return {k: without_credentials(v, hidden) for k, v in value.items() if not SECRET_NAME.search(str(k))}
-    if isinstance(value, (list, tuple)):
-        return [without_credentials(entry, hidden) for entry in value]
-    if isinstance(value, str):
-        for secret in hidden:
-            value = value.replace(secret, HIDDEN)
-        return public_uri(value) if "://" in value and "@" in urlsplit(value).netloc else value
-    return value
-
-
-def secret_values(storage_options: dict[str, Any] | None = None) -> frozenset[str]:
-    """Strings that must never be stored: what the options and the AWS_* environment authenticate with."""
-    options = storage_options or {}
-    values = [options.get(name) for name in ("key", "secret", "token", "username", "password")]
-    values += [os.environ.get(name) for name in SECRET_ENVIRONMENT]
-    return frozenset(str(value) for value in values if value and len(str(value)) >= 4)
 
 
 def unique_id() -> str:

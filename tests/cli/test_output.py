@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import click
 import numpy as np
-import pytest
 from click.testing import CliRunner
 
 from hmsa_label.cli import output
@@ -48,23 +47,6 @@ def test_tree_indents_levels_and_cuts_long_lists():
 def test_tree_numbers_the_entries_of_a_list():
     text = printed(output.show_tree, {"runs": [{"id": "a"}, {"id": "b"}]})
     assert text.splitlines() == ["runs 1:", "  id: a", "runs 2:", "  id: b"]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("cannot open s3://me:hunter2@host/bucket", "cannot open s3://host/bucket"),
-        ('Invalid bucket name "me:hunter2@bucket"', 'Invalid bucket name "bucket"'),
-        ("at 10:30, host:22, a@b.c, https://h:1/x", "at 10:30, host:22, a@b.c, https://h:1/x"),
-        ("https://h/x?X-Amz-Signature=abc&part=1", "https://h/x?X-Amz-Signature=***&part=1"),
-        ("https://h/x?sig=1&token=abc", "https://h/x?sig=1&token=***"),
-        ("https://h/x?X-Amz-Credential=AKIA%2F1", "https://h/x?X-Amz-Credential=***"),
-        ("aws_secret_access_key=abc", "aws_secret_access_key=***"),
-        ("/data/a@b/c and http://host/a@b", "/data/a@b/c and http://host/a@b"),
-    ],
-)
-def test_credentials_are_taken_out_of_what_is_printed(text, expected):
-    assert output.without_credentials(text) == expected
 
 
 def test_sizes_and_shares_are_shown_in_units():

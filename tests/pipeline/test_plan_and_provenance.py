@@ -5,7 +5,7 @@ import pytest
 from hmsa_label.pipeline.config import EngineConfig, TeacherConfig
 from hmsa_label.pipeline.fake_teacher import FakeTeacher
 from hmsa_label.pipeline.plan import cluster_address, images_in_flight, place
-from hmsa_label.pipeline.provenance import command_line, git_state, list_digest
+from hmsa_label.pipeline.provenance import git_state, list_digest
 from hmsa_label.stores.images import ImageRef
 
 
@@ -63,17 +63,6 @@ def test_cluster_is_named_by_option_or_environment_and_only_for_ray(monkeypatch)
 def test_a_batch_can_fill_while_another_one_is_on_the_device():
     assert images_in_flight(EngineConfig(threads=4)) == 4
     assert images_in_flight(EngineConfig(threads=4, batch_size=8)) == 16
-
-
-def test_command_line_keeps_no_credentials():
-    given = [
-        "hmsa-label", "run", "--store", "s3://ann:pw@bucket/labels?token=abc", "--s3-secret", "xyz", "--api-key=xyz",
-        "--data", "/data/cityscapes", "--threshold=0.9",
-    ]  # fmt: skip
-    assert command_line(given) == [
-        "hmsa-label", "run", "--store", "s3://bucket/labels", "--s3-secret", "***", "--api-key=***",
-        "--data", "/data/cityscapes", "--threshold=0.9",
-    ]  # fmt: skip
 
 
 def test_list_digest_follows_names_and_not_the_order():

@@ -1,0 +1,59 @@
+"""Keeps credentials out of whatever is stored, printed or raised; the one place that knows what they look like."""
+
+import os
+import re
+from collections.abc import Iterable
+from typing import Any
+
+HIDDEN = "***"
+_WORDS = r"secret|token|password|passwd|credential|signature|access_?key|api_?key"
+# user:password@ in a URL or, as some libraries cut it, without its scheme; query parameters that grant access.
+_USERINFO = re.compile(r"(?<=://)[^/@\s'\"]+@|(?<![\w/])[^/@:\s'\"]+:[^/@:\s'\"]+@(?=\w)")
+_PARAMETER = re.compile(rf"(?i)\b([\w-]*(?:{_WORDS})[\w-]*=)[^&\s'\"]+")
+_ENTRY = re.compile(r"(?i)storage_options|secret|password|passwd|credential|(^|_)token$|access_key")
+_OPTION = re.compile(rf"(?i){_WORDS}|key")
+_OPTIONS = ("key", "secret", "token", "username", "password")
+_ENVIRONMENT = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+
+
+def hide_in_text(text: str) -> str:
+    """The text with `user:password@` of URLs taken out and the values of secret query parameters blotted out."""
+    return _PARAMETER.sub(rf"\1{HIDDEN}", _USERINFO.sub("", text))
+
+
+def hide_in_record(value: Any, known: frozenset[str] = frozenset()) -> Any:
+    """A JSON-able value without entries whose names sound secret, and with secrets in its strings blotted out.
+
+    Args:
+        known: strings that must not appear anywhere, as `secret_values` gives them.
+    """
+    if isinstance(value, dict):
+        return {name: hide_in_record(entry, known) for name, entry in value.items() if not _ENTRY.search(str(name))}
+    if isinstance(value, (list, tuple)):
+        return [hide_in_record(entry, known) for entry in value]
+    if isinstance(value, str):
+        for secret in known:
+            value = value.replace(secret, HIDDEN)
+        return hide_in_text(value)
+    return value
+
+
+def hide_in_arguments(arguments: Iterable[str]) -> list[str]:
+    """A command line without the values of options that sound secret, and without credentials in URLs."""
+    kept: list[str] = []
+    for argument in map(hide_in_text, arguments):
+        name, has_value, _ = argument.partition("=")
+        if kept and kept[-1].startswith("-") and "=" not in kept[-1] and _OPTION.search(kept[-1]):
+            kept.append(HIDDEN)
+        elif has_value and _OPTION.search(name):
+            kept.append(f"{name}={HIDDEN}")
+        else:
+            kept.append(argument)
+    return kept
+
+
+def secret_values(storage_options: dict[str, Any] | None = None) -> frozenset[str]:
+    """Strings that must never be stored: what the options and the AWS_* environment authenticate with."""
+    options = storage_options or {}
+    values = [options.get(name) for name in _OPTIONS] + [os.environ.get(name) for name in _ENVIRONMENT]
+    return frozenset(str(value) for value in values if value and len(str(value)) >= 4)
