@@ -141,7 +141,7 @@ class WeightedRows:
 Rows = ChainRows | PooledRows | WeightedRows
 
 
-def row_blocks(height: int, width: int, pixels: int = 2**16) -> Iterator[tuple[int, int]]:
+def row_blocks(height: int, width: int, pixels: int = 2**18) -> Iterator[tuple[int, int]]:
     """(start, stop) of consecutive blocks of rows of about `pixels` pixels."""
     step = max(1, pixels // width)
     for start in range(0, height, step):

@@ -20,6 +20,9 @@ from hmsa_label.labelers.layers import resize
 from hmsa_label.labelers.scale_chain import scaled_size
 from hmsa_label.labelers.trunks.hrnet import HRNet
 
+# Pixels whose logits exist at a time; each block waits for the device once.
+_BLOCK_PIXELS_CPU, _BLOCK_PIXELS_GPU = 2**16, 2**20
+
 
 class InferenceNet:
     """A folded copy of a network on one device and in one precision.
@@ -81,7 +84,8 @@ class InferenceNet:
         mirrored = self.fused_rows(x.flip(3), scales, fusion) if flip else None
         height, width = x.shape[-2:]
         del x
-        for start, stop in row_blocks(height, width):
+        pixels = _BLOCK_PIXELS_CPU if self.device.type == "cpu" else _BLOCK_PIXELS_GPU
+        for start, stop in row_blocks(height, width, pixels):
             logits = straight.rows(start, stop)
             if mirrored is not None:
                 logits = logits.add_(mirrored.rows(start, stop).flip(2)).div_(2)

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from hmsa_label.labelers.resampling import Entries, Resampler, resize_entries
 
-_COLUMNS_PX = 32  # a block of columns of a few rows stays in the cache between its two products
+# A block of columns of a few rows stays in a CPU's cache between its two products; a GPU wants fewer, larger ones.
+_COLUMNS_PX_CPU, _COLUMNS_PX_GPU = 32, 128
 
 
 @lru_cache(maxsize=128)
@@ -86,7 +87,8 @@ class UpsampledConv:
         matrix, first, last = along_y
         low_kpc = branch[0, :, first:last].permute(1, 2, 0)
         tapped = (low_kpc @ weight).unflatten(2, (self.taps, -1)).flatten(1, 2)  # [k, l * s, O]
-        for start, stop in along_x.blocks(_COLUMNS_PX):
+        columns_px = _COLUMNS_PX_CPU if out.device.type == "cpu" else _COLUMNS_PX_GPU
+        for start, stop in along_x.blocks(columns_px):
             block, left, right = along_x.band(start, stop)
             wide = torch.bmm(block.expand(last - first, -1, -1), tapped[:, left:right])  # [k, columns, O]
             out[:, start * self.out_channels : stop * self.out_channels].addmm_(matrix, wide.flatten(1))

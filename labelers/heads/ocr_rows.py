@@ -13,7 +13,9 @@ from torch.nn import functional as F
 from hmsa_label.labelers.heads.ocr import OCRHead
 from hmsa_label.labelers.upsampled_conv import UpsampledConv
 
-_CHUNK_PIXELS = 2**12  # pixels at stride 4 that are worked on at once; smaller chunks repeat more rows at their seams
+# Pixels at stride 4 that are worked on at once. Small chunks stay in a CPU's cache but repeat rows at their seams; on a GPU
+# they would cost more in launches than in work.
+_CHUNK_PIXELS_CPU, _CHUNK_PIXELS_GPU = 2**12, 2**18
 
 
 class OCRRows:
@@ -44,7 +46,7 @@ class OCRRows:
         weights_pk = aux_pk.softmax(0)
         pixels_pc = aux_pk.new_empty(height * width, self.head.out_channels, dtype=branches[0].dtype)
         regions_kc = torch.zeros_like(self.class_weight)
-        for rows, start, stop in _chunks(height, width):
+        for rows, start, stop in _chunks(height, width, self.class_weight.device):
             pixels = self.pixel_features.rows(branches, *rows).flatten(0, 1).relu_()
             regions_kc += (weights_pk[start:stop].to(pixels.dtype).T @ pixels).float()
             pixels_pc[start:stop] = pixels
@@ -57,7 +59,7 @@ class OCRRows:
         """[P, K] float32 logits of the auxiliary head."""
         height, width = branches[0].shape[-2:]
         logits = self.aux_weight.new_empty(height * width, self.aux_weight.shape[0])
-        for rows, start, stop in _chunks(height, width):
+        for rows, start, stop in _chunks(height, width, self.class_weight.device):
             hidden = self.aux_hidden.rows(branches, *rows).flatten(0, 1).relu_()
             logits[start:stop] = F.linear(hidden.float(), self.aux_weight, self.aux_bias)
         return logits
@@ -71,7 +73,7 @@ class OCRRows:
         # similarity @ value @ weight: the two small factors first
         value_kc = F.linear(value_kq, self.expand_weight)
         logits = self.class_weight.new_empty(height * width, self.class_weight.shape[0])
-        for _, start, stop in _chunks(height, width):
+        for _, start, stop in _chunks(height, width, self.class_weight.device):
             pixels = pixels_pc[start:stop]
             query = head.query(pixels.T[None, :, :, None].contiguous(memory_format=torch.channels_last))
             similarity = (query[0, :, :, 0].T @ key_qk).float().mul_(head.key_scale).softmax(1).to(pixels.dtype)
@@ -93,9 +95,10 @@ def _matrix(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
     return conv.weight.detach().flatten(1), conv.bias.detach()
 
 
-def _chunks(height: int, width: int) -> Iterator[tuple[tuple[int, int], int, int]]:
+def _chunks(height: int, width: int, device: torch.device) -> Iterator[tuple[tuple[int, int], int, int]]:
     """((first row, last row), first pixel, last pixel) of consecutive chunks, ends excluded."""
-    step = max(1, _CHUNK_PIXELS // width)
+    pixels = _CHUNK_PIXELS_CPU if device.type == "cpu" else _CHUNK_PIXELS_GPU
+    step = max(1, pixels // width)
     for start in range(0, height, step):
         stop = min(start + step, height)
         yield (start, stop), start * width, stop * width
