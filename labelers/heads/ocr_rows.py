@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from hmsa_label.labelers.heads.ocr import OCRHead
 from hmsa_label.labelers.upsampled_conv import UpsampledConv
 
-# Pixels at stride 4 that are worked on at once. Small chunks stay in a CPU's cache but repeat rows at their seams; on a GPU
-# they would cost more in launches than in work.
+# Pixels at stride 4 that are worked on at once. Small chunks stay in a CPU's cache but repeat rows at their seams; on a
+# GPU they would cost more in launches than in work.
 _CHUNK_PIXELS_CPU, _CHUNK_PIXELS_GPU = 2**12, 2**18
 
 
