@@ -16,19 +16,24 @@ if TYPE_CHECKING:
         TeacherConfig,
         TrainConfig,
     )
+    from hmsa_label.pipeline.datasets import AutoLabelDataset, FineLabelDataset
     from hmsa_label.pipeline.label_run import label_images
     from hmsa_label.pipeline.plan import plan_labels
+    from hmsa_label.pipeline.sampler import MixedBatchSampler
     from hmsa_label.stores.errors import StoreError
     from hmsa_label.stores.label_store import LabelStore
 
     __version__: str
 
 _PLACES = {
+    "AutoLabelDataset": "hmsa_label.pipeline.datasets",
     "DataConfig": "hmsa_label.pipeline.config",
     "EngineConfig": "hmsa_label.pipeline.config",
     "EvaluateConfig": "hmsa_label.pipeline.config",
+    "FineLabelDataset": "hmsa_label.pipeline.datasets",
     "LabelConfig": "hmsa_label.pipeline.config",
     "LabelStore": "hmsa_label.stores.label_store",
+    "MixedBatchSampler": "hmsa_label.pipeline.sampler",
     "StoreError": "hmsa_label.stores.errors",
     "TeacherConfig": "hmsa_label.pipeline.config",
     "TrainConfig": "hmsa_label.pipeline.config",
@@ -38,11 +43,14 @@ _PLACES = {
 }
 
 __all__ = [
+    "AutoLabelDataset",
     "DataConfig",
     "EngineConfig",
     "EvaluateConfig",
+    "FineLabelDataset",
     "LabelConfig",
     "LabelStore",
+    "MixedBatchSampler",
     "StoreError",
     "TeacherConfig",
     "TrainConfig",

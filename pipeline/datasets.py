@@ -1,0 +1,115 @@
+"""Images with labels as map-style data sets, for this package's training and for anybody's PyTorch code."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hmsa_label.pipeline.decode import decode_image
+from hmsa_label.pipeline.evaluate import classes_of, labelled_images, read_pair
+from hmsa_label.pipeline.records import U8
+from hmsa_label.stores.evidence import level_of
+from hmsa_label.stores.images import ImageSource, open_images
+from hmsa_label.stores.label_store import LabelStore
+
+Transform = Callable[[U8, U8], Any]
+
+
+class FineLabelDataset:
+    """Item i: (image [H, W, 3] uint8 RGB, trainIds [H, W] uint8, 255 ignored) of the i-th labelled image of a split.
+
+    Args:
+        data: root of the images, a path or URL. dataset: how it is laid out.
+        split, labels: which part, and which label type.
+        transform: called with (image, label); its result is the item.
+
+    Raises:
+        ValueError: the split has no labelled image.
+    """
+
+    def __init__(
+        self,
+        data: str,
+        *,
+        dataset: str = "cityscapes",
+        split: str = "train",
+        labels: str = "gtFine",
+        transform: Transform | None = None,
+        storage_options: dict[str, Any] | None = None,
+    ) -> None:
+        self.source: ImageSource = open_images(dataset, data, storage_options or {})
+        self.classes = classes_of(self.source)
+        self.refs = labelled_images(self.source, split, labels)
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.refs)
+
+    def __getitem__(self, index: int) -> Any:
+        image, label = read_pair(self.source, self.refs[index], self.classes)
+        return self.transform(image, label) if self.transform else (image, label)
+
+
+class AutoLabelDataset:
+    """Item i: (image [H, W, 3] uint8 RGB, trainIds [H, W] uint8, 255 ignored) of the i-th key of a store's version.
+
+    Safe in forked and spawned loader workers. The version does not change while others write to the store.
+
+    Args:
+        store: an open store, pinned at its version.
+        data: root of the images that were labelled. dataset: how it is laid out.
+        threshold: another stored threshold than the version's own, or one per class name (classes left out keep the
+            version's own); read from the evidence.
+        transform: called with (image, label); its result is the item.
+
+    Raises:
+        ThresholdNotStored: a threshold is not on the grid of the evidence. ValueError: an unknown class name.
+    """
+
+    def __init__(
+        self,
+        store: LabelStore,
+        data: str,
+        *,
+        dataset: str = "cityscapes",
+        threshold: float | Mapping[str, float] | None = None,
+        transform: Transform | None = None,
+        storage_options: dict[str, Any] | None = None,
+    ) -> None:
+        self.store, self.keys = store, store.keys()
+        self.source: ImageSource = open_images(dataset, data, storage_options or {})
+        self.threshold = threshold
+        self.transform = transform
+        names = list(store.classes["names"])
+        unknown = sorted(set(threshold) - set(names)) if isinstance(threshold, Mapping) else []
+        if unknown:
+            raise ValueError(f"the store has no class {unknown[0]!r}; its classes are {', '.join(names)}")
+        if threshold is not None and self.keys:
+            self._label(self.keys[0])
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, index: int) -> Any:
+        key = self.keys[index]
+        label, source = self._label(key), self.store.receipt(key).source
+        image = decode_image(self.source.read(source))
+        if image.shape[:2] != label.shape:
+            raise ValueError(f"{key}: the image is {image.shape[:2]} px, its label {label.shape} px; was it replaced?")
+        return self.transform(image, label) if self.transform else (image, label)
+
+    def _label(self, key: str) -> U8:
+        if self.threshold is None:
+            return self.store.read(key)
+        top1, code, grid = self.store.read_evidence(key)
+        levels = self._levels(self.store.receipt(key).threshold, grid)
+        return np.where(code >= levels[top1], top1, np.uint8(self.store.classes["ignore_index"]))
+
+    def _levels(self, own: float, grid: tuple[float, ...]) -> NDArray[np.uint8]:
+        """[256] the code that a pixel of each class must reach."""
+        levels = np.zeros(256, np.uint8)
+        for train_id, name in enumerate(self.store.classes["names"]):
+            chosen = self.threshold.get(name, own) if isinstance(self.threshold, Mapping) else self.threshold
+            levels[train_id] = level_of(own if chosen is None else chosen, grid)
+        return levels

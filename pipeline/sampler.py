@@ -1,0 +1,89 @@
+"""Which images go into which batch: an exact share of auto-labelled ones, every image once before any comes twice.
+
+A batch is a pure function of (seed, step, rank): nothing depends on loader workers, and training resumes at any step.
+"""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+FINE, AUTO = 0, 1
+
+
+class MixedBatchSampler:
+    """Batches of positions in [fine images, then auto-labelled images], as `ConcatDataset([fine, auto])` counts them.
+
+    Each batch of each rank holds `mix * batch_size` auto-labelled images; where that is no whole number, it is met
+    over consecutive batches, never off by one image or more. For `DataLoader(..., batch_sampler=sampler)`.
+
+    Args:
+        num_fine, num_auto: sizes of the two parts; a part with a share above 0 needs at least one image.
+        batch_size: images per batch of one rank.
+        num_batches: batches in all; iteration ends there.
+        mix: share of auto-labelled images, 0..1.
+        seed: of the order of the images.
+        rank, world: this process and the number of processes; their batches of a step hold different images.
+        start: first step to yield, to resume.
+
+    Raises:
+        ValueError: naming the argument that cannot be used.
+    """
+
+    def __init__(
+        self,
+        num_fine: int,
+        num_auto: int,
+        batch_size: int,
+        num_batches: int,
+        *,
+        mix: float = 0.5,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        start: int = 0,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1; got {batch_size}")
+        if not 0.0 <= mix <= 1.0:
+            raise ValueError(f"mix is the share of auto-labelled images, 0..1; got {mix}")
+        if (mix < 1 and num_fine < 1) or (mix > 0 and num_auto < 1):
+            raise ValueError(f"mix {mix} needs images of both kinds it draws; got {num_fine} fine, {num_auto} auto")
+        if not 0 <= rank < world:
+            raise ValueError(f"rank must lie in 0..{world - 1}; got {rank}")
+        self.num_images = (num_fine, num_auto)
+        self.batch_size, self.num_batches, self.start = batch_size, num_batches, start
+        self.rank, self.world, self.seed = rank, world, seed
+        self._auto_per_batch = Fraction(mix).limit_denominator(10_000) * batch_size
+
+    def __len__(self) -> int:
+        return max(0, self.num_batches - self.start)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.start, self.num_batches):
+            yield self.batch(step)
+
+    def batch(self, step: int) -> list[int]:
+        """The positions of one batch: fine images first, then auto-labelled ones."""
+        auto_before, auto_after = int(self._auto_per_batch * step), int(self._auto_per_batch * (step + 1))
+        fine_before = step * self.batch_size - auto_before
+        num_auto = auto_after - auto_before
+        fine = self._take(FINE, fine_before, self.batch_size - num_auto)
+        auto = self._take(AUTO, auto_before, num_auto)
+        return [*fine, *(self.num_images[FINE] + position for position in auto)]
+
+    def _take(self, kind: int, before: int, count: int) -> list[int]:
+        """This rank's `count` images of a kind, after every rank has had `before` of them."""
+        first = self.world * before + self.rank * count
+        size = self.num_images[kind]
+        return [
+            int(_order(self.seed, kind, number // size, size)[number % size]) for number in range(first, first + count)
+        ]
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, kind: int, epoch: int, size: int) -> NDArray[np.int64]:
+    """The shuffled order of a part in one pass over it."""
+    return np.random.default_rng((seed, kind, epoch)).permutation(size)
