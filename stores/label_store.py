@@ -93,10 +93,13 @@ class LabelStore:
         Raises:
             NotAStore: if there is no store at `uri`.
             LabelMissing: if there is no such version or tag, or gc has pruned it.
+            LabelCorrupt: if the manifest is not the one that was committed.
         """
         root = FileRoot(uri, dict(storage_options or {}))
         identity = read_identity(root)
-        return cls(root, identity, resolve(root, version))
+        store = cls(root, identity, resolve(root, version))
+        store._refuse_changed_rows()
+        return store
 
     @property
     def uri(self) -> str:
@@ -243,6 +246,15 @@ class LabelStore:
             raise LabelMissing(
                 f"version {self.version} of {self.uri} holds no label for {key!r} ({len(self)} images)"
             ) from None
+
+    def _refuse_changed_rows(self) -> None:
+        """Damage to a key or digest in the manifest could hand out one image's label as another's."""
+        own = self.commit.is_finished and self.commit.version == self.version
+        if len(self) != self._table.num_rows or (own and self.digest != self.commit.digest):
+            raise LabelCorrupt(
+                f"the rows of version {self.version} of {self.uri} are not those that were committed; "
+                "`hmsa-label audit verify` says which"
+            )
 
     def _value(self, column: str, place: int) -> Any:
         table = self._table if column in EAGER else self.table()

@@ -6,9 +6,7 @@ newest finished version, the open runs), and opening a store reads one commit, h
 """
 
 import hashlib
-import json
 import random
-import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -16,20 +14,21 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from hmsa_label.stores.delta_options import delta_options, delta_uri
-from hmsa_label.stores.errors import LabelMissing, NotAStore, StoreConflict
-from hmsa_label.stores.files import FileRoot, join, list_names, public_uri
+from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, NotAStore, StoreConflict
+from hmsa_label.stores.files import FileRoot, public_uri
+from hmsa_label.stores.log_files import COMMIT_KEY, log_faults, log_path, read_log, record_in, seal
 from hmsa_label.stores.receipt import now
 from hmsa_label.stores.rows import Rows
-from hmsa_label.stores.schema import MANIFEST, MANIFEST_CONFIGURATION, MANIFEST_SCHEMA
+from hmsa_label.stores.schema import MANIFEST_CONFIGURATION, MANIFEST_SCHEMA
 
-COMMIT_KEY = "hmsa_label"
-LOG, LOG_FILE = f"{MANIFEST}/_delta_log", re.compile(r"\d{20}\.json")
+PAIRS = pa.schema([(name, pa.large_string()) for name in ("key", "label_sha256")])
 EMPTY = hashlib.sha256().hexdigest()  # content digest of no images
 # What a commit hands on to the next.
 STATE = ("finished", "finished_digest", "epoch", "collected", "open_runs", "fingerprint")
@@ -57,6 +56,7 @@ class Commit:
         parent, digest, images, threshold, teacher_sha256, run, note: of a finished version; `digest` is the content
             digest, `images` the number of rows, `parent` the finished version before.
         restores: the version that a roll back brought back.
+        log_sha256: hex digest of the log file before this one.
     """
 
     version: int
@@ -78,6 +78,7 @@ class Commit:
     run_sha256: str | None = None
     restores: int | None = None
     note: str | None = None
+    log_sha256: str | None = None
 
     def successor(self, kind: str, **changes: Any) -> "Commit":
         """A commit after this one that takes over what holds (not what this one did), with changes."""
@@ -170,6 +171,7 @@ class Manifest:
 
         Raises:
             LabelMissing: if there is no such version.
+            LabelCorrupt: if the log is damaged.
         """
         try:
             delta = self._load(version)
@@ -183,12 +185,7 @@ class Manifest:
 
     def log(self) -> list[Commit]:
         """All commits that this software made, oldest first."""
-        filesystem, root = self.root.open()
-        folder = join(root, LOG)
-        names = [name for name in list_names(filesystem, folder) if LOG_FILE.fullmatch(name)]
-        bodies = filesystem.cat([join(folder, name) for name in names])
-        found = {int(path.rpartition("/")[2].removesuffix(".json")): body for path, body in bodies.items()}
-        commits = (_commit_in(found[version], version) for version in sorted(found))
+        commits = (_commit_in(body, version) for version, body in read_log(self.root).items())
         return [commit for commit in commits if commit]
 
     def _newest_commit(self, version: int) -> Commit:
@@ -197,7 +194,7 @@ class Manifest:
         Read from the log itself: delta-rs' `history` holds Python's global lock while it waits for the storage.
         """
         for candidate in range(version, -1, -1):
-            commit = _commit_in(self.root.read(f"{LOG}/{candidate:020d}.json"), candidate)
+            commit = _commit_in(self.root.read(log_path(candidate)), candidate)
             if commit:
                 return commit
         raise NotAStore(f"the manifest of {public_uri(self.store_uri)} was not written by hmsa-label")
@@ -217,7 +214,8 @@ class Manifest:
             change = decide(head)
             if change is None:
                 return head.commit
-            commit = replace(change.commit, version=head.version + 1, time=now())
+            before = hashlib.sha256(self.root.read(log_path(head.version))).hexdigest()
+            commit = replace(change.commit, version=head.version + 1, time=now(), log_sha256=before)
             try:
                 self._apply(head, replace(change, commit=commit))
                 return commit
@@ -237,6 +235,12 @@ class Manifest:
             return DeltaTable(self.uri, version=version, storage_options=self.options)
         except TableNotFoundError:
             raise NotAStore(f"there is no manifest at {public_uri(self.uri)}; the store is incomplete") from None
+        except DeltaError as error:
+            fault = next(iter(log_faults(self.root)), None)
+            if version is not None and fault is None:
+                raise
+            what = fault or str(error).partition("\n")[0]
+            raise LabelCorrupt(f"the manifest of {public_uri(self.store_uri)} does not read: {what}") from None
 
     def _apply(self, head: Snapshot, change: Change) -> None:
         """One attempt at one commit.
@@ -264,9 +268,13 @@ def content_digest(table: pa.Table) -> str:
     Independent of the order of labelling, of segments, codecs and everything else but the labels and their names.
     """
     digest = hashlib.sha256()
-    pairs = zip(table["key"].to_pylist(), table["label_sha256"].to_pylist(), strict=True)
-    for key, label in sorted((key.encode(), label.encode()) for key, label in pairs):
-        digest.update(key + b"\t" + label + b"\n")
+    pairs = table.select(["key", "label_sha256"]).cast(PAIRS).sort_by([(name, "ascending") for name in PAIRS.names])
+    empty, tab, end = (pa.scalar(text, pa.large_string()) for text in ("", "\t", "\n"))
+    lines = pc.binary_join_element_wise(pc.binary_join_element_wise(*pairs.columns, tab), empty, end)
+    for chunk in lines.chunks:
+        _, offsets, text = chunk.buffers()
+        ends = np.frombuffer(offsets, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]
+        digest.update(memoryview(text)[ends[0] : ends[-1]] if text is not None else b"")
     return digest.hexdigest()
 
 
@@ -276,15 +284,14 @@ def without_keys(table: pa.Table, keys: set[str]) -> pa.Table:
 
 
 def _properties(commit: Commit) -> CommitProperties:
-    return CommitProperties(custom_metadata={COMMIT_KEY: asdict(commit)}, max_commit_retries=0)
+    return CommitProperties(custom_metadata={COMMIT_KEY: seal(asdict(commit))}, max_commit_retries=0)
 
 
 def _commit_in(body: bytes, version: int) -> Commit | None:
     """Our record in one file of the Delta log; None if another tool made the commit."""
-    for line in body.splitlines():
-        record = json.loads(line).get("commitInfo", {}).get(COMMIT_KEY)
-        if isinstance(record, dict):
-            known = {item.name for item in fields(Commit)}
-            values = {name: value for name, value in record.items() if name in known}
-            return Commit(**{**values, "version": version, "open_runs": tuple(values.get("open_runs", ()))})
-    return None
+    record = record_in(body, version)
+    if record is None:
+        return None
+    known = {item.name for item in fields(Commit)}
+    values = {name: value for name, value in record.items() if name in known}
+    return Commit(**{**values, "version": version, "open_runs": tuple(values.get("open_runs", ()))})

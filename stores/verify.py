@@ -1,5 +1,6 @@
 """Is a version still what was committed? Every way that bytes can go wrong, found and named."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,9 @@ from hmsa_label.stores import schema
 from hmsa_label.stores.adoption import arrays_of
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, StoreError
 from hmsa_label.stores.files import FileRoot, join, list_sizes
-from hmsa_label.stores.label_store import LabelStore
+from hmsa_label.stores.identity import read_identity
+from hmsa_label.stores.label_store import LabelStore, resolve
+from hmsa_label.stores.log_files import log_faults
 from hmsa_label.stores.manifest import Manifest
 from hmsa_label.stores.parallel import map_threads
 from hmsa_label.stores.receipt import Receipt
@@ -25,8 +28,9 @@ class Problem:
     Attributes:
         key: the image, empty for the store as a whole.
         kind: `missing` (object gone), `size` (other length than committed), `corrupt` (does not decode), `digest`
-            (decodes to something else), `metadata` (Zarr metadata gone or changed), `manifest` (rows are not those that
-            were committed), `run` (provenance gone or changed), `source_missing`, `source_changed`.
+            (decodes to something else), `metadata` (Zarr metadata gone or changed), `manifest` (rows or log are not
+            those that were committed), `receipt` (row and receipt differ, or the receipt is gone), `run` (provenance
+            gone or changed), `source_missing`, `source_changed`.
         detail: one line for people.
     """
 
@@ -56,14 +60,20 @@ def verify(
     Raises:
         NotAStore, LabelMissing: if there is no such store or version to look at.
     """
+    root = FileRoot(uri, dict(storage_options or {}))
+    identity = read_identity(root)
+    problems = [_of_store("manifest", fault) for fault in log_faults(root)]
     try:
-        store = LabelStore.open(uri, version, storage_options=storage_options)
+        # Not by `LabelStore.open`, which would only say that something is wrong with the rows.
+        store = LabelStore(root, identity, resolve(root, version))
+        receipts = [Receipt.from_row(row) for row in store.table().to_pylist()]
+        problems += [*_check_manifest(store), *_check_runs(store), *_check_metadata(store, receipts)]
     except LabelCorrupt as error:
-        return [_of_store("manifest", str(error))]
-    receipts = [Receipt.from_row(row) for row in store.table().to_pylist()]
-    problems = [*_check_manifest(store), *_check_runs(store), *_check_metadata(store, receipts)]
+        return [*problems, _of_store("manifest", str(error))]
     problems += _check_sizes(store, receipts)
     if deep:
+        found_rows = map_threads(lambda receipt: _check_row(store, receipt), receipts, threads)
+        problems += [problem for problem in found_rows if problem]
         known = {(problem.key, problem.kind) for problem in problems}
         for found in map_threads(lambda receipt: list(_check_arrays(store, receipt)), receipts, threads):
             problems += [problem for problem in found if (problem.key, "missing") not in known]
@@ -141,6 +151,23 @@ def _check_sizes(store: LabelStore, receipts: list[Receipt]) -> Iterator[Problem
             elif found != expected:
                 detail = f"{name}: {path} has {found} bytes, committed were {expected}"
                 yield Problem(key=receipt.key, kind="size", detail=detail)
+
+
+def _check_row(store: LabelStore, receipt: Receipt) -> Problem | None:
+    """A row against the receipt that its image's writer left beside the pixels: the same facts, stored twice."""
+    path = schema.receipt_path(receipt.segment, receipt.row)
+    try:
+        written = dict(json.loads(store.root.read(path)))
+    except FileNotFoundError:
+        return Problem(key=receipt.key, kind="receipt", detail=f"{path} is gone; the row cannot be compared with it")
+    except (ValueError, TypeError) as error:
+        return Problem(key=receipt.key, kind="receipt", detail=f"{path} does not read: {error}")
+    row = json.loads(json.dumps(receipt.to_dict()))
+    names = sorted(name for name in row if json.dumps(row[name]) != json.dumps(written.get(name)))
+    if not names:
+        return None
+    detail = f"the manifest's row and {path} differ in {', '.join(names)}"
+    return Problem(key=receipt.key, kind="receipt", detail=detail)
 
 
 def _check_arrays(store: LabelStore, receipt: Receipt) -> Iterator[Problem]:
