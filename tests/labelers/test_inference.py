@@ -186,3 +186,14 @@ def test_published_network_gives_the_golden_labels(golden, golden_net, case):
     assert difference.max() < 2e-3
     assert difference.mean() < 1e-4
     assert (logits.argmax(0).numpy() != golden[f"{case}/ms3_flip_pred"][0]).mean() <= 1e-4
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-3), (torch.bfloat16, 0.5)])
+@torch.inference_mode()
+def test_gpu_gives_the_logits_of_the_cpu(tiny, monkeypatch, dtype, tolerance):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    image = random_image(144, 272)
+    expected = InferenceNet(tiny, CPU).logits(image, THREE, "hierarchical", True)
+    ours = InferenceNet(tiny, torch.device("cuda"), dtype).logits(image, THREE, "hierarchical", True)
+    torch.testing.assert_close(ours.cpu(), expected, rtol=0, atol=tolerance)
