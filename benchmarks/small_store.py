@@ -1,0 +1,169 @@
+"""A small store with a history (labels, relabels, another threshold, a tag, a pruned version) and what readers see."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from hmsa_label.labelers.taxonomy import CITYSCAPES
+from hmsa_label.stores import schema
+from hmsa_label.stores.adoption import arrays_of
+from hmsa_label.stores.errors import StoreError
+from hmsa_label.stores.evidence import code_of, grid_with, label_at, level_of
+from hmsa_label.stores.gc import gc
+from hmsa_label.stores.history import show_version, store_log
+from hmsa_label.stores.label_store import LabelStore
+from hmsa_label.stores.receipt import ImageFacts, Receipt
+from hmsa_label.stores.rethreshold import rethreshold
+from hmsa_label.stores.run_writer import RunWriter
+from hmsa_label.stores.segment import SegmentWriter
+from hmsa_label.stores.tags import tag, tags
+
+TAG = "students"
+THRESHOLD = 0.9
+SIZES = {"a": (24, 48), "b": (24, 48), "c": (24, 48), "d": (16, 20), "e": (24, 48)}
+PIXELS = ("label", "evidence")
+Seen = dict[str, tuple[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What is known of the sound store.
+
+    Attributes:
+        versions: finished versions that can be read.
+        keys_of: images that need an object, by its path.
+        before: what `observe` sees of it.
+    """
+
+    versions: list[int]
+    keys_of: dict[str, set[str]]
+    before: Seen
+
+
+def build(uri: str) -> Facts:
+    """Makes the store: five images, two of them labelled again, all at another threshold; the first version pruned."""
+    LabelStore.create(uri, CITYSCAPES.to_dict())
+    label(uri, sorted(SIZES), seed=0)
+    label(uri, ["a", "d"], seed=100, relabel=True)
+    tag(uri, TAG, message="what the students were trained on")
+    rethreshold(uri, 0.8, provenance={"command": "rethreshold"}, threads=1)
+    label(uri, ["b"], seed=200, relabel=True, threshold=0.8)
+    gc(uri, keep_last=2, apply=True)
+    versions = [entry["version"] for entry in store_log(uri) if entry["finished"] and not entry["pruned"]]
+    keys_of: dict[str, set[str]] = {}
+    for version in versions:
+        for row in LabelStore.open(uri, version).table().to_pylist():
+            for path in objects_of(Receipt.from_row(row)):
+                keys_of.setdefault(path, set()).add(row["key"])
+    facts = Facts(versions=versions, keys_of=keys_of, before={})
+    return Facts(versions=versions, keys_of=keys_of, before=observe(uri, facts))
+
+
+def label(uri: str, keys: list[str], *, seed: int, relabel: bool = False, threshold: float = THRESHOLD) -> None:
+    """One finished run over `keys`, with evidence and one failed image."""
+    run = {
+        "settings": {"teacher_sha256": f"{seed:064x}", "scales": [0.5, 1.0], "threshold": threshold},
+        "data": {"dataset": "folder", "root": "/images", "split": "train"},
+    }
+    writer = RunWriter(uri, run, relabel=relabel)
+    grid = grid_with(threshold)
+    segment = SegmentWriter(uri, writer.run_id, grid, threshold, len(keys))
+    receipts = []
+    for key in keys:
+        generator = np.random.default_rng([seed, ord(key)])
+        top1, confidence = blocks(generator, SIZES[key])
+        code = code_of(confidence, grid)
+        facts = ImageFacts(
+            key=key,
+            source=f"{key}.png",
+            source_sha256=hashlib.sha256(key.encode()).hexdigest(),
+            source_bytes=9,
+            device="cpu",
+            mean_confidence=float(confidence.mean()),
+            coarse_agreement=0.9,
+            seconds=0.5,
+        )
+        receipts.append(segment.write(facts, label_at(top1, code, level_of(threshold, grid)), top1, code))
+    writer.append(receipts)
+    writer.finish([{"key": "f", "reason": "truncated"}], seconds=2.0)
+
+
+def blocks(generator: np.random.Generator, size: tuple[int, int]) -> tuple[schema.U8, Any]:
+    """[H, W] uint8 classes in blocks of 4 px, [H, W] float32 confidences between 0.4 and 1."""
+    shape = (size[0] // 4, size[1] // 4)
+    top1 = np.kron(generator.integers(0, 19, shape), np.ones((4, 4))).astype(np.uint8)
+    confidence = np.kron(generator.random(shape), np.ones((4, 4))).astype(np.float32)
+    return top1, (0.4 + 0.6 * confidence**0.5).astype(np.float32)
+
+
+def objects_of(receipt: Receipt) -> list[str]:
+    """Objects that hold or describe one image, relative to the store."""
+    paths = [schema.receipt_path(receipt.segment, receipt.row)]
+    for name, (segment, row, _) in arrays_of(receipt).items():
+        folder = schema.size_folder(segment, receipt.height, receipt.width)
+        paths += [
+            schema.chunk_path(segment, receipt.height, receipt.width, name, row),
+            f"{folder}/{name}/{schema.ROOT}",
+        ]
+        paths += [f"{folder}/{schema.ROOT}", f"{schema.DATA}/{segment}/{schema.ROOT}"]
+    return paths
+
+
+def observe(uri: str, facts: Facts) -> Seen:
+    """All that a reader can ask a store for: ("seen", value) or ("refused" or "crashed", error) by what was asked."""
+    seen: Seen = {"log": ask(lambda: store_log(uri)), "tags": ask(lambda: tags(uri))}
+    seen["tagged version"] = ask(lambda: LabelStore.open(uri, TAG).commit)
+    for version in (None, *facts.versions[:-1]):  # None is the newest
+        name = f"version {version or 'newest'}"
+        opened = ask(lambda version=version: LabelStore.open(uri, version))
+        if opened[0] == "seen":
+            seen |= {f"{name} {what}": answer for what, answer in answers_of(opened[1]).items()}
+        else:
+            seen |= {f"{name} {what}": opened for what in questions()}
+    return seen
+
+
+def questions() -> list[str]:
+    """What `answers_of` asks an opened store."""
+    return ["identity", "commit", "rows", "summary", "grids", *(f"{what} {key}" for what in PIXELS for key in SIZES)]
+
+
+def answers_of(store: LabelStore) -> Seen:
+    """All that an opened store says."""
+    answers = {
+        "identity": ask(lambda: asdict(store.identity)),
+        "commit": ask(lambda: (store.version, asdict(store.commit))),
+        "rows": ask(lambda: store.table().to_pylist()),
+        "summary": ask(lambda: show_version(store)),
+        "grids": ask(lambda: [store.grid(s) for s in sorted(set(store.table()["evidence_segment"].to_pylist()))]),
+    }
+    for key in SIZES:
+        answers[f"label {key}"] = ask(lambda key=key: store.read(key).tobytes())
+        answers[f"evidence {key}"] = ask(lambda key=key: evidence_of(store, key))
+    return answers
+
+
+def evidence_of(store: LabelStore, key: str) -> tuple[bytes, bytes, tuple[float, ...]]:
+    top1, code, grid = store.read_evidence(key)
+    return top1.tobytes(), code.tobytes(), grid
+
+
+def ask(question: Callable[[], Any]) -> tuple[str, Any]:
+    """The answer, a refusal in the store's own words, or a crash."""
+    try:
+        return "seen", question()
+    except StoreError as error:
+        return "refused", f"{type(error).__name__}: {error}"
+    except BaseException as error:  # a Rust panic is no Exception
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        return "crashed", f"{type(error).__name__}: {error}"
+
+
+def wrong_labels(before: Seen, now: Seen) -> list[str]:
+    """Pixels that a reader got and that are not those of the version it asked for."""
+    arrays = [name for name in before if any(f" {what} " in name for what in PIXELS)]
+    return [name for name in arrays if now[name][0] == "seen" and now[name] != before[name]]

@@ -1,0 +1,197 @@
+"""What a manifest costs by its number of rows: open, diff, one progress commit; time and peak memory.
+
+Each figure comes from a process of its own, because memory that was needed once counts for ever. Rows are made up: no
+pixels are written, and none are read.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from results_page import markdown, page
+
+from hmsa_label.stores.diff import diff
+from hmsa_label.stores.label_store import LabelStore
+from hmsa_label.stores.manifest import PROGRESS, Change, Manifest
+from hmsa_label.stores.receipt import Receipt, now, to_table
+from hmsa_label.stores.run_writer import RunWriter
+
+HEIGHT, WIDTH, NUM_CLASSES = 1024, 2048, 19
+BATCH, COMMIT_ROWS, COMMITS = 100_000, 256, 7
+RELABELLED = 0.01
+GOALS = {"open": "3", "diff": "10", "commit": "0.5"}  # seconds at a million rows
+Figures = dict[str, Any]
+
+
+def run_record(split: str) -> dict[str, Any]:
+    """Provenance of a made-up run."""
+    settings = {"teacher_sha256": "ab" * 32, "scales": [0.5, 1.0, 2.0], "threshold": 0.9}
+    return {"settings": settings, "data": {"dataset": "cityscapes", "root": "/images", "split": split}}
+
+
+def receipt(run_id: str, number: int, random: np.random.Generator) -> Receipt:
+    """A receipt such as a worker writes."""
+    digests = [random.bytes(32).hex() for _ in range(4)]
+    class_px = random.integers(0, HEIGHT * WIDTH // 20, NUM_CLASSES)
+    valid_px = int(class_px.sum())
+    return Receipt(
+        key=f"train_extra/city_{number // 1000:04d}/city_{number:09d}",
+        height=HEIGHT,
+        width=WIDTH,
+        segment=f"{run_id}.01234567",
+        row=number,
+        label_sha256=digests[0],
+        label_bytes=int(random.integers(20_000, 40_000)),
+        top1_sha256=digests[1],
+        top1_bytes=20_000,
+        code_sha256=digests[2],
+        code_bytes=100_000,
+        evidence_segment=f"{run_id}.01234567",
+        evidence_row=number,
+        source=f"leftImg8bit/train_extra/city_{number // 1000:04d}/city_{number:09d}_leftImg8bit.png",
+        source_sha256=digests[3],
+        source_bytes=2_300_000,
+        threshold=0.9,
+        class_px=tuple(class_px.tolist()),
+        valid_px=valid_px,
+        kept_share=valid_px / (HEIGHT * WIDTH),
+        mean_confidence=float(random.random()),
+        coarse_agreement=float(random.random()),
+        run=run_id,
+        device="cuda:NVIDIA H200",
+        seconds=0.5,
+        labelled_at=now(),
+    )
+
+
+def rows_from(table: pa.Table, first: int, random: np.random.Generator) -> pa.Table:
+    """The rows again under other keys, places and digests; a million receipts one by one would take minutes."""
+    numbers = np.arange(first, first + table.num_rows)
+    for name in ("label_sha256", "top1_sha256", "code_sha256", "source_sha256"):
+        digits = random.bytes(32 * table.num_rows).hex()
+        table = put(table, name, [digits[64 * n : 64 * n + 64] for n in range(table.num_rows)])
+    table = put(table, "key", [f"train_extra/city_{n // 1000:04d}/city_{n:09d}" for n in numbers])
+    sources = [f"leftImg8bit/train_extra/city_{n // 1000:04d}/city_{n:09d}_leftImg8bit.png" for n in numbers]
+    return put(put(put(table, "source", sources), "row", numbers), "evidence_row", numbers)
+
+
+def put(table: pa.Table, name: str, values: Any) -> pa.Table:
+    """The table with other values in one column."""
+    place = table.schema.get_field_index(name)
+    return table.set_column(place, table.schema.field(place), pa.array(values, table.schema.field(place).type))
+
+
+def build(uri: str, rows: int) -> Figures:
+    """A store of two finished versions: all rows, then one in a hundred labelled again."""
+    from hmsa_label.labelers.taxonomy import CITYSCAPES  # loads torch, whose memory is not the manifest's
+
+    random = np.random.default_rng(0)
+    LabelStore.create(uri, CITYSCAPES.to_dict())
+    run = RunWriter(uri, run_record("train_extra"))
+    sample = to_table(receipt(run.run_id, number, random) for number in range(min(rows, 1000)))
+    for first in range(0, rows, BATCH):
+        count = min(BATCH, rows - first)
+        batch = rows_from(sample.take(pa.array(np.arange(count) % sample.num_rows)), first, random)
+        Manifest(uri).transact(
+            lambda head, batch=batch: Change(
+                commit=head.commit.successor(PROGRESS, run=run.run_id, fingerprint=run.run.fingerprint), append=batch
+            )
+        )
+    finish_seconds, a = timed(run.finish)
+    again = RunWriter(uri, run_record("train_extra"), relabel=True)
+    again.append([receipt(again.run_id, number, random) for number in range(0, rows, round(1 / RELABELLED))])
+    relabel_seconds, b = timed(again.finish)
+    return {"versions": [a, b], "finish": finish_seconds, "relabel": relabel_seconds}
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Wall seconds and the result."""
+    start = time.perf_counter()
+    result = work()
+    return time.perf_counter() - start, result
+
+
+def measure_open(uri: str, rows: int) -> Figures:
+    """Opening the newest version, until any label could be read."""
+    seconds, store = timed(lambda: LabelStore.open(uri))
+    assert len(store) == rows
+    return {"seconds": seconds, "digest": timed(lambda: store.digest)[0]}
+
+
+def measure_diff(uri: str, a: int, b: int) -> Figures:
+    """What changed between the two versions, opening both included."""
+    seconds, found = timed(lambda: diff(uri, a, b, pixels=False))
+    assert len(found.relabelled) == round(RELABELLED * (found.unchanged + len(found.relabelled)))
+    return {"seconds": seconds}
+
+
+def measure_commit(uri: str, rows: int) -> Figures:
+    """Progress commits of a run on other images: the first, which reads the keys, and the median of the others."""
+    random, run = np.random.default_rng(1), RunWriter(uri, run_record("another split"))
+    receipts = [receipt(run.run_id, rows + number, random) for number in range(COMMITS * COMMIT_ROWS)]
+    parts = [receipts[first : first + COMMIT_ROWS] for first in range(0, len(receipts), COMMIT_ROWS)]
+    seconds = [timed(lambda part=part: run.append(part))[0] for part in parts]
+    return {"seconds": median(seconds[1:]), "first": seconds[0]}
+
+
+MEASURES: dict[str, Callable[..., Figures]] = {
+    "build": build,
+    "open": measure_open,
+    "diff": measure_diff,
+    "commit": measure_commit,
+}
+
+
+def in_own_process(name: str, *arguments: str | int) -> Figures:
+    """Figures of one measure, with its CPU seconds and peak resident memory in MB (10^6 bytes)."""
+    command = [sys.executable, __file__, name, *map(json.dumps, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    figures: Figures = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def measure(folder: str | None, sizes: list[int]) -> str:
+    """The result page."""
+    lines, details = [], []
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        for rows in sizes:
+            uri = f"{place}/{rows}.zarr"
+            built = in_own_process("build", uri, rows)
+            opened = in_own_process("open", uri, rows)
+            compared = in_own_process("diff", uri, *built["versions"])
+            committed = in_own_process("commit", uri, rows)
+            cells = [f"{part['seconds']:.2f} ({part['peak_mb']:,.0f})" for part in (opened, compared, committed)]
+            lines.append([f"{rows:,}", *cells])
+            others = [committed["first"], opened["digest"], built["finish"], built["relabel"]]
+            details.append([f"{rows:,}", *(f"{seconds:.2f}" for seconds in others)])
+        goals = ["goal at 1,000,000", *(f"{seconds} (2,000)" for seconds in GOALS.values())]
+        return page(
+            "A manifest of many rows",
+            place,
+            "Wall seconds, and in brackets the peak memory in MB of the process (its imports included).",
+            markdown(["rows", "open", "diff of two versions", f"commit of {COMMIT_ROWS} rows"], [*lines, goals]),
+            "Besides, seconds:",
+            markdown(
+                ["rows", "a run's first commit", "content digest", "finish a run", "finish, 1 % relabelled"], details
+            ),
+        )
+
+
+def main() -> None:
+    name, *arguments = sys.argv[1:]
+    started = time.process_time()
+    figures = MEASURES[name](*map(json.loads, arguments))
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    print(json.dumps({**figures, "cpu_seconds": time.process_time() - started, "peak_mb": peak_mb}))
+
+
+if __name__ == "__main__":
+    main()
