@@ -133,6 +133,4 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
             f"the weights know {teacher.classes.num_classes} classes of {teacher.classes.name!r}, "
             f"the data has {classes.num_classes} of {classes.name!r}"
         )
-    return score(
-        source, refs, classes, lambda image: teacher.logits([image])[0].argmax(0).to("cpu").numpy().astype(np.uint8)
-    )
+    return score(source, refs, classes, teacher.top1)
