@@ -31,8 +31,15 @@ class Watcher:
 
 
 @command("train-teacher", example="hmsa-label train-teacher --data /data/cityscapes --output teacher --batch-size 8")
-@flag("--preset", "Values of the paper, or of the code released with it.", type=click.Choice(PRESET_NAMES),
-      is_eager=True, expose_value=False, callback=use_preset, section="Training")
+@flag(
+    "--preset",
+    "Values of the paper, or of the code released with it.",
+    type=click.Choice(PRESET_NAMES),
+    is_eager=True,
+    expose_value=False,
+    callback=use_preset,
+    section="Training",
+)
 @settings(DataConfig, "data", split="train")
 @settings(ModelConfig, "model")
 @settings(AugmentConfig, "augment")
