@@ -1,17 +1,15 @@
 """Deleting pixels that nothing needs any more; by default only saying which."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from hmsa_label.stores import schema
 from hmsa_label.stores.errors import StoreConflict
-from hmsa_label.stores.files import FileRoot, create_bytes, delete_files, join, list_sizes, public_uri
+from hmsa_label.stores.files import FileRoot, delete_files, join, list_sizes, public_uri
 from hmsa_label.stores.identity import read_identity
 from hmsa_label.stores.manifest import GC, Change, Commit, Manifest, Snapshot
-from hmsa_label.stores.receipt import now
-from hmsa_label.stores.tags import pruned_versions, tags_by_version
+from hmsa_label.stores.tags import mark_pruned, pruned_versions, tags_by_version
 
 PLACE_COLUMNS = ["height", "width", "segment", "row", "evidence_segment", "evidence_row"]
 
@@ -64,9 +62,9 @@ def gc(
         plans.append(_plan(root, manifest, head, sizes, keep_last))
         return _record(head, plans[-1])
 
-    manifest.transact(decide)
+    commit = manifest.transact(decide)
     plan = plans[-1]
-    _mark_pruned(root, plan.pruned)
+    _mark_pruned(root, plan.pruned, commit.version)
     filesystem, path = root.open()
     delete_files(filesystem, [join(path, name) for name in plan.paths])
     return Garbage(**{**vars(plan), "applied": True})
@@ -136,15 +134,19 @@ def _record(head: Snapshot, plan: Garbage) -> Change | None:
     if not plan.objects and not plan.pruned:
         return None
     note = f"deletes {plan.objects} objects, {plan.bytes} bytes" + (f"; prunes {plan.pruned}" if plan.pruned else "")
-    return Change(commit=head.commit.successor(GC, collected=head.version + 1, images=head.count(), note=note))
+    return Change(
+        commit=head.commit.successor(
+            GC, collected=head.version + 1, images=head.count(), note=note, pruned=tuple(plan.pruned)
+        )
+    )
 
 
-def _mark_pruned(root: FileRoot, versions: list[int]) -> None:
+def _mark_pruned(root: FileRoot, versions: list[int], pruned_by: int) -> None:
     """Marks come before deletion, so that nobody takes a version for whole; a tag set meanwhile calls it all off."""
     filesystem, path = root.open()
     marks = {version: join(path, schema.PRUNED, f"{version}.json") for version in versions}
-    for version, place in marks.items():
-        create_bytes(filesystem, place, (json.dumps({"version": version, "time": now()}) + "\n").encode())
+    for version in versions:
+        mark_pruned(root, version, pruned_by)
     tagged = sorted(set(versions) & set(tags_by_version(root)))
     if tagged:
         delete_files(filesystem, list(marks.values()))

@@ -14,7 +14,6 @@ Signatures, for those who build on them:
 """
 
 import hashlib
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,7 +27,7 @@ from hmsa_label.stores.manifest import Commit, Manifest, Snapshot, content_diges
 from hmsa_label.stores.probe import probe_storage
 from hmsa_label.stores.receipt import Receipt
 from hmsa_label.stores.schema import CODE, LABEL, TOP1, U8
-from hmsa_label.stores.tags import read_tag
+from hmsa_label.stores.tags import read_mark, read_tag
 
 HEAD = "head"
 EAGER = ["key", "height", "width", "segment", "row", "label_sha256"]  # columns that reading labels needs
@@ -189,19 +188,21 @@ class LabelStore:
             raise LabelMissing(
                 f"{key}: version {self.version} keeps no evidence for this image; label it again with --evidence"
             )
-        top1 = self._read_array(key, TOP1, segment, row)
-        return top1, self._read_array(key, CODE, segment, row), self.grid(segment)
+        grid = self.grid(segment)
+        if not grid:
+            raise LabelCorrupt(f"{key}: the metadata of segment {segment} names no thresholds for its codes")
+        return self._read_array(key, TOP1, segment, row), self._read_array(key, CODE, segment, row), grid
 
     def grid(self, segment: str) -> tuple[float, ...]:
         """Ascending thresholds that the codes of a segment count; empty for a segment without evidence."""
         if segment not in self._grids:
+            path = f"{schema.DATA}/{segment}/{schema.ROOT}"
             try:
-                metadata = json.loads(self.root.read(f"{schema.DATA}/{segment}/{schema.ROOT}"))
+                self._grids[segment] = schema.thresholds_in(self.root.read(path))
             except FileNotFoundError:
-                raise LabelMissing(f"the metadata of segment {segment} is gone from {self.uri}") from None
-            except ValueError:
-                raise LabelCorrupt(f"the metadata of segment {segment} in {self.uri} is not JSON any more") from None
-            self._grids[segment] = tuple(metadata["attributes"].get("thresholds", ()))
+                raise LabelMissing(f"the metadata of segment {segment} is gone: no object {path}") from None
+            except (ValueError, KeyError, TypeError) as error:
+                raise LabelCorrupt(f"the metadata of segment {segment} in {path} is damaged: {error}") from None
         return self._grids[segment]
 
     def __len__(self) -> int:
@@ -283,7 +284,7 @@ def resolve(root: FileRoot, version: int | str | None) -> Snapshot:
 
 def _refuse_pruned(root: FileRoot, version: int) -> None:
     try:
-        note = json.loads(root.read(f"{schema.PRUNED}/{version}.json"))
+        note = read_mark(root, version)
     except FileNotFoundError:
         return
     raise LabelMissing(

@@ -12,10 +12,11 @@ from typing import Any
 from hmsa_label.stores.errors import LabelCorrupt
 from hmsa_label.stores.files import FileRoot, join, list_names
 from hmsa_label.stores.schema import MANIFEST
+from hmsa_label.stores.sealed import is_whole
 
 COMMIT_KEY = "hmsa_label"
 LOG, LOG_FILE = f"{MANIFEST}/_delta_log", re.compile(r"\d{20}\.json")
-CHECK, BEFORE = "check", "log_sha256"
+BEFORE = "log_sha256"
 
 
 def log_path(version: int) -> str:
@@ -33,11 +34,6 @@ def read_log(root: FileRoot) -> dict[int, bytes]:
     return {version: found[version] for version in sorted(found)}
 
 
-def seal(record: dict[str, Any]) -> dict[str, Any]:
-    """The record with a digest of itself."""
-    return {**record, CHECK: _digest_of(record)}
-
-
 def record_in(body: bytes, version: int) -> dict[str, Any] | None:
     """Our record in one log file; None if another tool made the commit.
 
@@ -46,14 +42,17 @@ def record_in(body: bytes, version: int) -> dict[str, Any] | None:
     """
     try:
         actions = [json.loads(line) for line in body.splitlines()]
-        record = next((a["commitInfo"].get(COMMIT_KEY) for a in actions if "commitInfo" in a), None)
+        record: dict[str, Any] | None = next(
+            (action["commitInfo"].get(COMMIT_KEY) for action in actions if "commitInfo" in action), None
+        )
     except (ValueError, TypeError, AttributeError) as error:
         raise LabelCorrupt(f"{log_path(version)} (version {version} of the manifest) does not read: {error}") from None
     if record is None:
         return None
-    # Stores of the first days have records without a digest.
-    if not isinstance(record, dict) or record.get(CHECK, _digest_of(record)) != _digest_of(record):
+    if not is_whole(record):
         raise LabelCorrupt(f"{log_path(version)} (version {version} of the manifest): its record was changed")
+    if record.get("version", version) != version:
+        raise LabelCorrupt(f"{log_path(version)} (version {version} of the manifest) is that of {record['version']}")
     return record
 
 
@@ -71,9 +70,3 @@ def log_faults(root: FileRoot) -> list[str]:
         if before is not None and version - 1 in bodies and hashlib.sha256(bodies[version - 1]).hexdigest() != before:
             faults.append(f"{log_path(version - 1)} is not the one that version {version} was built on")
     return faults
-
-
-def _digest_of(record: dict[str, Any]) -> str:
-    """Hex sha256 of a record without its own digest, whatever the order of its fields."""
-    plain = {name: value for name, value in record.items() if name != CHECK}
-    return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

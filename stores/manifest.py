@@ -23,10 +23,11 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from hmsa_label.stores.delta_options import delta_options, delta_uri
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, NotAStore, StoreConflict
 from hmsa_label.stores.files import FileRoot, public_uri
-from hmsa_label.stores.log_files import COMMIT_KEY, log_faults, log_path, read_log, record_in, seal
+from hmsa_label.stores.log_files import COMMIT_KEY, log_faults, log_path, read_log, record_in
 from hmsa_label.stores.receipt import now
 from hmsa_label.stores.rows import Rows
 from hmsa_label.stores.schema import MANIFEST_CONFIGURATION, MANIFEST_SCHEMA
+from hmsa_label.stores.sealed import seal
 
 PAIRS = pa.schema([(name, pa.large_string()) for name in ("key", "label_sha256")])
 EMPTY = hashlib.sha256().hexdigest()  # content digest of no images
@@ -56,6 +57,7 @@ class Commit:
         parent, digest, images, threshold, teacher_sha256, run, note: of a finished version; `digest` is the content
             digest, `images` the number of rows, `parent` the finished version before.
         restores: the version that a roll back brought back.
+        pruned: versions that gc set out to prune.
         log_sha256: hex digest of the log file before this one.
     """
 
@@ -78,6 +80,7 @@ class Commit:
     run_sha256: str | None = None
     restores: int | None = None
     note: str | None = None
+    pruned: tuple[int, ...] = ()
     log_sha256: str | None = None
 
     def successor(self, kind: str, **changes: Any) -> "Commit":
@@ -294,4 +297,5 @@ def _commit_in(body: bytes, version: int) -> Commit | None:
         return None
     known = {item.name for item in fields(Commit)}
     values = {name: value for name, value in record.items() if name in known}
-    return Commit(**{**values, "version": version, "open_runs": tuple(values.get("open_runs", ()))})
+    lists = {name: tuple(values.get(name, ())) for name in ("open_runs", "pruned")}
+    return Commit(**{**values, **lists, "version": version})

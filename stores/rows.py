@@ -46,7 +46,7 @@ class Rows:
             if len(data) != size_bytes:
                 raise pa.ArrowInvalid(f"it has {len(data)} bytes, the log says {size_bytes}")
             return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise self._damaged(path, error) from None
 
     def _column(self, files: dict[str, Any], name: str) -> pa.ChunkedArray:
@@ -60,7 +60,7 @@ class Rows:
         try:
             values = file.read(columns=[name], use_threads=False)[name].cast(field.type)
             values.validate(full=True)  # Parquet pages have no checksum; text that is no UTF-8 would fail much later
-        except (pa.ArrowException, OSError, KeyError) as error:
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
             raise self._damaged(path, error) from None
         if values.null_count and not field.nullable:
             raise self._damaged(path, f"rows without a {name}")

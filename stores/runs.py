@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from hmsa_label.stores import sealed
 from hmsa_label.stores.credentials import hide_in_record, secret_values
-from hmsa_label.stores.errors import LabelMissing
+from hmsa_label.stores.errors import LabelCorrupt, LabelMissing
 from hmsa_label.stores.files import FileRoot, create_bytes, join, list_names, public_uri
 from hmsa_label.stores.schema import RUNS
 
@@ -110,14 +111,22 @@ def read_run(root: FileRoot, run_id: str) -> Run:
 def write_outcome(root: FileRoot, run_id: str, attempt: str, outcome: dict[str, Any]) -> None:
     """Stores what one attempt at a run came to: images labelled, failures with reasons, seconds, interrupted."""
     filesystem, path = root.open()
-    create_bytes(filesystem, join(path, RUNS, run_id, f"{attempt}.json"), _body(outcome))
+    create_bytes(filesystem, join(path, RUNS, run_id, f"{attempt}.json"), sealed.to_bytes(outcome))
 
 
 def read_outcomes(root: FileRoot, run_id: str) -> list[dict[str, Any]]:
-    """Outcomes of a run's attempts, oldest first."""
-    filesystem, path = root.open()
-    names = [name for name in list_names(filesystem, join(path, RUNS, run_id)) if name.endswith(".json")]
-    outcomes = [json.loads(root.read(f"{RUNS}/{run_id}/{name}")) for name in names]
+    """Outcomes of a run's attempts, oldest first.
+
+    Raises:
+        LabelCorrupt: if the file of one is damaged, or another's.
+    """
+    filesystem, folder = root.open()
+    names = [name for name in list_names(filesystem, join(folder, RUNS, run_id)) if name.endswith(".json")]
+    paths = [f"{RUNS}/{run_id}/{name}" for name in names]
+    outcomes = [sealed.from_bytes(root.read(path), path) for path in paths]
+    for name, path, outcome in zip(names, paths, outcomes, strict=True):
+        if f"{outcome.get('attempt')}.json" != name:
+            raise LabelCorrupt(f"{path} is the outcome of attempt {outcome.get('attempt')}")
     return sorted(outcomes, key=lambda outcome: str(outcome["began_at"]))
 
 

@@ -139,6 +139,20 @@ def _json(document: dict[str, Any]) -> bytes:
     return (json.dumps(document, indent=2) + "\n").encode()
 
 
+def thresholds_in(document: bytes) -> tuple[float, ...]:
+    """Ascending thresholds in a segment's `zarr.json`; empty for a segment without evidence.
+
+    Raises:
+        ValueError, KeyError, TypeError: if it is damaged; the thresholds stand there twice, as decimals and exactly.
+    """
+    found = json.loads(document)["attributes"]
+    thresholds = tuple(found.get("thresholds", ()))
+    exact = [float.fromhex(text) for text in found.get("thresholds_float32", ())]
+    if [float(np.float32(value)) for value in thresholds] != exact:
+        raise ValueError("thresholds and thresholds_float32 differ")
+    return thresholds
+
+
 def metadata_fault(document: bytes, height: int, width: int) -> str:
     """What is wrong with an array's `zarr.json`, empty if plain Zarr readers find the images with it."""
     try:

@@ -1,10 +1,10 @@
 """Names for versions: written once, never moved, and kept from gc. And the marks of versions that gc has pruned."""
 
-import json
 import re
 from typing import Any
 
-from hmsa_label.stores.errors import LabelMissing, StoreConflict
+from hmsa_label.stores import sealed
+from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, StoreConflict
 from hmsa_label.stores.files import FileRoot, create_bytes, delete_files, join, list_names, public_uri
 from hmsa_label.stores.manifest import Manifest
 from hmsa_label.stores.receipt import now
@@ -42,7 +42,7 @@ def tag(
     filesystem, path = root.open()
     place = join(path, TAGS, f"{name}.json")
     try:
-        create_bytes(filesystem, place, (json.dumps(record, indent=2) + "\n").encode())
+        create_bytes(filesystem, place, sealed.to_bytes(record))
     except FileExistsError:
         taken = read_tag(root, name)["version"]
         raise StoreConflict(f"tag {name!r} names version {taken} and never moves; choose another name") from None
@@ -72,13 +72,55 @@ def read_tag(root: FileRoot, name: str) -> dict[str, Any]:
 
     Raises:
         LabelMissing: if there is no such tag; the message lists those that exist.
+        LabelCorrupt: if its file is damaged, or another tag's.
     """
+    path = f"{TAGS}/{name}.json"
     try:
-        return dict(json.loads(root.read(f"{TAGS}/{name}.json")))
+        record = sealed.from_bytes(root.read(path), path)
     except FileNotFoundError:
         names = _names(root, TAGS)
         listed = f"tags: {', '.join(names)}" if names else "the store has no tags"
         raise LabelMissing(f"{public_uri(root.uri)} has no version or tag {name!r}; {listed}") from None
+    if record.get("name") != name:
+        raise LabelCorrupt(f"{path} holds the tag {record.get('name')!r}")
+    return record
+
+
+def tag_faults(root: FileRoot) -> list[str]:
+    """What is wrong with tags and marks, a line for each damaged file."""
+    faults = []
+    for name in _names(root, TAGS):
+        try:
+            read_tag(root, name)
+        except LabelCorrupt as error:
+            faults.append(str(error))
+    for name in _names(root, PRUNED):
+        try:
+            read_mark(root, int(name))
+        except (LabelCorrupt, ValueError) as error:
+            faults.append(str(error))
+    return faults
+
+
+def mark_pruned(root: FileRoot, version: int, pruned_by: int) -> None:
+    """Marks a version as one whose pixels gc deletes; `pruned_by` is the version of gc's own commit."""
+    filesystem, path = root.open()
+    body = sealed.to_bytes({"version": version, "pruned_by": pruned_by, "time": now()})
+    create_bytes(filesystem, join(path, PRUNED, f"{version}.json"), body)
+
+
+def read_mark(root: FileRoot, version: int) -> dict[str, Any]:
+    """The mark of a pruned version: `version`, `pruned_by`, `time`.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        LabelCorrupt: if it is damaged, or another version's.
+    """
+    path = f"{PRUNED}/{version}.json"
+    mark = sealed.from_bytes(root.read(path), path)
+    if mark.get("version") != version:
+        raise LabelCorrupt(f"{path} is the mark of version {mark.get('version')}")
+    return mark
 
 
 def pruned_versions(root: FileRoot) -> set[int]:

@@ -1,5 +1,6 @@
 """Is a version still what was committed? Every way that bytes can go wrong, found and named."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,12 +12,13 @@ from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, StoreError
 from hmsa_label.stores.files import FileRoot, join, list_sizes
 from hmsa_label.stores.identity import read_identity
 from hmsa_label.stores.label_store import LabelStore, resolve
-from hmsa_label.stores.log_files import log_faults
+from hmsa_label.stores.log_files import log_faults, log_path
 from hmsa_label.stores.manifest import Manifest
 from hmsa_label.stores.parallel import map_threads
 from hmsa_label.stores.receipt import Receipt
-from hmsa_label.stores.runs import read_run
+from hmsa_label.stores.runs import read_outcomes, read_run
 from hmsa_label.stores.sources import check_source
+from hmsa_label.stores.tags import pruned_versions, read_mark, tag_faults
 
 STORE_KEY = ""  # the key of a problem that belongs to no single image
 
@@ -30,7 +32,8 @@ class Problem:
         kind: `missing` (object gone), `size` (other length than committed), `corrupt` (does not decode), `digest`
             (decodes to something else), `metadata` (Zarr metadata gone or changed), `manifest` (rows or log are not
             those that were committed), `receipt` (row and receipt differ, or the receipt is gone), `run` (provenance
-            gone or changed), `source_missing`, `source_changed`.
+            gone or changed), `tag` (a tag or the mark of a pruned version is damaged), `source_missing`,
+            `source_changed`.
         detail: one line for people.
     """
 
@@ -63,11 +66,13 @@ def verify(
     root = FileRoot(uri, dict(storage_options or {}))
     identity = read_identity(root)
     problems = [_of_store("manifest", fault) for fault in log_faults(root)]
+    problems += [_of_store("tag", fault) for fault in tag_faults(root)]
     try:
         # Not by `LabelStore.open`, which would only say that something is wrong with the rows.
         store = LabelStore(root, identity, resolve(root, version))
         receipts = [Receipt.from_row(row) for row in store.table().to_pylist()]
         problems += [*_check_manifest(store), *_check_runs(store), *_check_metadata(store, receipts)]
+        problems += [*_check_pruned(store), *_check_log_end(store)]
     except LabelCorrupt as error:
         return [*problems, _of_store("manifest", str(error))]
     problems += _check_sizes(store, receipts)
@@ -112,8 +117,38 @@ def _check_runs(store: LabelStore) -> Iterator[Problem]:
         except LabelMissing as error:
             yield _of_store("run", str(error))
             continue
+        try:
+            read_outcomes(store.root, run_id)
+        except LabelCorrupt as error:
+            yield _of_store("run", str(error))
         if began.get(run_id) != run.sha256:
             yield _of_store("run", f"the record of run {run_id} is not the one that the run began with")
+
+
+def _check_pruned(store: LabelStore) -> Iterator[Problem]:
+    """Versions that gc pruned and that lost their marks, so that they look whole in the log; pixels are gone though."""
+    manifest = Manifest(store.root.uri, store.root.storage_options)
+    marked = pruned_versions(store.root)
+    for commit in manifest.log():
+        for version in sorted(set(commit.pruned) - marked):
+            rows = [Receipt.from_row(row) for row in manifest.at(version).table().to_pylist()]
+            old = LabelStore(store.root, store.identity, manifest.at(version))
+            if any(problem.kind == "missing" for problem in _check_sizes(old, rows)):
+                yield _of_store("tag", f"{schema.PRUNED}/{version}.json is gone; gc pruned version {version}")
+
+
+def _check_log_end(store: LabelStore) -> Iterator[Problem]:
+    """Versions that outcomes and marks tell of and that the log does not reach: its newest files are gone."""
+    newest = Manifest(store.root.uri, store.root.storage_options).head().version
+    told: dict[int, str] = {}
+    for run_id in store.root.list_names(schema.RUNS):
+        with contextlib.suppress(LabelCorrupt):  # told by _check_runs
+            told |= {int(outcome["version"]): f"run {run_id}" for outcome in read_outcomes(store.root, run_id)}
+    for version in pruned_versions(store.root):
+        with contextlib.suppress(LabelCorrupt):  # told by tag_faults
+            told[int(read_mark(store.root, version).get("pruned_by", 0))] = f"the mark of version {version}"
+    for version in sorted(set(told) - set(range(newest + 1))):
+        yield _of_store("manifest", f"{log_path(version)} is gone; {told[version]} tells of version {version}")
 
 
 def _check_metadata(store: LabelStore, receipts: list[Receipt]) -> Iterator[Problem]:
@@ -125,9 +160,13 @@ def _check_metadata(store: LabelStore, receipts: list[Receipt]) -> Iterator[Prob
     }
     for segment in sorted({array[0] for array in arrays}):
         try:
-            store.grid(segment)
+            grid = store.grid(segment)
         except StoreError as error:
             yield _of_store("metadata", str(error))
+            continue
+        if not grid and any(array[0] == segment and array[3] == schema.CODE for array in arrays):
+            path = f"{schema.DATA}/{segment}/{schema.ROOT}"
+            yield _of_store("metadata", f"{path} names no thresholds for the codes of its segment")
     for segment, height, width, name in sorted(arrays):
         path = f"{schema.size_folder(segment, height, width)}/{name}/{schema.ROOT}"
         try:
