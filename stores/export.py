@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hmsa_label.stores import schema
-from hmsa_label.stores.files import FileRoot, create_bytes, join, list_names, public_uri
+from hmsa_label.stores.files import FileRoot, create_bytes, join, list_names, public_uri, share_bytes
 from hmsa_label.stores.label_store import LabelStore
 from hmsa_label.stores.parallel import map_threads
 from hmsa_label.stores.png import encode_png
@@ -43,7 +43,8 @@ def export_zarr(
     """Labels as one Zarr v3 array `label` [N, H, W] in the order of the keys, with `manifest.parquet` beside it.
 
     Images of several sizes give one array per size, `label_<H>x<W>`. The manifest's added columns `array` and `index`
-    say where each image is. Chunks are checked against the manifest and copied as they are.
+    say where each image is. Chunks are checked against the manifest and taken as they are: as hard links on one disk,
+    copied by the server on one object storage, written anew elsewhere.
 
     Args:
         storage_options: for the destination; the store has its own.
@@ -62,7 +63,9 @@ def export_zarr(
 
     def copy(key: str) -> None:
         array, index, *_ = places[key]
-        _create(root, f"{array}/c.{index}.0.0", store.read_encoded(key))
+        data, target = store.read_encoded(key), f"{array}/c.{index}.0.0"
+        if not _share(store, key, root, target):
+            _create(root, target, data)
 
     _for_each(copy, store, threads, on_image)
     _create(root, "manifest.parquet", _manifest(store, places))
@@ -167,6 +170,16 @@ def _empty_destination(destination: str, storage_options: dict[str, Any] | None)
 def _create(root: FileRoot, path: str, data: bytes) -> None:
     filesystem, start = root.open()
     create_bytes(filesystem, join(start, path), data)
+
+
+def _share(store: LabelStore, key: str, root: FileRoot, target: str) -> bool:
+    """Whether a label's chunk could be put at the target without moving its bytes."""
+    (filesystem, start), (other, destination) = store.root.open(), root.open()
+    if type(filesystem) is not type(other) or filesystem.storage_options != other.storage_options:
+        return False
+    row = store.receipt(key)
+    chunk = schema.chunk_path(row.segment, row.height, row.width, schema.LABEL, row.row)
+    return share_bytes(filesystem, join(start, chunk), join(destination, target))
 
 
 def _exported(store: LabelStore, destination: str, files: int) -> Exported:

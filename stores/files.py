@@ -217,6 +217,25 @@ def create_bytes(filesystem: Any, path: str, data: bytes) -> None:
             time.sleep(random.uniform(0, 0.05 * 2**attempt))
 
 
+def share_bytes(filesystem: Any, source: str, target: str) -> bool:
+    """Puts a write-once file at a second path without moving its bytes: a hard link, or a copy made by the server.
+
+    Returns:
+        False if the filesystem cannot, as across disks; nothing is written then.
+    """
+    try:
+        if isinstance(filesystem, LocalFileSystem):
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            os.link(source, target)
+        else:
+            filesystem.cp_file(source, target)
+    except FileExistsError:
+        raise
+    except (OSError, NotImplementedError):
+        return False
+    return True
+
+
 def _service_code(error: BaseException) -> str:
     """Error code in the object store's own words, empty if the error did not come from one."""
     response = getattr(error.__cause__, "response", None) or getattr(error, "response", None) or {}

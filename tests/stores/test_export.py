@@ -1,6 +1,8 @@
 """Exports hold the same labels, for tools that know nothing of the store."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,41 @@ def test_several_sizes_become_several_arrays(uri: str, tmp_path: Path, labels: A
     group = zarr.open_group(str(tmp_path / "out"), mode="r")
     for row in pq.read_table(tmp_path / "out/manifest.parquet").to_pylist():
         np.testing.assert_array_equal(group[row["array"]][row["index"]], run.labels[row["key"]])
+
+
+def test_an_export_on_the_disk_of_the_store_takes_no_second_space(tmp_path: Path, labels: Any) -> None:
+    run = labels.fill(f"{tmp_path}/store")
+    export_zarr(LabelStore.open(run.uri), str(tmp_path / "out"))
+    chunks = sorted((tmp_path / "out/label").glob("c.*"))
+    assert [chunk.stat().st_nlink for chunk in chunks] == [2, 2, 2]
+    np.testing.assert_array_equal(zarr.open_group(str(tmp_path / "out"), mode="r")["label"][0], run.labels["a"])
+
+
+def test_an_export_to_the_storage_of_the_store_is_copied_there(s3_environment: str, labels: Any) -> None:
+    run = labels.fill("s3://labels/exported")
+    store = LabelStore.open(run.uri)
+    filesystem, _ = store.root.open()
+    with count_calls(filesystem) as calls:
+        export_zarr(store, "s3://labels/dense")
+    assert calls.count("copy_object") == 3
+    array = zarr.open_group("s3://labels/dense", mode="r")["label"]
+    np.testing.assert_array_equal(array[:], np.stack([run.labels[key] for key in ("a", "b", "c")]))
+
+
+@contextmanager
+def count_calls(filesystem: Any) -> Iterator[list[str]]:
+    """Names of the requests that s3fs makes meanwhile."""
+    calls, call_s3 = [], filesystem._call_s3
+
+    async def counted(method: str, *args: Any, **kwargs: Any) -> Any:
+        calls.append(method)
+        return await call_s3(method, *args, **kwargs)
+
+    filesystem._call_s3 = counted
+    try:
+        yield calls
+    finally:
+        filesystem._call_s3 = call_s3
 
 
 def test_png_files_lie_where_cityscapes_has_its_own(uri: str, tmp_path: Path, labels: Any) -> None:
