@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from hmsa_label.stores import schema
-from hmsa_label.stores.errors import NotAStore, StoreConflict, StoreError
+from hmsa_label.stores.errors import LabelCorrupt, NotAStore, StoreConflict, StoreError
 from hmsa_label.stores.files import FileRoot, create_bytes, join, public_uri
+from hmsa_label.stores.sealed import is_whole, seal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,17 +32,16 @@ class Identity:
 
     def to_bytes(self) -> bytes:
         """The root `zarr.json`."""
-        return schema.group_metadata(
-            {
-                "format": schema.FORMAT,
-                "format_version": self.format_version,
-                "uuid": self.uuid,
-                "classes": self.classes,
-                "ignore_index": schema.IGNORE_INDEX,
-                "unwritten": schema.UNWRITTEN,
-                "probe": self.probe,
-            }
-        )
+        attributes = {
+            "format": schema.FORMAT,
+            "format_version": self.format_version,
+            "uuid": self.uuid,
+            "classes": self.classes,
+            "ignore_index": schema.IGNORE_INDEX,
+            "unwritten": schema.UNWRITTEN,
+            "probe": self.probe,
+        }
+        return schema.group_metadata(seal(attributes))
 
 
 def read_identity(root: FileRoot) -> Identity:
@@ -49,6 +49,7 @@ def read_identity(root: FileRoot) -> Identity:
 
     Raises:
         NotAStore: if there is none, or something else lies there.
+        LabelCorrupt: if it is not what was written.
         StoreError: if a later format wrote it.
     """
     place = public_uri(root.uri)
@@ -59,13 +60,15 @@ def read_identity(root: FileRoot) -> Identity:
     except ValueError:
         raise NotAStore(f"{place}/{schema.ROOT} is not JSON; the store's identity is damaged") from None
     if attributes.get("format") != schema.FORMAT:
-        raise NotAStore(f"{place} holds a Zarr group that is no label store of hmsa-label")
-    found = int(attributes["format_version"])
+        raise NotAStore(f"{place}/{schema.ROOT} is a Zarr group that is no label store of hmsa-label")
+    found = int(attributes.get("format_version", 0))
     if found > schema.FORMAT_VERSION:
         raise StoreError(
-            f"the store {place} has format version {found}, this hmsa-label reads up to "
+            f"the store {place} ({schema.ROOT}) has format version {found}, this hmsa-label reads up to "
             f"{schema.FORMAT_VERSION}; upgrade it"
         )
+    if not is_whole(attributes):
+        raise LabelCorrupt(f"{place}/{schema.ROOT} is not what was written; the store's identity is damaged")
     return Identity(
         uuid=attributes["uuid"], classes=attributes["classes"], probe=attributes["probe"], format_version=found
     )

@@ -62,6 +62,8 @@ class Rows:
             values.validate(full=True)  # Parquet pages have no checksum; text that is no UTF-8 would fail much later
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
             raise self._damaged(path, error) from None
+        if len(values) != file.metadata.num_rows:
+            raise self._damaged(path, f"{len(values)} values of {name} for {file.metadata.num_rows} rows")
         if values.null_count and not field.nullable:
             raise self._damaged(path, f"rows without a {name}")
         return values

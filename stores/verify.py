@@ -64,7 +64,10 @@ def verify(
         NotAStore, LabelMissing: if there is no such store or version to look at.
     """
     root = FileRoot(uri, dict(storage_options or {}))
-    identity = read_identity(root)
+    try:
+        identity = read_identity(root)
+    except LabelCorrupt as error:
+        return [_of_store("metadata", str(error))]
     problems = [_of_store("manifest", fault) for fault in log_faults(root)]
     problems += [_of_store("tag", fault) for fault in tag_faults(root)]
     try:
