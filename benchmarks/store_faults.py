@@ -17,15 +17,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+from results_page import page, publish
 from small_store import SIZES, Facts, build, observe, wrong_labels
 
 from hmsa_label.stores.errors import StoreError
-from hmsa_label.stores.schema import ROOT, RUNS
+from hmsa_label.stores.schema import PRUNED, ROOT, RUNS, TAGS
 from hmsa_label.stores.verify import Problem, verify
 
-ROWS = "manifest rows"
+ROWS, OUTCOME, TAG = "manifest rows", "run outcome", "tag"
 FLIP, DELETE, TRUNCATE, SWAP = "bit flip", "deletion", "truncation", "swap"
 FOUND, UNNAMED, RAISED, MISSED, HARMLESS = "found", "found, not named", "verify crashed", "missed", "harmless"
+TRACELESS = "leaves no trace"  # a deleted tag, or a deleted outcome: nothing else in the store knows that there was one
+
+EXPLANATION = (
+    "*harmful*: a reader gets something else than before, an error included; *readers refuse*: all that differs is an "
+    "error of the store's own; *found and named*: `verify --deep` names the file, the version, the run or the image; "
+    "*leaves no trace*: a deleted tag or a deleted outcome of an attempt, of which nothing else in the store knows; "
+    "*wrong labels read*: a reader got other pixels, or codes with other thresholds, and no error."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +69,9 @@ def sort_of(path: Path) -> str:
     if parts[0] == "manifest":
         return "manifest log" if path.suffix == ".json" else ROWS
     if parts[0] == RUNS:
-        return "run record" if len(parts) == 2 else "run outcome"
-    if parts[0] in ("tags", "pruned"):
-        return "tag or prune mark"
+        return "run record" if len(parts) == 2 else OUTCOME
+    if parts[0] in (TAGS, PRUNED):
+        return TAG if parts[0] == TAGS else "prune mark"
     if path.name == ROOT:
         return "Zarr metadata"
     return "receipt" if "receipts" in parts else f"pixels: {parts[-2]}"
@@ -112,8 +121,10 @@ def try_fault(root: Path, facts: Facts, sound: dict[Path, bytes], fault: Fault) 
         put(root, {path: sound[path] for path in fault.bodies})
     seen = [name for name in facts.before if now[name] != facts.before[name]]
     refused = bool(seen) and all(now[name][0] == "refused" for name in seen)
-    if not seen and verdict == MISSED:
+    if verdict == MISSED and not seen:
         verdict = HARMLESS
+    if verdict == MISSED and fault.kind == DELETE and fault.sort in (TAG, OUTCOME):
+        verdict = TRACELESS
     return Outcome(
         fault=fault, verdict=verdict, refused=refused, wrong=wrong_labels(facts.before, now), seen=seen, said=said
     )
@@ -162,6 +173,7 @@ def table(outcomes: list[Outcome]) -> str:
         "found and named": lambda o: bool(o.seen) and o.verdict == FOUND,
         "found, not named": lambda o: bool(o.seen) and o.verdict == UNNAMED,
         "verify crashed": lambda o: bool(o.seen) and o.verdict == RAISED,
+        TRACELESS: lambda o: o.verdict == TRACELESS,
         "missed": lambda o: bool(o.seen) and o.verdict == MISSED,
         "wrong labels read": lambda o: bool(o.wrong),
         "harmless, yet found": lambda o: not o.seen and o.verdict != HARMLESS,
@@ -207,13 +219,14 @@ def main() -> None:
         sound = {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
         outcomes = [try_fault(root, facts, sound, draw_fault(random, sound, kind)) for kind in kinds]
         assert observe(str(root), facts) == facts.before, "the store was not put back"
-    bad = [outcome for outcome in outcomes if outcome.wrong or (outcome.seen and outcome.verdict != FOUND)]
+    bad = [
+        outcome for outcome in outcomes if outcome.wrong or (outcome.seen and outcome.verdict not in (FOUND, TRACELESS))
+    ]
     if arguments.details:
         print("\n".join(describe(outcome) for outcome in bad), file=sys.stderr)
     text = table(outcomes)
-    print(text, f"\n{len(outcomes)} faults in {time.monotonic() - started:.0f} s, seed {arguments.seed}")
-    if arguments.output:
-        Path(arguments.output).write_text(text + "\n")
+    facts_text = f"{len(outcomes)} faults in {time.monotonic() - started:.0f} s. {EXPLANATION}"
+    publish(page("Faults in random objects of a store", arguments.folder or ".", facts_text, text), arguments.output)
     sys.exit(1 if bad else 0)
 
 
