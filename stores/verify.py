@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from hmsa_label.stores import schema
 from hmsa_label.stores.adoption import arrays_of
-from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, StoreError
+from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, StoreError, ThresholdNotStored
+from hmsa_label.stores.evidence import label_at, level_of
 from hmsa_label.stores.files import FileRoot, join, list_sizes
 from hmsa_label.stores.identity import read_identity
 from hmsa_label.stores.label_store import LabelStore, resolve
@@ -17,6 +20,7 @@ from hmsa_label.stores.manifest import Manifest
 from hmsa_label.stores.parallel import map_threads
 from hmsa_label.stores.receipt import Receipt
 from hmsa_label.stores.runs import read_outcomes, read_run
+from hmsa_label.stores.schema import U8
 from hmsa_label.stores.sources import check_source
 from hmsa_label.stores.tags import pruned_versions, read_mark, tag_faults
 
@@ -32,7 +36,8 @@ class Problem:
         kind: `missing` (object gone), `size` (other length than committed), `corrupt` (does not decode), `digest`
             (decodes to something else), `metadata` (Zarr metadata gone or changed), `manifest` (rows or log are not
             those that were committed), `receipt` (row and receipt differ, or the receipt is gone), `run` (provenance
-            gone or changed), `tag` (a tag or the mark of a pruned version is damaged), `source_missing`,
+            gone or changed), `rule` (the label is not what its evidence says at its threshold, or other pixels are
+            counted), `tag` (a tag or the mark of a pruned version is damaged), `source_missing`,
             `source_changed`.
         detail: one line for people.
     """
@@ -55,7 +60,8 @@ def verify(
     """Problems of a version, by key; empty if it is sound.
 
     Quick (`deep=False`): one listing; every object is there with its committed size, metadata and provenance are there,
-    the rows have the committed content digest. Deep: every array is read, decoded and hashed as well.
+    the rows have the committed content digest. Deep: every array is read, decoded and hashed as well, and the label is
+    compared with its evidence and its counts.
 
     Args:
         data_root: also compare the source images below this root with the digests taken when they were labelled.
@@ -213,6 +219,7 @@ def _check_row(store: LabelStore, receipt: Receipt) -> Problem | None:
 
 
 def _check_arrays(store: LabelStore, receipt: Receipt) -> Iterator[Problem]:
+    sound: dict[str, U8] = {}
     for name, (segment, row, digest) in arrays_of(receipt).items():
         path = schema.chunk_path(segment, receipt.height, receipt.width, name, row)
         try:
@@ -225,6 +232,30 @@ def _check_arrays(store: LabelStore, receipt: Receipt) -> Iterator[Problem]:
             if schema.digest_of(pixels) != digest:
                 detail = f"{name}: {path} holds other pixels than were committed"
                 yield Problem(key=receipt.key, kind="digest", detail=detail)
+            else:
+                sound[name] = pixels
+    yield from _check_rule(store, receipt, sound)
+
+
+def _check_rule(store: LabelStore, receipt: Receipt, sound: dict[str, U8]) -> Iterator[Problem]:
+    """Whether a label is what its evidence says at its threshold, and holds the pixels that its row counts."""
+    label = sound.get(schema.LABEL)
+    if label is None:
+        return
+    counts = np.bincount(label.ravel(), minlength=256)[: store.identity.num_classes]
+    if tuple(counts.tolist()) != receipt.class_px:
+        yield Problem(key=receipt.key, kind="rule", detail="the label holds other class counts than its row states")
+    if receipt.evidence_segment is None or len(sound) < 1 + len(schema.EVIDENCE):
+        return
+    with contextlib.suppress(LabelMissing, LabelCorrupt):  # a segment's damaged metadata is a problem of its own
+        try:
+            level = level_of(receipt.threshold, store.grid(receipt.evidence_segment))
+        except ThresholdNotStored as error:
+            yield Problem(key=receipt.key, kind="rule", detail=str(error))
+            return
+        if not np.array_equal(label, label_at(sound[schema.TOP1], sound[schema.CODE], level)):
+            detail = f"the label is not what its evidence says at threshold {receipt.threshold:g}"
+            yield Problem(key=receipt.key, kind="rule", detail=detail)
 
 
 def _of_store(kind: str, detail: str) -> Problem:

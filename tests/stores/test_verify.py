@@ -160,3 +160,18 @@ def test_changed_and_missing_source_images_are_found(uri: str, labels: Any, tmp_
     (tmp_path / "images/a.png").write_bytes(b"another")
     (tmp_path / "images/b.png").unlink()
     assert kinds(uri, data_root=root) == [("a", "source_changed"), ("b", "source_missing")]
+
+
+def test_a_label_that_contradicts_its_evidence_is_found(
+    uri: str, labels: Any, drawn: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = labels.begin(uri)
+    right = drawn(0)
+    wrong = right.label.copy()
+    wrong[0, 0] = 255 if wrong[0, 0] != 255 else 0
+    monkeypatch.setattr("hmsa_label.stores.segment.label_at", lambda *_: wrong)  # a writer that does not look
+    facts = ImageFacts(key="a", source="a.png")
+    run.writer.append([run.segment.write(facts, wrong, right.top1, right.code)])
+    run.writer.finish()
+    assert kinds(uri, deep=False) == []
+    assert kinds(uri) == [("a", "rule")]
