@@ -270,15 +270,13 @@ def train_teacher(config: TrainConfig, on_event: Callable[[TrainEvent], None] | 
         loss, rate = trainer.advance(images, labels)
         if not math.isfinite(loss):
             raise ValueError(f"the loss is {loss} at step {trainer.step}; lower --lr, or use --precision fp32")
-        now = time.monotonic()
         event = TrainEvent(
             step=trainer.step,
             total_steps=trainer.total_steps,
             loss=loss,
             learning_rate=rate,
-            images_per_second=len(images) / max(now - tick, 1e-9),
+            images_per_second=len(images) / max(time.monotonic() - tick, 1e-9),
         )
-        tick = now
         _tell(trainer, event, on_event)
         at_end = trainer.step == trainer.total_steps
         if trainer.val_refs and (trainer.step % every == 0 or at_end):
@@ -290,7 +288,7 @@ def train_teacher(config: TrainConfig, on_event: Callable[[TrainEvent], None] | 
             trainer.save(evaluation.miou)
         elif trainer.step % config.save_every == 0 or at_end:
             trainer.save(None)
-        tick = max(tick, time.monotonic())
+        tick = time.monotonic()
     return TrainSummary(
         checkpoint=trainer.folder.checkpoint_uri("best" if trainer.best_miou is not None else "last"),
         best_miou=trainer.best_miou,

@@ -1,8 +1,8 @@
 """What a training leaves on disk, and the running average of its weights."""
 
 import copy
+import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 
 from hmsa_label.labelers import SegmentationNet
 from hmsa_label.labelers.checkpoints import encode_checkpoint
+from hmsa_label.stores.files import join, open_filesystem, replace_bytes
 
 
 class AveragedWeights:
@@ -53,15 +54,17 @@ class TrainFolder:
 
     def write_checkpoint(self, name: str, net: SegmentationNet, info: dict[str, Any]) -> None:
         """Writes weights and `info` under `name`."""
-        partial = self.path / f".{name}.partial"
-        partial.write_bytes(encode_checkpoint(net, info))
-        os.replace(partial, self.checkpoint_uri(name))
+        self._replace(f"{name}.safetensors", encode_checkpoint(net, info))
 
     def write_state(self, state: dict[str, Any]) -> None:
         """Writes what a resumption needs."""
-        partial = self.path / ".state.partial"
-        torch.save(state, partial)
-        os.replace(partial, self.path / "state.pt")
+        content = io.BytesIO()
+        torch.save(state, content)
+        self._replace("state.pt", content.getvalue())
+
+    def _replace(self, name: str, data: bytes) -> None:
+        filesystem, folder = open_filesystem(str(self.path))
+        replace_bytes(filesystem, join(folder, name), data)
 
     def holds_state(self) -> bool:
         """True if a training was saved here before."""
