@@ -169,22 +169,58 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AutoLabels:
+    """Labels of a store that a student trains on beside the fine ones; the images are those below the data root.
+
+    Attributes:
+        version: number or tag; None is the last finished version.
+        threshold: another stored threshold than the labels' own; class_thresholds: one for some classes, by name.
+        confidence_weight: weight each pixel's loss by the lowest confidence that its code allows.
+        allow_leak: train although images that are validated on are among those trained on.
+    """
+
+    store: str
+    version: str | None = None
+    threshold: float | None = None
+    class_thresholds: dict[str, float] = field(default_factory=dict)
+    confidence_weight: bool = False
+    allow_leak: bool = False
+    storage_options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoarseLabels:
+    """Coarse polygons that a training uses beside the fine labels; None as `split` uses none."""
+
+    split: str | None = None
+    labels: str = "gtCoarse"
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Training of a teacher (arXiv 2005.10821, section 4; defaults follow the paper where it and its code differ).
 
     Attributes:
+        second: labels that are mixed with the fine ones; a student's are those of a store.
+        mix: share of the images of each batch that come from `second`, 0..1.
+        fine_tail: share of the steps, at the end, that see fine labels alone, 0..1.
         low_scale: the second scale of two-scale training (section 3.2); None trains a single-scale network.
         loss: `rmi` is sigmoid BCE + region mutual information, `ce` softmax cross-entropy.
         aux_weight: weight of the auxiliary head's loss; side_weight: of each single scale's own loss.
         aux_loss: of the auxiliary head; `side` is what single scales get: sigmoid BCE beside `rmi`, else `ce`.
-        max_steps: optimizer steps; None is `epochs` passes over the data.
+        max_steps: optimizer steps; None is `epochs` passes over the fine images at their share of a batch.
         poly_power: learning rate = learning_rate * (1 - epoch / epochs) ** poly_power, by step within an epoch too.
+        poly_by_epoch: the learning rate falls at the end of each epoch only, as in the released code.
+        batch_size: crops of a step, over all processes; accumulate: passes that a process makes them in.
     """
 
     data: DataConfig
     output: str
     model: ModelConfig = field(default_factory=ModelConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    second: AutoLabels | CoarseLabels | None = None
+    mix: float = 0.5
+    fine_tail: float = 0.0
     val_split: str = "val"
     labels: str = "gtFine"
     loss: str = "rmi"
@@ -197,11 +233,13 @@ class TrainConfig:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     poly_power: float = 2.0
+    poly_by_epoch: bool = False
     warmup_steps: int = 0
     ema_decay: float | None = None
     epochs: int = 175
     max_steps: int | None = None
     batch_size: int = 8
+    accumulate: int = 1
     loader_workers: int = 0
     precision: str = "auto"
     device: str = "auto"
@@ -209,6 +247,7 @@ class TrainConfig:
     seed: int = 0
     validate_every: int = 0
     save_every: int = 500
+    tensorboard: bool = False
     resume: bool = False
 
     def __post_init__(self) -> None:
@@ -216,8 +255,18 @@ class TrainConfig:
         _one_of("aux_loss", self.aux_loss, AUX_LOSSES)
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("optimizer", self.optimizer, OPTIMIZERS)
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "accumulate"):
             _at_least(name, getattr(self, name), 1)
+        for name in ("mix", "fine_tail"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} is a share between 0 and 1; got {getattr(self, name)}")
+        if isinstance(self.second, AutoLabels) and self.second.confidence_weight and self.loss != "ce":
+            raise ValueError(f"confidence weights need --loss ce, whose terms are pixels; got {self.loss}")
+
+    @property
+    def share_of_second(self) -> float:
+        """Share of a batch that does not hold fine labels, 0..1."""
+        return self.mix if self.second is not None else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
