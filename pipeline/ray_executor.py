@@ -5,6 +5,7 @@ killing image for ever. An actor is born empty and loads its teacher in a call o
 is told from an actor that merely waits for a GPU.
 """
 
+import json
 import os
 import socket
 import time
@@ -31,6 +32,7 @@ from hmsa_label.stores.receipt import Receipt
 
 OBJECT_STORE_BYTES = 80 * 2**20  # the least that Ray takes without a warning; receipts travel inside the replies
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in the driver of a submitted job
 PING_AGAIN_SECONDS = 0.2
 REACHABLE_SECONDS = 10.0
 LOSSES = (RayActorError, NodeDiedError, OutOfMemoryError, WorkerCrashedError)
@@ -61,8 +63,7 @@ class RayCluster:
             return
         check_reachable(address)
         try:
-            # Nodes may lack the package, or hold another version of it: they get the driver's.
-            ray.init(address, runtime_env={"py_modules": [hmsa_label]}, **QUIET)
+            ray.init(address, runtime_env=own_code(os.environ.get(JOB_CONFIG)), **QUIET)
         except ConnectionError as error:
             raise EngineError(f"no Ray cluster answers at {address}: {error}") from error
 
@@ -91,6 +92,18 @@ def _start_own(cpus: int) -> None:
             ray.shutdown()
             if attempt == 2:
                 raise EngineError(f"Ray could not be started here: {error} --executor local needs no Ray") from error
+
+
+def own_code(job_config: str | None) -> dict[str, Any]:
+    """The runtime environment of a run: the driver's own package, as nodes may lack it or hold another version.
+
+    Args:
+        job_config: what Ray tells the driver of a submitted job, as JSON; a job that ships modules ships ours, and
+            Ray refuses a second list.
+    """
+    submitted = json.loads(job_config or "{}").get("runtime_env", {})
+    # The folder, not the module: within a job, Ray copies this as plain data.
+    return {} if "py_modules" in submitted else {"py_modules": list(hmsa_label.__path__)}
 
 
 def check_reachable(address: str) -> None:
