@@ -12,9 +12,11 @@ from hmsa_label.cli.options import argument, command, flag, settings
 from hmsa_label.cli.parameters import Section, not_on_command_line
 from hmsa_label.pipeline import StoreConfig
 
-PLACES = {name: f"hmsa_label.cli.audit:{name}" for name in ("log", "show", "verify", "diff", "card")} | {
-    name: f"hmsa_label.cli.versions:{name}" for name in ("tag", "rollback", "gc")
-}
+PLACES = (
+    {name: f"hmsa_label.cli.audit:{name}" for name in ("log", "show", "verify", "diff", "card")}
+    | {name: f"hmsa_label.cli.versions:{name}" for name in ("tag", "rollback", "gc")}
+    | {"trace": "hmsa_label.cli.trace:trace"}
+)
 LOG_COLUMNS = ("version", "time", "kind", "images", "threshold", "teacher", "digest", "remarks")
 MAX_CHANGES_SHOWN = 10
 

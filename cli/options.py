@@ -27,6 +27,7 @@ from hmsa_label.pipeline import (
     ModelConfig,
     StoreConfig,
     TeacherConfig,
+    TraceConfig,
     TrainConfig,
 )
 
@@ -133,6 +134,14 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
         Setting("output", "--output", "PNG file to write."),
         Setting("threshold", "--threshold", "Confidence below which a pixel is left out."),
     )),
+    TraceConfig: ("Chain", (
+        Setting("teacher", "--teacher", "Weights file of the teacher, if it is not where the run found it."),
+        Setting("store", "--store", "Label store, if it is not where the student found it."),
+        Setting("data", "--data", "Root of the fine images, if it is not where they were."),
+        Setting("deep", "--deep/--quick", "Read and hash every label, or only what lists them."),
+        Setting("store_options", "--store-options", STORE_OPTIONS),
+        Setting("data_options", "--data-options", "fsspec options of the data's storage; not on the command line."),
+    )),
     EvaluateConfig: ("Evaluation", (
         Setting("labels", "--labels", "Label type to score against, such as gtFine."),
     )),
@@ -206,7 +215,8 @@ def _option(config: type, setting: Setting, section: str, defaults: dict[str, An
         if isinstance(kind, Section):
             attributes |= {"default": "{}", "callback": not_on_command_line}
         elif not required:
-            attributes |= {"default": None if default is None else shown(default), "show_default": default is not None}
+            attributes |= {"default": None if default is None else shown(default, kind),
+                           "show_default": default not in (None, ())}  # fmt: skip
     return click.option(_parameter(setting), setting.flag, cls=SettingOption, **attributes)
 
 

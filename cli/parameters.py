@@ -47,6 +47,23 @@ class Size(click.ParamType[tuple[int, int]]):
         return height, width
 
 
+class Listed(click.ParamType[tuple[Any, ...]]):
+    """Comma-separated values of one type, such as `0,1,2`; a YAML list or a single value serves too."""
+
+    def __init__(self, inner: click.ParamType[Any]) -> None:
+        self.inner = inner
+        self.name = f"{inner.name}s"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return f"{self.inner.name.upper()},..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        if isinstance(value, str):
+            value = [part.strip() for part in value.split(",") if part.strip()]
+        parts = value if isinstance(value, (list, tuple)) else [value]
+        return tuple(self.inner.convert(part, param, ctx) for part in parts)
+
+
 class Section(click.ParamType[dict[str, Any]]):
     """A mapping: a section of the settings file, or JSON in the environment. It may hold secrets."""
 
@@ -100,14 +117,16 @@ def type_of(annotation: Any, default: Any) -> click.ParamType[Any]:
         return Section()
     if typing.get_origin(annotation) is tuple:
         parts = typing.get_args(annotation)
+        if Ellipsis in parts and parts[0] is not float:
+            return Listed(type_of(parts[0], None))
         if parts[0] is int:
             return Size()
         return Numbers(None if Ellipsis in parts else len(parts))
     return {bool: click.BOOL, int: click.INT, float: click.FLOAT, str: click.STRING}[annotation]
 
 
-def shown(default: Any) -> str:
+def shown(default: Any, kind: click.ParamType[Any]) -> str:
     """A default as one would type it: `0.5,1.0,2.0` or `1024x2048`."""
     if isinstance(default, tuple):
-        return ("x" if all(isinstance(part, int) for part in default) else ",").join(map(str, default))
+        return ("x" if isinstance(kind, Size) else ",").join(map(str, default))
     return str(default)

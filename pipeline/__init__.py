@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         ModelConfig,
         StoreConfig,
         TeacherConfig,
+        TraceConfig,
         TrainConfig,
         to_dict,
     )
@@ -55,13 +56,15 @@ if TYPE_CHECKING:
     from hmsa_label.pipeline.label_run import label_images
     from hmsa_label.pipeline.plan import plan_labels
     from hmsa_label.pipeline.progress import open_display
+    from hmsa_label.pipeline.trace import trace_checkpoint
     from hmsa_label.pipeline.train import train_teacher
     from hmsa_label.stores.credentials import hide_in_text
     from hmsa_label.stores.errors import StoreError
 
 _CONFIG = (
     "AUX_LOSSES DATASETS EXECUTORS FUSIONS LOSSES OPTIMIZERS PRECISIONS AugmentConfig DataConfig EngineConfig "
-    "EvaluateConfig ExplainConfig LabelConfig ModelConfig StoreConfig TeacherConfig TrainConfig to_dict"
+    "EvaluateConfig ExplainConfig LabelConfig ModelConfig StoreConfig TeacherConfig TraceConfig "
+    "TrainConfig to_dict"
 )
 
 _AUDIT = (
@@ -84,6 +87,7 @@ _PLACES = {
     "open_display": "hmsa_label.pipeline.progress",
     "plan_labels": "hmsa_label.pipeline.plan",
     "run_demo": "hmsa_label.pipeline.demo",
+    "trace_checkpoint": "hmsa_label.pipeline.trace",
     "train_teacher": "hmsa_label.pipeline.train",
 }
 
@@ -106,6 +110,7 @@ __all__ = [
     "StoreConfig",
     "StoreError",
     "TeacherConfig",
+    "TraceConfig",
     "TrainConfig",
     "audit_card",
     "audit_diff",
@@ -128,6 +133,7 @@ __all__ = [
     "run_demo",
     "tag_version",
     "to_dict",
+    "trace_checkpoint",
     "train_teacher",
 ]
 

@@ -13,6 +13,7 @@ EXECUTORS = ("ray", "local")
 LOSSES = ("rmi", "ce")
 AUX_LOSSES = ("side", "ce", "rmi")
 OPTIMIZERS = ("sgd", "adamw")
+ARMS = ("fine", "coarse", "auto")
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -297,6 +298,55 @@ class StoreConfig:
 
     uri: str
     storage_options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraceConfig:
+    """Where the links of a checkpoint's chain are, if not where they were recorded.
+
+    Attributes:
+        teacher: weights file of the teacher. store: the label store. data: root of the fine images.
+        deep: read and hash every label, not only what lists them.
+    """
+
+    teacher: str | None = None
+    store: str | None = None
+    data: str | None = None
+    deep: bool = False
+    store_options: dict[str, Any] = field(default_factory=dict)
+    data_options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """The same student trained on fine labels alone, on fine and coarse, and on fine and auto labels, seed by seed.
+
+    Attributes:
+        train: of every student; its output is the folder of the comparison, `second`, `seed` and `resume` are set here.
+        auto: the auto labels. coarse_split, coarse_labels: where the coarse polygons are.
+        arms: of fine, coarse, auto; empty is all that the data allows.
+        resamples: of the bootstrap. confidence: of its intervals, 0..1.
+    """
+
+    train: TrainConfig
+    auto: AutoLabels
+    arms: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0, 1, 2)
+    coarse_split: str = "train_extra"
+    coarse_labels: str = "gtCoarse"
+    resamples: int = 2000
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        for arm in self.arms:
+            _one_of("arms", arm, ARMS)
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError(f"seeds must be distinct and not negative, such as 0,1,2; got {self.seeds}")
+        if len(set(self.arms)) != len(self.arms):
+            raise ValueError(f"arms must be distinct; got {self.arms}")
+        _at_least("resamples", self.resamples, 100)
+        if not 0.0 < self.confidence < 1.0:
+            raise ValueError(f"confidence must lie between 0 and 1, both excluded; got {self.confidence}")
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -1,0 +1,79 @@
+"""`hmsa-label audit trace`: the chain from a student back to its teacher's training data."""
+
+from typing import Any
+
+import click
+
+from hmsa_label import pipeline
+from hmsa_label.cli import output
+from hmsa_label.cli.options import argument, command, settings
+from hmsa_label.pipeline import TraceConfig
+
+
+@command("trace", example="hmsa-label audit trace student/last.safetensors")
+@argument("checkpoint", required=True)
+@settings(TraceConfig, "config")
+@click.pass_context
+def trace(ctx: click.Context, /, checkpoint: str, config: TraceConfig, as_json: bool) -> None:
+    """Show where a student came from, and check it.
+
+    From the checkpoint to the label version, the runs that made it, the teacher, and what the teacher was trained on.
+    Links that cannot be reached are named and do not count; the exit code is 1 if one is broken.
+    """
+    found = pipeline.trace_checkpoint(checkpoint, config)
+    if as_json:
+        output.show_json(found)
+    else:
+        output.show_facts(_chain(found))
+        output.show("")
+        output.show_table(("state", "part", "check", "found"),
+                          [(link.state, link.part, link.check, link.detail) for link in found.links])  # fmt: skip
+        output.show("")
+        output.show(_verdict(found))
+    ctx.exit(0 if found.ok else 1)
+
+
+def _chain(found: Any) -> dict[str, str | None]:
+    """Name and text of each part of the chain, the newest first."""
+    labels = None
+    if found.version is not None:
+        own = "their own threshold" if found.threshold is None else f"threshold {found.threshold:g}"
+        chosen = "".join(f", {name} {value:g}" for name, value in found.class_thresholds.items())
+        labels = f"version {found.version}, digest {found.digest[:16]}, {own}{chosen}, mix {found.mix:g}; {found.store}"
+    return {
+        "student": _network(found.student),
+        "its fine data": _data(found.student and found.student["trained_on"]),
+        "labels": labels,
+        **{f"run {run['run']}": _run(run) for run in found.runs},
+        "teacher": _network(found.teacher) or (found.teacher_sha256 and f"sha256 {found.teacher_sha256[:16]}"),
+        "its training data": _data(found.teacher_trained_on) or "not recorded",
+    }
+
+
+def _network(facts: dict[str, Any] | None) -> str | None:
+    if facts is None:
+        return None
+    miou = "" if facts["val_miou"] is None else f", validation mIoU {facts['val_miou']:.4f}"
+    code = facts["code"] or {}
+    commit = f", code {code['commit'][:12]}{' with changes' if code.get('changed') else ''}" if code else ""
+    step = "" if facts["step"] is None else f", step {facts['step']}"
+    return f"{facts['model'] or 'published'}{step}{miou}, sha256 {facts['sha256'][:16]}{commit}; {facts['checkpoint']}"
+
+
+def _data(trained_on: dict[str, Any] | None) -> str | None:
+    if trained_on is None:
+        return None
+    return f"{trained_on['images']} images of {trained_on['split']} with {trained_on['labels']}; {trained_on['data']}"
+
+
+def _run(run: dict[str, Any]) -> str:
+    package = run["package"] or {}
+    commit = (package.get("git") or {}).get("commit")
+    made_by = f"hmsa-label {package.get('version')}" + (f" at {commit[:12]}" if commit else "")
+    return f"{run['kind']}, {run['began_at']}, {made_by}"
+
+
+def _verdict(found: Any) -> str:
+    unchecked = sum(link.state == "not checked" for link in found.links)
+    missing = f", {unchecked} could not be checked" if unchecked else ""
+    return f"{len(found.links)} links: {len(found.problems) or 'none'} broken{missing}"

@@ -1,0 +1,200 @@
+"""Single links of the chain from a student to its teacher's training data, each checked where it can be reached.
+
+A check gives `ok`, `broken`, or `not checked` with the reason: what cannot be reached proves nothing either way.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from hmsa_label.pipeline.config import TraceConfig
+from hmsa_label.pipeline.datasets import FineLabelDataset
+from hmsa_label.pipeline.weights import read_weights
+from hmsa_label.stores.errors import NotAStore, StoreError, ThresholdNotStored
+from hmsa_label.stores.evidence import level_of
+from hmsa_label.stores.files import FileRoot
+from hmsa_label.stores.label_store import LabelStore
+from hmsa_label.stores.runs import Run, read_run
+from hmsa_label.stores.verify import verify
+
+OK, BROKEN, UNCHECKED = "ok", "broken", "not checked"
+HELD_OUT_SPLITS = frozenset({"val", "validation", "test", "testing"})
+KEYS_SHOWN = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """One checked statement.
+
+    Attributes:
+        part: of the chain: student, labels, run or teacher; `teacher's labels` and so on where a teacher was itself
+            trained on auto labels.
+        check: what must hold. state: ok, broken or not checked. detail: what was found, or why it was not checked.
+    """
+
+    part: str
+    check: str
+    state: str
+    detail: str
+
+
+def held_out(keys: Iterable[str], val_split: str | None) -> list[str]:
+    """Keys of images that are there to be scored: those of splits called val or test, or validated on in training."""
+    splits = HELD_OUT_SPLITS | {val_split or "val"}
+    return sorted(key for key in keys if key.partition("/")[0] in splits)
+
+
+def check_held_out(part: str, what: str, keys: Iterable[str], val_split: str | None) -> Link:
+    """No image that is scored is among those that were trained on."""
+    found = held_out(keys, val_split)
+    check = f"no val or test image among the {what}"
+    if not found:
+        return Link(part=part, check=check, state=OK, detail="none")
+    listed = ", ".join(found[:KEYS_SHOWN]) + (", ..." if len(found) > KEYS_SHOWN else "")
+    return Link(part=part, check=check, state=BROKEN, detail=f"{len(found)}: {listed}")
+
+
+def check_training_data(part: str, info: dict[str, Any], config: TraceConfig) -> list[Link]:
+    """The fine images a network was trained on: the recorded list, the list and the labels as they are now."""
+    trained_on = info.get("trained_on")
+    if not trained_on:
+        return [Link(part=part, check="fine data", state=UNCHECKED, detail="the checkpoint does not say; published?")]
+    keys, settings = trained_on["keys"], info.get("config") or {}
+    digest = hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()
+    recorded = _compare(part, "recorded list of fine images", digest, trained_on["keys_sha256"])
+    left_out = check_held_out(part, "fine images", keys, settings.get("val_split"))
+    return [recorded, left_out, *_check_data_now(part, trained_on, settings, config)]
+
+
+def _check_data_now(part: str, trained_on: dict[str, Any], settings: dict[str, Any], config: TraceConfig) -> list[Link]:
+    data, place = settings.get("data") or {}, config.data or trained_on["data"]
+    try:
+        now = FineLabelDataset(
+            place,
+            dataset=data.get("dataset", "cityscapes"),
+            split=trained_on["split"],
+            labels=trained_on["labels"],
+            limit=data.get("limit"),
+            storage_options=config.data_options,
+        )
+    except ValueError as error:  # the root is there, the split is not
+        return [Link(part=part, check="fine images", state=BROKEN, detail=str(error))]
+    except Exception as error:  # storages raise errors of their own kinds
+        return [Link(part=part, check="fine images", state=UNCHECKED, detail=_reason(error))]
+    changed = set(now.keys) ^ set(trained_on["keys"])
+    if changed:
+        detail = f"{len(changed)} came or went in {now.source.root}, such as {min(changed)}"
+        return [Link(part=part, check="fine images", state=BROKEN, detail=detail)]
+    there = Link(part=part, check="fine images", state=OK, detail=f"all {len(now)} are in {now.source.root}")
+    return [there, _check_fine_labels(part, trained_on.get("labels_sha256"), now)]
+
+
+def _check_fine_labels(part: str, recorded: str | None, now: FineLabelDataset) -> Link:
+    if recorded is None:
+        return Link(part=part, check="fine labels", state=UNCHECKED, detail="the checkpoint has no digest of them")
+    try:
+        return _compare(part, "fine labels", now.digest, recorded)
+    except (ValueError, OSError) as error:
+        return Link(part=part, check="fine labels", state=BROKEN, detail=_reason(error))
+
+
+def check_store(part: str, auto: dict[str, Any], config: TraceConfig) -> tuple[LabelStore | None, list[Link]]:
+    """The store at the version that a student names, if it opens, and whether it is the one that was trained on."""
+    place = config.store or auto["store"]
+    try:
+        store = LabelStore.open(place, auto["version"], storage_options=config.store_options)
+    except NotAStore as error:
+        gone = not _holds_anything(place, config.store_options)
+        return None, [Link(part=part, check="store", state=UNCHECKED if gone else BROKEN, detail=str(error))]
+    except StoreError as error:
+        return None, [Link(part=part, check="version", state=BROKEN, detail=str(error))]
+    except Exception as error:  # storages raise errors of their own kinds
+        return None, [Link(part=part, check="store", state=UNCHECKED, detail=_reason(error))]
+    same = _compare(part, "store", store.identity.uuid, auto["store_uuid"])
+    return store, [same, _compare(part, f"digest of version {store.version}", store.digest, auto["digest"])]
+
+
+def check_labels(part: str, store: LabelStore, auto: dict[str, Any], info: dict[str, Any], deep: bool) -> list[Link]:
+    """The labels themselves: whole, of images that may be trained on, at thresholds that the store holds."""
+    problems = verify(
+        store.root.uri, store.version, deep=deep, storage_options=store.root.storage_options
+    )  # not store.uri, from which credentials were cut
+    detail = f"{len(store)} images, " + ("every label read and hashed" if deep else "--deep reads every label")
+    if problems:
+        first = problems[0]
+        detail = f"{len(problems)} problems, such as {first.kind} {first.key}: {first.detail}"
+    whole = Link(part=part, check="labels as written", state=BROKEN if problems else OK, detail=detail)
+    val_split = (info.get("config") or {}).get("val_split")
+    left_out = check_held_out(part, "labelled images", store.keys(), val_split)
+    return [whole, left_out, _check_thresholds(part, store, auto)]
+
+
+def _check_thresholds(part: str, store: LabelStore, auto: dict[str, Any]) -> Link:
+    wanted = {auto.get("threshold"), *(auto.get("class_thresholds") or {}).values()} - {None}
+    rows = store.table(["threshold", "evidence_segment"])
+    own = set(rows["threshold"].to_pylist())
+    spoken = ", ".join(f"{value:g}" for value in sorted(wanted)) or "the labels' own"
+    try:
+        for segment in sorted(set(rows["evidence_segment"].to_pylist()) - {None}):
+            for value in wanted - own:
+                level_of(value, store.grid(segment))
+    except ThresholdNotStored as error:
+        return Link(part=part, check="threshold", state=BROKEN, detail=str(error))
+    except StoreError as error:
+        return Link(part=part, check="threshold", state=BROKEN, detail=str(error))
+    if wanted - own and None in rows["evidence_segment"].to_pylist():
+        return Link(part=part, check="threshold", state=BROKEN, detail=f"{spoken}: some labels keep no evidence")
+    return Link(part=part, check="threshold", state=OK, detail=spoken)
+
+
+def check_runs(part: str, store: LabelStore, teacher_sha256: str) -> tuple[list[Run], list[Link]]:
+    """The runs that made a version's labels, and whether each worked with the teacher that the student names."""
+    runs, links = [], []
+    for run_id in sorted(set(store.table(["run"])["run"].to_pylist())):
+        try:
+            run = read_run(store.root, run_id)
+        except StoreError as error:
+            links.append(Link(part=part, check=f"record of {run_id}", state=BROKEN, detail=str(error)))
+            continue
+        runs.append(run)
+        links.append(_compare(part, f"teacher of {run_id}", run.teacher_sha256, teacher_sha256))
+    return runs, links
+
+
+def check_weights(part: str, place: str | None, sha256: str) -> tuple[bytes | None, Link]:
+    """The teacher's weights file, if it is there and the one that labelled."""
+    if place is None:
+        detail = "no run tells where the file was; --teacher names one"
+        return None, Link(part=part, check="weights", state=UNCHECKED, detail=detail)
+    try:
+        data = read_weights(place)
+    except FileNotFoundError:
+        detail = f"no file {place}; --teacher names another place"
+        return None, Link(part=part, check="weights", state=UNCHECKED, detail=detail)
+    except Exception as error:  # storages raise errors of their own kinds
+        return None, Link(part=part, check="weights", state=UNCHECKED, detail=_reason(error))
+    link = _compare(part, "weights", hashlib.sha256(data).hexdigest(), sha256, place)
+    return (data if link.state == OK else None), link
+
+
+def _compare(part: str, check: str, found: str | None, recorded: str | None, place: str = "") -> Link:
+    at = f"{place}: " if place else ""
+    if found == recorded:
+        return Link(part=part, check=check, state=OK, detail=f"{at}{_short(found)}")
+    return Link(part=part, check=check, state=BROKEN, detail=f"{at}is {_short(found)}, recorded was {_short(recorded)}")
+
+
+def _short(digest: str | None) -> str:
+    return "nothing" if digest is None else digest[:16]
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _holds_anything(place: str, options: dict[str, Any]) -> bool:
+    try:
+        return bool(FileRoot(place, dict(options)).list_names())
+    except Exception:  # what cannot be listed cannot be judged
+        return False
