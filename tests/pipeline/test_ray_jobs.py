@@ -57,7 +57,8 @@ def head() -> Iterator[str]:
         subprocess.Popen(command, env=environment, stdout=log, stderr=log) as process,
     ):
         try:
-            wait_until(lambda: answers(address), 60)
+            wait_until(lambda: answers(address) or process.poll() is not None, 120)
+            assert process.poll() is None, Path(log.name).read_text()
             yield address
         finally:
             process.terminate()  # Ray ends what it has started
