@@ -24,7 +24,8 @@ def run(ctx: click.Context, config: LabelConfig, dry_run: bool, as_json: bool) -
     """Label the images that a store does not hold yet.
 
     Images that the store already has from the same teacher are skipped, so an interrupted run is resumed by calling it
-    again. Images that cannot be read are listed and the exit code is 1; the others are labelled all the same.
+    again. Images that cannot be read are listed and the exit code is 1; the others are labelled all the same. A later
+    call tries them again if their files have changed, or with --retry-failed.
     """
     if dry_run:
         show_plan(pipeline.plan_labels(config).to_dict(), as_json)
@@ -43,10 +44,18 @@ def show_plan(plan: dict[str, Any], as_json: bool) -> None:
     return output.show_facts({
         "data": f"{plan['data']}, split {plan['split']}",
         "store": plan["store"] + (f", about {to_write} to write" if to_write else ""),
-        "images": f"{plan['images_total']} found, {plan['images_done']} labelled already, {plan['images_to_do']} to do",
+        "images": _plan_of_images(plan),
         "workers": f"{workers or 'as many as the cluster has GPUs'}, {device or 'on the cluster'}, {plan['executor']}",
         "memory": in_flight and f"about {in_flight} of images in flight, beside the teachers' own",
     })  # fmt: skip
+
+
+def _plan_of_images(plan: dict[str, Any]) -> str:
+    changed, failed = plan["images_changed"], plan["images_not_retried"]
+    parts = [f"{plan['images_total']} found", f"{plan['images_done']} labelled already"]
+    parts += [f"{failed} failed before and unchanged"] if failed else []
+    parts += [f"{plan['images_to_do']} to do" + (f", {changed} of them changed since" if changed else "")]
+    return ", ".join(parts)
 
 
 def show_summary(summary: Any, threshold: float, as_json: bool) -> None:
@@ -66,4 +75,9 @@ def show_summary(summary: Any, threshold: float, as_json: bool) -> None:
         output.show(f"failed       {failure.key}: {failure.reason}")
     if len(summary.failed) > MAX_FAILURES_SHOWN:
         output.show(f"failed       {len(summary.failed) - MAX_FAILURES_SHOWN} more, listed by --json")
+    if summary.images_not_retried:
+        output.show(
+            f"not retried  {summary.images_not_retried} of the failed images: their files are what they were when they "
+            "failed. Repaired files are tried by themselves, --retry-failed tries all"
+        )
     return None

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         EXECUTORS,
         FUSIONS,
         LOSSES,
+        ON_ERROR,
         OPTIMIZERS,
         PRECISIONS,
         AugmentConfig,
@@ -62,7 +63,7 @@ if TYPE_CHECKING:
     from hmsa_label.stores.errors import StoreError
 
 _CONFIG = (
-    "AUX_LOSSES DATASETS EXECUTORS FUSIONS LOSSES OPTIMIZERS PRECISIONS AugmentConfig DataConfig EngineConfig "
+    "AUX_LOSSES DATASETS EXECUTORS FUSIONS LOSSES ON_ERROR OPTIMIZERS PRECISIONS AugmentConfig DataConfig EngineConfig "
     "EvaluateConfig ExplainConfig LabelConfig ModelConfig StoreConfig TeacherConfig TraceConfig "
     "TrainConfig to_dict"
 )
@@ -97,6 +98,7 @@ __all__ = [
     "EXECUTORS",
     "FUSIONS",
     "LOSSES",
+    "ON_ERROR",
     "OPTIMIZERS",
     "PRECISIONS",
     "AugmentConfig",

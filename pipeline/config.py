@@ -10,6 +10,7 @@ DATASETS = ("cityscapes", "mapillary", "folder")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 FUSIONS = ("hierarchical", "explicit", "average", "max", "single")
 EXECUTORS = ("ray", "local")
+ON_ERROR = ("skip", "fail")
 LOSSES = ("rmi", "ce")
 AUX_LOSSES = ("side", "ce", "rmi")
 OPTIMIZERS = ("sgd", "adamw")
@@ -87,6 +88,9 @@ class EngineConfig:
         workers: number of teachers at work; None is one per GPU of the cluster, or one per CPU share without GPUs.
         threads: images in flight per worker; decoding and writing overlap the forward pass.
         item_timeout: seconds without any result after which a busy worker counts as hung.
+        on_error: `skip` names images that cannot be labelled and goes on, `fail` ends the run at the first one.
+        max_failures: more images than this that cannot be labelled end the run, earlier attempts' included; None is
+            no bound.
     """
 
     executor: str = "ray"
@@ -97,9 +101,14 @@ class EngineConfig:
     threads: int = 4
     item_timeout: float = 600.0
     ray_address: str | None = None
+    on_error: str = "skip"
+    max_failures: int | None = None
 
     def __post_init__(self) -> None:
         _one_of("executor", self.executor, EXECUTORS)
+        _one_of("on_error", self.on_error, ON_ERROR)
+        if self.max_failures is not None:
+            _at_least("max_failures", self.max_failures, 0)
         for name in ("cpus_per_worker", "batch_size", "threads"):
             _at_least(name, getattr(self, name), 1)
         if self.workers is not None:
@@ -110,7 +119,13 @@ class EngineConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelConfig:
-    """One labelling run: data, teacher, threshold, store, engine."""
+    """One labelling run: data, teacher, threshold, store, engine.
+
+    Attributes:
+        only_new: also label images again whose files hold other bytes than when they were labelled, as a new version;
+            without it images that the store has are not looked at.
+        retry_failed: try images again that did not decode before although their files are still the same.
+    """
 
     data: DataConfig
     teacher: TeacherConfig
@@ -119,12 +134,16 @@ class LabelConfig:
     keep_evidence: bool = True
     engine: EngineConfig = field(default_factory=EngineConfig)
     relabel: bool = False
+    only_new: bool = False
+    retry_failed: bool = False
     single_writer: bool = False
     storage_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0.0 < self.threshold < 1.0:
             raise ValueError(f"threshold must lie between 0 and 1, both excluded; got {self.threshold}")
+        if self.relabel and self.only_new:
+            raise ValueError("--relabel labels every image again, --only-new those that changed; give one of them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,8 +280,12 @@ class TrainConfig:
         for name in ("mix", "fine_tail"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} is a share between 0 and 1; got {getattr(self, name)}")
-        if isinstance(self.second, AutoLabels) and self.second.confidence_weight and self.loss != "ce":
-            raise ValueError(f"confidence weights need --loss ce, whose terms are pixels; got {self.loss}")
+        if (
+            isinstance(self.second, AutoLabels)
+            and self.second.confidence_weight
+            and "rmi" in (self.loss, self.aux_loss)
+        ):
+            raise ValueError("confidence_weight needs --loss ce, which weighs single pixels; rmi weighs regions")
 
     @property
     def share_of_second(self) -> float:

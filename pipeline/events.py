@@ -1,6 +1,6 @@
 """What a running engine tells whoever watches it: small frozen dataclasses, sent to one callback in the driver."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,6 +64,13 @@ class ImageFailed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FailuresKnown:
+    """Images that failed in an earlier attempt, whose files are still the same; they are not tried again."""
+
+    failures: Sequence[Failure]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Committed:
     """Receipts became part of a version of the manifest."""
 
@@ -103,6 +110,7 @@ Event = (
     | WorkerLost
     | ImageLabelled
     | ImageFailed
+    | FailuresKnown
     | Committed
     | Draining
     | Tick

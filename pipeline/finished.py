@@ -1,6 +1,7 @@
 """Tells a run that has nothing left to do, without starting Ray or loading a teacher."""
 
 import hashlib
+from collections.abc import Iterable
 
 from hmsa_label.pipeline.config import LabelConfig, TeacherConfig, to_dict
 from hmsa_label.pipeline.fake_teacher import fake_sha256, is_fake
@@ -14,8 +15,11 @@ from hmsa_label.stores.runs import read_run
 ASKED = ("scales", "flip", "fusion", "precision")
 
 
-def finished_store(config: LabelConfig, images: list[ImageRef]) -> LabelStore | None:
+def finished_store(config: LabelConfig, images: list[ImageRef], known: Iterable[str] = ()) -> LabelStore | None:
     """The store at its last finished version, if that holds every image as this run would label it.
+
+    Args:
+        known: images that failed before and need not be tried again.
 
     None if images are left to do, and also if anything differs or cannot be told from here: then the run itself finds
     out, and says so.
@@ -24,7 +28,7 @@ def finished_store(config: LabelConfig, images: list[ImageRef]) -> LabelStore | 
         return None
     try:
         store = LabelStore.open(config.store, storage_options=config.storage_options)
-        if store.commit.run is None or not {image.key for image in images} <= set(store.keys()):
+        if store.commit.run is None or not {image.key for image in images} <= {*store.keys(), *known}:
             return None
         record = read_run(store.root, store.commit.run).record
     except (NotAStore, LabelMissing):

@@ -1,7 +1,7 @@
 """Labels a set of images: the visible chain from a listing to a version of the store.
 
-    list images -> start workers -> open store and run -> adopt lost receipts -> label the rest, committing -> finish
-         (all done: say so)
+    list images -> look back -> start workers -> open store and run -> adopt lost receipts -> label the rest -> finish
+                   (all done: say so)                                                         (committing)
 
 Interrupted at any point, the same call continues: only images without a receipt are left to do.
 """
@@ -11,8 +11,18 @@ from typing import Any
 
 from hmsa_label.pipeline.config import LabelConfig
 from hmsa_label.pipeline.dispatch import Dispatcher, Limits
-from hmsa_label.pipeline.events import Event, OnEvent, RunEnded, RunStarted, Tick, WorkersStarting, WorkerStarted
+from hmsa_label.pipeline.events import (
+    Event,
+    FailuresKnown,
+    OnEvent,
+    RunEnded,
+    RunStarted,
+    Tick,
+    WorkersStarting,
+    WorkerStarted,
+)
 from hmsa_label.pipeline.executor import EngineError, Task
+from hmsa_label.pipeline.failures import FailurePolicy
 from hmsa_label.pipeline.finished import finished_store
 from hmsa_label.pipeline.forward import Rule
 from hmsa_label.pipeline.interrupt import drain_on_signals
@@ -21,6 +31,7 @@ from hmsa_label.pipeline.plan import LabelPlan, cluster_address, find_images, im
 from hmsa_label.pipeline.pool import open_pool
 from hmsa_label.pipeline.provenance import run_record, teacher_identity
 from hmsa_label.pipeline.records import LabelSummary
+from hmsa_label.pipeline.worklist import LookBack, look_back
 from hmsa_label.stores.evidence import grid_with
 from hmsa_label.stores.images import ImageRef
 from hmsa_label.stores.label_store import LabelStore
@@ -48,11 +59,14 @@ def label_images(config: LabelConfig, on_event: OnEvent | None = None) -> LabelS
         EngineError: the storage stays away, or the workers cannot be kept alive. What is finished is kept.
     """
     started = time.monotonic()
+    policy = FailurePolicy(on_error=config.engine.on_error, max_failures=config.engine.max_failures)
     rule = Rule(thresholds=grid_with(config.threshold), threshold=config.threshold, keep_evidence=config.keep_evidence)
     _, images = find_images(config)
+    before = look_back(config, images)
+    policy.check(list(before.known.values()))
     watch = _Watch(on_event)
-    if (finished := finished_store(config, images)) is not None:
-        return _nothing_to_do(finished, len(images), watch, time.monotonic() - started)
+    if not before.changed and (finished := finished_store(config, images, before.known)) is not None:
+        return _nothing_to_do(finished, len(images), before, watch, started)
     with open_pool(config, rule) as pool, drain_on_signals() as stop:
         watch(WorkersStarting(workers=pool.workers, where=cluster_address(config.engine) or config.engine.executor))
         limits = Limits(in_flight=images_in_flight(config.engine), item_seconds=config.engine.item_timeout)
@@ -60,30 +74,37 @@ def label_images(config: LabelConfig, on_event: OnEvent | None = None) -> LabelS
         first = dispatcher.wait_for_worker()
         if first is None:
             raise KeyboardInterrupt  # nothing is begun yet
-        run = _open_run(config, rule, first.info, images)
-        done = run.done_keys()
-        todo = [Task(image=image, run_id=run.run_id) for image in images if image.key not in done]
-        watch.ledger = Ledger(run, watch, total=len(images), done_before=len(images) - len(todo))
-        version = _label(dispatcher, todo, watch.ledger)
+        run = _open_run(config, rule, first.info, images, before)
+        left_out = before.done(run.done_keys()) | before.known.keys()
+        todo = [Task(image=image, run_id=run.run_id) for image in before.order(images) if image.key not in left_out]
+        done = len(images) - len(todo) - len(before.known)
+        watch.ledger = Ledger(run, watch, policy, total=len(images), done_before=done)
+        version = _label(dispatcher, todo, watch.ledger, before)
     store = LabelStore.open(config.store, version, storage_options=config.storage_options)
     return _summarise(store, watch.ledger, time.monotonic() - started)
 
 
-def _open_run(config: LabelConfig, rule: Rule, teacher: dict[str, Any], images: list[ImageRef]) -> RunWriter:
-    """The run, begun or resumed, with the receipts that never reached the driver of an earlier attempt."""
+def _open_run(
+    config: LabelConfig, rule: Rule, teacher: dict[str, Any], images: list[ImageRef], before: LookBack
+) -> RunWriter:
+    """The run, begun or resumed, with the receipts that never reached the driver of an earlier attempt.
+
+    Images that changed are replaced, so their run is one that commits everything at its end.
+    """
+    only_new = bool(before.changed)
     LabelStore.create(
         config.store, teacher["classes"], storage_options=config.storage_options, single_writer=config.single_writer
     )
-    record = run_record(config, rule, teacher, images)
-    run = RunWriter(config.store, record, relabel=config.relabel, storage_options=config.storage_options)
+    record = run_record(config, rule, teacher, images, only_new=only_new)
+    run = RunWriter(config.store, record, relabel=config.relabel or only_new, storage_options=config.storage_options)
     run.adopt()
     return run
 
 
-def _label(dispatcher: Dispatcher, todo: list[Task], ledger: Ledger) -> int:
+def _label(dispatcher: Dispatcher, todo: list[Task], ledger: Ledger, before: LookBack) -> int:
     """Labels what is left and ends the attempt; the version that holds its work."""
-    ledger.begin()
     try:
+        ledger.begin(list(before.known.values()))
         dispatcher.run(todo, ledger.take)
     except Exception as error:
         try:
@@ -94,20 +115,25 @@ def _label(dispatcher: Dispatcher, todo: list[Task], ledger: Ledger) -> int:
     return ledger.finish(interrupted=dispatcher.left > 0)
 
 
-def _nothing_to_do(store: LabelStore, images: int, watch: OnEvent, seconds: float) -> LabelSummary:
-    run = store.commit.run or ""
-    watch(RunStarted(store=store.uri, run_id=run, images_total=images, images_done_before=images))
-    watch(RunEnded(images_labelled=0, images_failed=0, interrupted=False))
+def _nothing_to_do(store: LabelStore, images: int, before: LookBack, watch: OnEvent, started: float) -> LabelSummary:
+    run, failed = store.commit.run or "", list(before.known.values())
+    done = images - len(failed)
+    watch(RunStarted(store=store.uri, run_id=run, images_total=images, images_done_before=done))
+    if failed:
+        watch(FailuresKnown(failures=failed))
+    watch(RunEnded(images_labelled=0, images_failed=len(failed), interrupted=False))
     return LabelSummary(
         store=store.uri,
         version=store.version,
         digest=store.digest,
         images_total=images,
-        images_done_before=images,
+        images_done_before=done,
         images_labelled=0,
-        images_failed=0,
+        images_failed=len(failed),
+        images_not_retried=len(failed),
+        failed=failed,
         kept_share=_kept_share(store),
-        seconds=seconds,
+        seconds=time.monotonic() - started,
     )
 
 
@@ -120,6 +146,7 @@ def _summarise(store: LabelStore, ledger: Ledger, seconds: float) -> LabelSummar
         images_done_before=ledger.done_before,
         images_labelled=ledger.labelled,
         images_failed=len(ledger.failures),
+        images_not_retried=ledger.not_retried,
         failed=sorted(ledger.failures, key=lambda failure: failure.key),
         kept_share=_kept_share(store),
         images_per_second=ledger.labelled / ledger.seconds if ledger.labelled else None,

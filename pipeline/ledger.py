@@ -1,10 +1,12 @@
 """The driver's book: takes results as they come and commits receipts to the manifest now and then."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 
-from hmsa_label.pipeline.events import Committed, Event, ImageFailed, ImageLabelled, RunEnded, RunStarted
+from hmsa_label.pipeline.events import Committed, Event, FailuresKnown, ImageFailed, ImageLabelled, RunEnded, RunStarted
 from hmsa_label.pipeline.executor import EngineError
+from hmsa_label.pipeline.failures import FailurePolicy
 from hmsa_label.pipeline.records import Failure
 from hmsa_label.stores.files import public_uri
 from hmsa_label.stores.receipt import Receipt
@@ -20,24 +22,35 @@ class Ledger:
 
     Attributes:
         total: images of the run; done_before: those with a receipt before this attempt.
-        labelled: images with a receipt of this attempt; failures: those given up.
+        labelled: images with a receipt of this attempt; failures: those given up, `not_retried` of them because they
+            failed before.
         seconds: time spent labelling; interrupted: whether images are left over. Both set at the end.
     """
 
-    def __init__(self, run: RunWriter, on_event: Callable[[Event], None], *, total: int, done_before: int) -> None:
+    def __init__(
+        self,
+        run: RunWriter,
+        on_event: Callable[[Event], None],
+        policy: FailurePolicy,
+        *,
+        total: int,
+        done_before: int,
+    ) -> None:
         self.total = total
         self.done_before = done_before
         self.labelled = 0
         self.failures: list[Failure] = []
+        self.not_retried = 0
         self.seconds = 0.0
         self.interrupted = False
         self._run = run
+        self._policy = policy
         self._on_event = on_event
         self._began = self._pending_since = time.monotonic()
         self._pending: list[Receipt] = []
 
-    def begin(self) -> None:
-        """Starts the clock and tells what there is to do."""
+    def begin(self, known: Sequence[Failure] = ()) -> None:
+        """Starts the clock, tells what there is to do, and books failures of earlier attempts that still hold."""
         self._began = time.monotonic()
         self._on_event(
             RunStarted(
@@ -48,17 +61,20 @@ class Ledger:
             )
         )
 
+        if known:
+            self.failures += known
+            self.not_retried = len(known)
+            self._on_event(FailuresKnown(failures=known))
+
     def take(self, result: Receipt | Failure) -> None:
         """Books one result; commits if enough of them wait.
 
         Raises:
-            EngineError: if the first hundred images all failed: then it is not the images.
+            EngineError: if more images failed than the user allows; or the first hundred: then it is not the images.
             StoreConflict: if the store was changed by others in a way that ends this run.
         """
         if isinstance(result, Failure):
-            self.failures.append(result)
-            self._on_event(ImageFailed(failure=result))
-            self._check_hope()
+            self._give_up(result)
             return
         if not self._pending:
             self._pending_since = time.monotonic()
@@ -84,17 +100,24 @@ class Ledger:
         """Commits what waits and ends the attempt; the version that holds its work."""
         self.commit()
         self.interrupted, self.seconds = interrupted, time.monotonic() - self._began
-        failures = [{"key": failure.key, "reason": failure.reason} for failure in self.failures]
+        failures = [asdict(failure) for failure in self.failures]
         version = self._run.finish(failures, self.seconds, interrupted)
         self._on_event(
             RunEnded(images_labelled=self.labelled, images_failed=len(self.failures), interrupted=interrupted)
         )
         return version
 
+    def _give_up(self, failure: Failure) -> None:
+        self.failures.append(failure)
+        self._on_event(ImageFailed(failure=failure))
+        self._policy.check(self.failures)
+        self._check_hope()
+
     def _check_hope(self) -> None:
-        if len(self.failures) >= HOPELESS_FAILURES and not self.labelled and not self.done_before:
-            first = self.failures[0]
+        tried = self.failures[self.not_retried :]
+        if len(tried) >= HOPELESS_FAILURES and not self.labelled and not self.done_before:
+            first = tried[0]
             raise EngineError(
-                f"the first {len(self.failures)} images all failed, {first.key} with: {first.reason}. "
+                f"the first {len(tried)} images all failed, {first.key} with: {first.reason}. "
                 "Is the data root complete, and are these 8-bit RGB images?"
             )

@@ -7,10 +7,9 @@ from typing import Any
 from hmsa_label.pipeline.config import EngineConfig, LabelConfig, TeacherConfig
 from hmsa_label.pipeline.decode import decode_image
 from hmsa_label.pipeline.fake_teacher import is_fake
-from hmsa_label.stores.errors import NotAStore
+from hmsa_label.pipeline.worklist import look_back
 from hmsa_label.stores.files import open_filesystem, public_uri
 from hmsa_label.stores.images import BadImage, ImageRef, ImageSource, open_images
-from hmsa_label.stores.label_store import LabelStore
 
 # Measured on road scenes of 1024 x 2048: 25 KB of labels, 125 KB of evidence.
 LABEL_BYTES_PER_PIXEL = 0.012
@@ -37,6 +36,8 @@ class LabelPlan:
     """The answer of `hmsa-label run --dry-run`.
 
     Attributes:
+        images_changed: of those to do, images with a label whose files are others now; images_not_retried: those that
+            failed before and whose files are the same.
         workers: None if only the cluster, once asked, can tell; device likewise.
         estimated_store_bytes: what the images to do will take in the store, from the sizes of a few of them.
         estimated_buffer_bytes: pixels and labels in flight over all workers, without the teacher's own memory.
@@ -48,6 +49,8 @@ class LabelPlan:
     images_total: int
     images_done: int
     images_to_do: int
+    images_changed: int
+    images_not_retried: int
     executor: str
     workers: int | None
     device: str | None
@@ -60,7 +63,7 @@ class LabelPlan:
 
 
 def plan_labels(config: LabelConfig) -> LabelPlan:
-    """What `label_images` would do; reads listings and at most three images, starts nothing.
+    """What `label_images` would do; reads listings and a few images (with `only_new` all that have a label).
 
     Raises:
         NotAStore: there is no folder at the data root.
@@ -70,8 +73,9 @@ def plan_labels(config: LabelConfig) -> LabelPlan:
     source, images = find_images(config)
     if cluster_address(config.engine) is None:
         _check_weights(config.teacher)
-    done = set() if config.relabel else _stored_keys(config)
-    todo = [image for image in images if image.key not in done]
+    before = look_back(config, images)
+    left_out = before.done(() if config.relabel else before.stored - before.changed) | before.known.keys()
+    todo = [image for image in images if image.key not in left_out]
     placement = _local_placement(config)
     pixels = _mean_pixels(source, todo)
     per_pixel = LABEL_BYTES_PER_PIXEL + EVIDENCE_BYTES_PER_PIXEL * config.keep_evidence
@@ -81,8 +85,10 @@ def plan_labels(config: LabelConfig) -> LabelPlan:
         data=source.root,
         split=config.data.split,
         images_total=len(images),
-        images_done=len(images) - len(todo),
+        images_done=len(images) - len(todo) - len(before.known),
         images_to_do=len(todo),
+        images_changed=len(before.changed),
+        images_not_retried=len(before.known),
         executor=config.engine.executor,
         workers=workers,
         device=placement.devices[0] if placement else None,
@@ -186,13 +192,6 @@ def _local_placement(config: LabelConfig) -> Placement | None:
     if cluster_address(config.engine) is not None:
         return None
     return place(config.engine, config.teacher, visible_gpus(config.teacher), usable_cores())
-
-
-def _stored_keys(config: LabelConfig) -> set[str]:
-    try:
-        return set(LabelStore.open(config.store, "head", storage_options=config.storage_options).keys())
-    except NotAStore:
-        return set()
 
 
 def _check_weights(teacher: TeacherConfig) -> None:

@@ -13,6 +13,7 @@ from hmsa_label.pipeline.events import (
     Committed,
     Draining,
     Event,
+    FailuresKnown,
     ImageFailed,
     ImageLabelled,
     RunEnded,
@@ -54,6 +55,8 @@ class Counter:
             self._finished_at.append(self._clock())
         elif isinstance(event, ImageFailed):
             self.failed += 1
+        elif isinstance(event, FailuresKnown):
+            self.failed += len(event.failures)
         elif isinstance(event, Committed):
             self.version = event.version
         elif isinstance(event, Tick):
@@ -183,6 +186,11 @@ def remark_on(event: Event) -> str | None:
         return f"worker {event.worker} was lost {what}: {event.reason}"
     if isinstance(event, ImageFailed):
         return f"failed {event.failure.key}: {event.failure.reason}"
+    if isinstance(event, FailuresKnown):
+        return (
+            f"{_count(len(event.failures), 'image')} failed before and not tried again, the files being the same; "
+            "--retry-failed tries them"
+        )
     if isinstance(event, Draining):
         flying = _count(event.images_in_flight, "image")
         return f"stopping after the {flying} in flight, which are kept; press Ctrl-C again to leave at once"

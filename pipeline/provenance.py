@@ -25,12 +25,15 @@ LIBRARIES = ("torch", "ray", "numpy", "pillow", "zarr", "numcodecs", "deltalake"
 TEACHER_IDENTITY = ("model", "weights_sha256", "scales", "flip", "fusion", "precision", "classes")
 
 
-def run_record(config: LabelConfig, rule: Rule, teacher: dict[str, Any], images: list[ImageRef]) -> dict[str, Any]:
+def run_record(
+    config: LabelConfig, rule: Rule, teacher: dict[str, Any], images: list[ImageRef], *, only_new: bool = False
+) -> dict[str, Any]:
     """The JSON-able record that the store keeps for a run; `settings` is what its fingerprint is taken from.
 
     Args:
         teacher: a worker's info: the teacher's provenance with its class table, host and process.
         images: all images of the run, done ones included.
+        only_new: whether the run replaces labels of changed images alone; such a run resumes no other.
     """
     settings = to_dict(config)
     settings["store"], settings["data"]["root"] = public_uri(config.store), public_uri(config.data.root)
@@ -43,7 +46,12 @@ def run_record(config: LabelConfig, rule: Rule, teacher: dict[str, Any], images:
             "classes": teacher["classes"]["names"],
             "threshold": rule.threshold,
         },
-        "data": {"dataset": config.data.dataset, "root": settings["data"]["root"], "split": config.data.split},
+        "data": {
+            "dataset": config.data.dataset,
+            "root": settings["data"]["root"],
+            "split": config.data.split,
+            **({"only_new": True} if only_new else {}),
+        },
         "grid": list(rule.thresholds) if rule.keep_evidence else None,
         "teacher": about,
         "classes": teacher["classes"],

@@ -59,16 +59,23 @@ class Explanation:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """An image that could not be labelled, and why in one line."""
+    """An image that could not be labelled, and why in one line.
+
+    Attributes:
+        source_bytes, source_sha256: of the file, if its bytes are the reason; another try on the same ones is in vain.
+    """
 
     key: str
     reason: str
+    source_bytes: int | None = None
+    source_sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelSummary:
     """What one `label_images` call did; the JSON object of `hmsa-label run --json`.
 
+    `images_not_retried` of the failed images failed in an earlier attempt, and their files are still the same.
     `kept_share` is the share of pixels at or above the threshold over all images of the version, 0..1;
     `seconds` the wall time of the call and `images_per_second` = images_labelled / seconds of labelling.
     """
@@ -80,6 +87,7 @@ class LabelSummary:
     images_done_before: int
     images_labelled: int
     images_failed: int
+    images_not_retried: int = 0
     failed: list[Failure] = field(default_factory=list)
     kept_share: float | None = None
     images_per_second: float | None = None

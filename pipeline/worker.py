@@ -93,10 +93,14 @@ class Worker:
             EngineError: if the storage stays away, or the teacher fails; no image is to blame for that.
             StoreError: if the store refuses the labels.
         """
-        ref = task.image
+        ref, source = task.image, dict[str, Any]()
         try:
             data = with_retries(f"reading {ref.image}", lambda: self._source.read(ref.image))
+            source = {"source_bytes": len(data), "source_sha256": hashlib.sha256(data).hexdigest()}
             image = decode_image(data)
+        except BadImage as error:
+            return Failure(key=ref.key, reason=str(error), **source)
+        try:
             coarse = self._coarse(ref, image)
         except BadImage as error:
             return Failure(key=ref.key, reason=str(error))
@@ -104,8 +108,7 @@ class Worker:
         facts = ImageFacts(
             key=ref.key,
             source=ref.image,
-            source_sha256=hashlib.sha256(data).hexdigest(),
-            source_bytes=len(data),
+            **source,
             device=", ".join(filter(None, (str(self.info["device"]), labelled.tiles))),
             mean_confidence=labelled.mean_confidence,
             coarse_agreement=None if coarse is None else agreement(labelled.label, coarse, self._classes.ignore_index),

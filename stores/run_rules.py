@@ -12,7 +12,7 @@ def check_may_begin(root: FileRoot, head: Commit, open_runs: list[Run], asked: R
     """Refuses a run that would mix labels made in different ways.
 
     Several plain runs with equal fingerprints may be open at a time (splits of one data set, say). A run that replaces
-    labels needs the store for itself.
+    labels needs the store for itself; one that replaces those of changed images alone must label as the others were.
 
     Raises:
         StoreConflict: naming what differs and the ways out.
@@ -20,7 +20,8 @@ def check_may_begin(root: FileRoot, head: Commit, open_runs: list[Run], asked: R
     for other in open_runs:
         if not (other.kind == asked.kind == LABEL and other.fingerprint == asked.fingerprint):
             raise StoreConflict(_unfinished(root, head, other, asked))
-    if asked.kind == LABEL and head.fingerprint not in (None, asked.fingerprint):
+    adds = asked.kind == LABEL or (asked.record.get("data") or {}).get("only_new")
+    if adds and head.fingerprint not in (None, asked.fingerprint):
         raise StoreConflict(_made_otherwise(root, head, asked))
 
 
