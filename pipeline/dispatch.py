@@ -64,7 +64,7 @@ class Dispatcher:
         self._limits = limits
         self._stop = stop
         self._on_event = on_event
-        self._workers = [_Worker(number) for number in range(executor.workers)]
+        self._workers: list[_Worker] = []
         self._todo: deque[Task] = deque()
         self._suspects: deque[Task] = deque()
         self._deaths_alone: dict[str, int] = {}
@@ -149,6 +149,8 @@ class Dispatcher:
 
     def _poll(self, on_result: OnResult) -> list[WorkerStarted | WorkerLost | TaskDone]:
         reports = self._executor.poll(POLL_SECONDS)
+        # At first all, later those on hosts that joined.
+        self._workers += [_Worker(number) for number in range(len(self._workers), self._executor.workers)]
         for report in reports:
             worker = self._workers[report.worker]
             if isinstance(report, TaskDone):

@@ -62,7 +62,7 @@ class Labeller(Protocol):
 
 
 class Executor(Protocol):
-    """Workers numbered 0 to workers - 1, each in one of two states: starting or ready."""
+    """Workers numbered 0 to workers - 1, each in one of two states: starting or ready; `poll` may add more."""
 
     workers: int
 

@@ -63,7 +63,13 @@ def _open_ray(config: LabelConfig, rule: Rule, stack: ExitStack) -> Executor:
         num_cpus=placement.cpus_per_worker,
         in_flight=images_in_flight(config.engine),
     )
-    return RayExecutor(partial(Worker, _spec(config, rule, placement)), len(placement.devices), options)
+    # Without a number, Ray's hosts tell how many fit, now and when others join.
+    return RayExecutor(partial(_build_anywhere, _spec(config, rule, placement)), config.engine.workers, options)
+
+
+def _build_anywhere(spec: WorkerSpec, number: int) -> Worker:
+    """A worker on Ray, perhaps one that joined late: each process sees its own GPU alone, as the same device."""
+    return Worker(replace(spec, devices=spec.devices[:1] * (number + 1)), number)
 
 
 def _spec(config: LabelConfig, rule: Rule, placement: Placement) -> WorkerSpec:

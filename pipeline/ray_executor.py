@@ -9,7 +9,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal
@@ -34,7 +34,9 @@ OBJECT_STORE_BYTES = 80 * 2**20  # the least that Ray takes without a warning; r
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in the driver of a submitted job
 PING_AGAIN_SECONDS = 0.2
+GROW_SECONDS = 2.0
 REACHABLE_SECONDS = 10.0
+TOLERANCE = 1e-6  # 1 / 0.1 is not quite ten shares, and Ray counts in steps of 1e-4
 LOSSES = (RayActorError, NodeDiedError, OutOfMemoryError, WorkerCrashedError)
 LOST = "its process ended (killed, crashed or out of memory), or its host is gone"
 
@@ -69,8 +71,8 @@ class RayCluster:
 
     def resources(self) -> tuple[float, float]:
         """GPUs and CPUs of the cluster as it is now."""
-        total = ray.cluster_resources()
-        return float(total.get("GPU", 0)), float(total.get("CPU", 0))
+        hosts = _hosts()
+        return sum(host.get("GPU", 0.0) for host in hosts), sum(host.get("CPU", 0.0) for host in hosts)
 
     def __enter__(self) -> "RayCluster":
         return self
@@ -121,6 +123,26 @@ def check_reachable(address: str) -> None:
         raise EngineError(f"no Ray cluster answers at {address}: {error}; is the head running?") from error
 
 
+def _hosts() -> list[dict[str, float]]:
+    """What Ray may give away on each host that is alive."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def slots(hosts: Iterable[Mapping[str, float]], options: "ActorOptions") -> int:
+    """Workers that fit on hosts of such resources: none spans two hosts, and parts of a GPU lie on one GPU."""
+    return sum(_slots(host, options) for host in hosts)
+
+
+def _slots(host: Mapping[str, float], options: "ActorOptions") -> int:
+    room = []
+    if options.num_gpus:
+        gpus, share = host.get("GPU", 0.0), options.num_gpus
+        room.append(int(gpus / share) if share >= 1 else int(gpus) * int(1 / share + TOLERANCE))
+    if options.num_cpus:
+        room.append(int(host.get("CPU", 0.0) / options.num_cpus))
+    return min(room)
+
+
 class WorkerActor:
     """What runs in a worker's process: one labeller, built on demand."""
 
@@ -164,9 +186,19 @@ class ActorOptions:
 class RayExecutor:
     """Actors that Ray restarts wherever there is room; surplus ones wait, which is what makes an autoscaler grow."""
 
-    def __init__(self, build: Callable[[int], Labeller], workers: int, options: ActorOptions) -> None:
-        """Starts the actors; `build` must be picklable and small, it travels to each of them."""
-        self.workers = workers
+    def __init__(self, build: Callable[[int], Labeller], workers: int | None, options: ActorOptions) -> None:
+        """Starts the actors.
+
+        Args:
+            build: takes a worker's number; must be picklable and small, it travels to each of them.
+            workers: how many; None is as many as there is room for, and more when hosts join.
+
+        Raises:
+            EngineError: if no host has room for a worker.
+        """
+        self.workers = 0
+        self._options = options
+        self._grows = workers is None
         self._build = build
         self._actor_class = ray.remote(
             num_gpus=options.num_gpus,
@@ -175,16 +207,24 @@ class RayExecutor:
             max_restarts=-1,
             max_task_retries=0,
         )(WorkerActor)
-        self._actors = [self._actor_class.remote(build, worker) for worker in range(workers)]
+        self._actors: list[Any] = []
         self._calls: dict[Any, _Call] = {}
-        self._ping_at: dict[int, float] = dict.fromkeys(range(workers), 0.0)
+        self._ping_at: dict[int, float] = {}
         self._reports: list[Report] = []
         self._error: BaseException | None = None
+        self._grow_at = time.monotonic() + GROW_SECONDS
+        self._add(slots(_hosts(), options) if workers is None else workers)
+        if not self.workers:
+            raise EngineError(
+                f"no host of the cluster has room for a worker of {options.num_gpus:g} GPUs and {options.num_cpus:g} "
+                "CPUs; ask for less with --gpus-per-worker or --cpus-per-worker"
+            )
 
     def assign(self, worker: int, task: Task) -> None:
         self._call(_Call(worker=worker, kind="label", task=task))
 
     def poll(self, timeout: float) -> list[Report]:
+        self._grow_if_due()
         self._ping_due()
         self._settle(self._answered(0.0 if self._reports else timeout))
         reports, self._reports = self._reports, []
@@ -199,6 +239,18 @@ class RayExecutor:
     def close(self) -> None:
         for actor in self._actors:
             ray.kill(actor)
+
+    def _grow_if_due(self) -> None:
+        """Workers for hosts that joined. Those of a lost host are kept: they wait, and move to the next that comes."""
+        if self._grows and time.monotonic() >= self._grow_at:
+            self._grow_at = time.monotonic() + GROW_SECONDS
+            self._add(slots(_hosts(), self._options) - self.workers)
+
+    def _add(self, count: int) -> None:
+        for worker in range(self.workers, self.workers + count):
+            self._actors.append(self._actor_class.remote(self._build, worker))
+            self._ping_at[worker] = 0.0
+        self.workers = len(self._actors)
 
     def _call(self, call: _Call) -> None:
         method = getattr(self._actors[call.worker], call.kind)

@@ -103,6 +103,24 @@ def test_every_image_is_reported_once(workers: int) -> None:
     assert {worker for worker, _ in executor.assigned} == set(range(workers))
 
 
+class GrowingExecutor(ScriptedExecutor):
+    """Gets one more worker with every poll, up to four."""
+
+    def poll(self, timeout: float) -> list[Report]:
+        if self.workers < 4:
+            self.flying[self.workers] = []
+            self.queue.append(self._born(self.workers))
+            self.workers += 1
+        return super().poll(timeout)
+
+
+def test_workers_that_join_late_get_images_too() -> None:
+    executor = GrowingExecutor(1)
+    outcome = dispatch(executor, KEYS)
+    assert outcome.keys == Counter(KEYS)
+    assert {worker for worker, _ in executor.assigned} == {0, 1, 2, 3}
+
+
 def test_no_worker_holds_more_than_the_depth() -> None:
     executor = ScriptedExecutor(2)
     dispatch(executor, KEYS, depth=4)
