@@ -21,18 +21,16 @@ from results_page import page, publish
 from small_store import SIZES, Facts, build, observe, wrong_labels
 
 from hmsa_label.stores.errors import StoreError
-from hmsa_label.stores.schema import PRUNED, ROOT, RUNS, TAGS
+from hmsa_label.stores.schema import COMMITS, PRUNED, ROOT, RUNS, TAGS
 from hmsa_label.stores.verify import Problem, verify
 
-ROWS, OUTCOME, TAG = "manifest rows", "run outcome", "tag"
+ROWS, OTHERS = "manifest rows", {TAGS: "tag", PRUNED: "prune mark", COMMITS: "commit mark"}
 FLIP, DELETE, TRUNCATE, SWAP = "bit flip", "deletion", "truncation", "swap"
 FOUND, UNNAMED, RAISED, MISSED, HARMLESS = "found", "found, not named", "verify crashed", "missed", "harmless"
-TRACELESS = "leaves no trace"  # a deleted tag, or a deleted outcome: nothing else in the store knows that there was one
 
 EXPLANATION = (
     "*harmful*: a reader gets something else than before, an error included; *readers refuse*: all that differs is an "
     "error of the store's own; *found and named*: `verify --deep` names the file, the version, the run or the image; "
-    "*leaves no trace*: a deleted tag or a deleted outcome of an attempt, of which nothing else in the store knows; "
     "*wrong labels read*: a reader got other pixels, or codes with other thresholds, and no error."
 )
 
@@ -69,9 +67,9 @@ def sort_of(path: Path) -> str:
     if parts[0] == "manifest":
         return "manifest log" if path.suffix == ".json" else ROWS
     if parts[0] == RUNS:
-        return "run record" if len(parts) == 2 else OUTCOME
-    if parts[0] in (TAGS, PRUNED):
-        return TAG if parts[0] == TAGS else "prune mark"
+        return "run record" if len(parts) == 2 else "run outcome"
+    if parts[0] in OTHERS:
+        return OTHERS[parts[0]]
     if path.name == ROOT:
         return "Zarr metadata"
     return "receipt" if "receipts" in parts else f"pixels: {parts[-2]}"
@@ -123,8 +121,6 @@ def try_fault(root: Path, facts: Facts, sound: dict[Path, bytes], fault: Fault) 
     refused = bool(seen) and all(now[name][0] == "refused" for name in seen)
     if verdict == MISSED and not seen:
         verdict = HARMLESS
-    if verdict == MISSED and fault.kind == DELETE and fault.sort in (TAG, OUTCOME):
-        verdict = TRACELESS
     return Outcome(
         fault=fault, verdict=verdict, refused=refused, wrong=wrong_labels(facts.before, now), seen=seen, said=said
     )
@@ -173,7 +169,6 @@ def table(outcomes: list[Outcome]) -> str:
         "found and named": lambda o: bool(o.seen) and o.verdict == FOUND,
         "found, not named": lambda o: bool(o.seen) and o.verdict == UNNAMED,
         "verify crashed": lambda o: bool(o.seen) and o.verdict == RAISED,
-        TRACELESS: lambda o: o.verdict == TRACELESS,
         "missed": lambda o: bool(o.seen) and o.verdict == MISSED,
         "wrong labels read": lambda o: bool(o.wrong),
         "harmless, yet found": lambda o: not o.seen and o.verdict != HARMLESS,
@@ -219,9 +214,7 @@ def main() -> None:
         sound = {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
         outcomes = [try_fault(root, facts, sound, draw_fault(random, sound, kind)) for kind in kinds]
         assert observe(str(root), facts) == facts.before, "the store was not put back"
-    bad = [
-        outcome for outcome in outcomes if outcome.wrong or (outcome.seen and outcome.verdict not in (FOUND, TRACELESS))
-    ]
+    bad = [outcome for outcome in outcomes if outcome.wrong or (outcome.seen and outcome.verdict != FOUND)]
     if arguments.details:
         print("\n".join(describe(outcome) for outcome in bad), file=sys.stderr)
     text = table(outcomes)

@@ -68,6 +68,8 @@ def show(uri: str, name: int | str | None = None, *, storage_options: dict[str, 
 def show_version(store: LabelStore) -> dict[str, Any]:
     """A version's log entry, its summary (see `summarise`), the runs whose labels it holds, their outcomes."""
     runs = sorted(set(store.table()["run"].to_pylist()))
+    commits = Manifest(store.root.uri, store.root.storage_options).log()
+    outcomes = {run: read_outcomes(store.root, run, commits) for run in runs}
     return {
         **_entry(store.commit),
         "version": store.version,
@@ -76,7 +78,7 @@ def show_version(store: LabelStore) -> dict[str, Any]:
         "uuid": store.identity.uuid,
         "tags": tags_by_version(store.root).get(store.version, []),
         "summary": summarise(store.table(), store.classes),
-        "runs": [{**read_run(store.root, run).record, "outcomes": read_outcomes(store.root, run)} for run in runs],
+        "runs": [{**read_run(store.root, run).record, "outcomes": outcomes[run]} for run in runs],
     }
 
 

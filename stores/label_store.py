@@ -269,17 +269,19 @@ def resolve(root: FileRoot, version: int | str | None) -> Snapshot:
         LabelMissing: if there is no such version or tag, or gc has pruned it.
     """
     manifest = Manifest(root.uri, root.storage_options)
-    head = manifest.head()
-    if version == HEAD:
-        return head
-    if version is None:
+    if version is None or version == HEAD:
+        head = manifest.head()
+        if version == HEAD:
+            return head
         number = head.commit.finished
-    elif isinstance(version, int) or version.lstrip("v").isdigit():
+        _refuse_pruned(root, number)
+        return head if number == head.version else manifest.at(number)
+    if isinstance(version, int) or version.lstrip("v").isdigit():
         number = int(str(version).lstrip("v"))
     else:
         number = read_tag(root, version)["version"]
     _refuse_pruned(root, number)
-    return head if number == head.version else manifest.at(number)
+    return manifest.at(number)
 
 
 def _refuse_pruned(root: FileRoot, version: int) -> None:

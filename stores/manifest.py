@@ -23,7 +23,15 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from hmsa_label.stores.delta_options import delta_options, delta_uri
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, NotAStore, StoreConflict
 from hmsa_label.stores.files import FileRoot, public_uri
-from hmsa_label.stores.log_files import COMMIT_KEY, log_faults, log_path, read_log, record_in
+from hmsa_label.stores.log_files import (
+    COMMIT_KEY,
+    log_faults,
+    log_path,
+    mark_commit,
+    read_log,
+    record_in,
+    refuse_lost_end,
+)
 from hmsa_label.stores.receipt import now
 from hmsa_label.stores.rows import Rows
 from hmsa_label.stores.schema import MANIFEST_CONFIGURATION, MANIFEST_SCHEMA
@@ -36,8 +44,8 @@ STATE = ("finished", "finished_digest", "epoch", "collected", "open_runs", "fing
 COMMIT_SECONDS = 300.0
 ATTEMPTS_AT_ONE_VERSION = 6  # a lost race shows as a newer version; without one it is the storage that refuses
 
-CREATE, BEGIN, PROGRESS, LABEL, RELABEL, RETHRESHOLD, ROLLBACK, CLOSE, GC = (
-    "create", "begin", "progress", "label", "relabel", "rethreshold", "rollback", "close", "gc",
+CREATE, BEGIN, PROGRESS, PAUSE, LABEL, RELABEL, RETHRESHOLD, ROLLBACK, CLOSE, TAG, GC = (
+    "create", "begin", "progress", "pause", "label", "relabel", "rethreshold", "rollback", "close", "tag", "gc",
 )  # fmt: skip
 
 
@@ -47,7 +55,7 @@ class Commit:
 
     Attributes:
         version: the Delta version this commit made; the store's version number.
-        kind: create, begin, progress, label, relabel, rethreshold, rollback, close or gc.
+        kind: create, begin, progress, pause, label, relabel, rethreshold, rollback, close, tag or gc.
         finished: the newest finished version as of this commit, itself included; 0 is the empty store.
         finished_digest: the content digest of that version.
         epoch: the newest version that replaced labels; a run begun before it must not add to what came after.
@@ -59,6 +67,8 @@ class Commit:
         restores: the version that a roll back brought back.
         pruned: versions that gc set out to prune.
         log_sha256: hex digest of the log file before this one.
+        attempt, outcome_sha256: the attempt that this commit ends, and the hex digest of its outcome's file.
+        tag: what the file of the tag says that this commit records.
     """
 
     version: int
@@ -82,6 +92,9 @@ class Commit:
     note: str | None = None
     pruned: tuple[int, ...] = ()
     log_sha256: str | None = None
+    attempt: str | None = None
+    outcome_sha256: str | None = None
+    tag: dict[str, Any] | None = None
 
     def successor(self, kind: str, **changes: Any) -> "Commit":
         """A commit after this one that takes over what holds (not what this one did), with changes."""
@@ -165,8 +178,13 @@ class Manifest:
             self._load()  # lost the race to another creator; any other trouble shows here again
 
     def head(self) -> Snapshot:
-        """The newest version, finished or not."""
+        """The newest version, finished or not.
+
+        Raises:
+            LabelCorrupt: if the log is damaged, or its newest file is gone.
+        """
         delta = self._load()
+        refuse_lost_end(self.root, int(delta.version()))
         return Snapshot(commit=self._newest_commit(int(delta.version())), delta=delta, root=self.root)
 
     def at(self, version: int) -> Snapshot:
@@ -187,9 +205,14 @@ class Manifest:
         return Snapshot(commit=self._newest_commit(int(delta.version())), delta=delta, root=self.root)
 
     def log(self) -> list[Commit]:
-        """All commits that this software made, oldest first."""
-        commits = (_commit_in(body, version) for version, body in read_log(self.root).items())
-        return [commit for commit in commits if commit]
+        """All commits that this software made, oldest first.
+
+        Raises:
+            LabelCorrupt: if a file of the log is damaged, or the newest one is gone.
+        """
+        bodies = read_log(self.root)
+        refuse_lost_end(self.root, max(bodies, default=-1))
+        return commits_in(bodies)
 
     def _newest_commit(self, version: int) -> Commit:
         """The newest commit of ours at or before a version; other tools may have committed since (an OPTIMIZE, say).
@@ -221,6 +244,7 @@ class Manifest:
             commit = replace(change.commit, version=head.version + 1, time=now(), log_sha256=before)
             try:
                 self._apply(head, replace(change, commit=commit))
+                mark_commit(self.root, commit.version)
                 return commit
             except CommitFailedError as error:
                 tried[head.version] += 1
@@ -239,7 +263,7 @@ class Manifest:
         except TableNotFoundError:
             raise NotAStore(f"there is no manifest at {public_uri(self.uri)}; the store is incomplete") from None
         except DeltaError as error:
-            fault = next(iter(log_faults(self.root)), None)
+            fault = next(iter(log_faults(self.root, read_log(self.root))), None)
             if version is not None and fault is None:
                 raise
             what = fault or str(error).partition("\n")[0]
@@ -288,6 +312,16 @@ def without_keys(table: pa.Table, keys: set[str]) -> pa.Table:
 
 def _properties(commit: Commit) -> CommitProperties:
     return CommitProperties(custom_metadata={COMMIT_KEY: seal(asdict(commit))}, max_commit_retries=0)
+
+
+def commits_in(bodies: dict[int, bytes]) -> list[Commit]:
+    """The commits of this software among log files, as `read_log` gives them; in their order.
+
+    Raises:
+        LabelCorrupt: naming the file, if one is damaged.
+    """
+    commits = (_commit_in(body, version) for version, body in bodies.items())
+    return [commit for commit in commits if commit]
 
 
 def _commit_in(body: bytes, version: int) -> Commit | None:

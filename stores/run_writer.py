@@ -54,6 +54,7 @@ class RunWriter:
         self.labelled = 0
         self._staged: dict[str, Receipt] = {}
         self._known: tuple[int, set[str]] = (-1, set())
+        self._ending: dict[str, str] = {}  # fields of the commit that ends this attempt
         self.run = new_run(run, kind or (m.RELABEL if relabel else m.LABEL), storage_options)
         self.resumed = False
         self._begin()
@@ -115,21 +116,20 @@ class RunWriter:
         Args:
             failures: images that could not be labelled, as {"key", "reason"}.
         """
-        if interrupted and not self.labelled and not self.resumed:
-            self.manifest.transact(lambda head: self._close(head.commit))  # nothing to resume, so nothing stays open
-        version = self._last_version() if interrupted else self._finish()
-        outcome = {
-            "attempt": self.attempt,
-            "began_at": self.began_at,
-            "ended_at": now(),
-            "images_labelled": self.labelled,
-            "failures": failures or [],
-            "seconds": seconds,
-            "interrupted": interrupted,
-            "version": version,
-        }
-        write_outcome(self.root, self.run_id, self.attempt, outcome)
-        return version
+        self._write_outcome({"failures": failures or [], "seconds": seconds, "interrupted": interrupted})
+        if not interrupted:
+            return self.manifest.transact(self._replace_rows if self.replaces else self._mark_finished).finished
+        begun_for_nothing = not self.labelled and not self.resumed  # nothing to resume, so nothing stays open
+        commit = self.manifest.transact(self._close if begun_for_nothing else self._pause)
+        return self.base.version if self.replaces else commit.version
+
+    def _write_outcome(self, outcome: dict[str, Any]) -> None:
+        """Writes the outcome before the commit that names it. `finish` once more, after an error, is a new attempt."""
+        if self._ending:
+            self.attempt = unique_id()
+        self._ending = {"attempt": self.attempt}
+        facts = {**self._ending, "began_at": self.began_at, "ended_at": now(), "images_labelled": self.labelled}
+        self._ending["outcome_sha256"] = write_outcome(self.root, self.run_id, {**facts, **outcome})
 
     def _begin(self) -> None:
         stored = False
@@ -177,15 +177,11 @@ class RunWriter:
         )
         return Change(commit=commit, append=to_table(fresh.values()))
 
-    def _finish(self) -> int:
-        decide = self._replace_rows if self.replaces else self._mark_finished
-        return self.manifest.transact(decide).finished
-
     def _mark_finished(self, head: Snapshot) -> Change | None:
         table = head.table()
         digest = content_digest(table)
         if digest == head.commit.finished_digest:
-            return self._close(head.commit)
+            return self._close(head)
         self._check_still_wanted(head.commit)
         commit = self._finished_commit(head, m.LABEL, table, digest)
         crowded = len(head.delta.file_uris()) > MAX_FILES
@@ -193,7 +189,7 @@ class RunWriter:
 
     def _replace_rows(self, head: Snapshot) -> Change | None:
         if not self._staged:
-            return self._close(head.commit)
+            return self._close(head)
         if self.run_id not in head.commit.open_runs:
             raise StoreConflict(
                 f"run {self.run_id} was discarded by a roll back while it was on; nothing was changed, start it again"
@@ -218,15 +214,25 @@ class RunWriter:
             teacher_sha256=self.run.teacher_sha256,
             run=self.run_id,
             run_sha256=self.run.sha256,
+            **self._ending,
             **state,
         )
 
-    def _close(self, commit: Commit) -> Change | None:
+    def _close(self, head: Snapshot) -> Change | None:
         """Ends a run that changed nothing; no new version for readers."""
-        if self.run_id not in commit.open_runs:
+        return self._end(head, m.CLOSE, tuple(run for run in head.commit.open_runs if run != self.run_id))
+
+    def _pause(self, head: Snapshot) -> Change | None:
+        """Ends this attempt at a run that stays as it is."""
+        return self._end(head, m.PAUSE, head.commit.open_runs)
+
+    def _end(self, head: Snapshot, kind: str, open_runs: tuple[str, ...]) -> Change | None:
+        if head.commit.attempt == self.attempt:  # committed, but the storage's answer was lost
             return None
-        still = tuple(run for run in commit.open_runs if run != self.run_id)
-        return Change(commit=commit.successor(m.CLOSE, open_runs=still, run=self.run_id, images=commit.images))
+        images = head.count()
+        return Change(
+            commit=head.commit.successor(kind, open_runs=open_runs, run=self.run_id, images=images, **self._ending)
+        )
 
     def _check_still_wanted(self, commit: Commit) -> None:
         if commit.epoch != self.base.epoch:
@@ -239,9 +245,6 @@ class RunWriter:
             raise StoreConflict(
                 f"run {self.run_id} was finished by another job and gc has deleted its unused pixels since; start again"
             )
-
-    def _last_version(self) -> int:
-        return self.base.version if self.replaces else self.manifest.head().version
 
     def _keys_at(self, head: Snapshot) -> set[str]:
         """Keys with a label at the head; read again only when another writer has committed since."""

@@ -1,8 +1,13 @@
-"""Provenance: one immutable record per run, one outcome per attempt, and the rules of which runs may share a store."""
+"""Provenance: one immutable record per run, one outcome per attempt, and the rules of which runs may share a store.
+
+The file of an outcome comes first, then the commit that ends the attempt and carries the file's digest, so that the log
+tells of every outcome that is lost. A file that no commit names was left by an attempt that was killed in between.
+"""
 
 import hashlib
 import json
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -10,11 +15,12 @@ from typing import Any
 from hmsa_label.stores import sealed
 from hmsa_label.stores.credentials import hide_in_record, secret_values
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing
-from hmsa_label.stores.files import FileRoot, create_bytes, join, list_names, public_uri
+from hmsa_label.stores.files import FileRoot, create_bytes, join, public_uri
+from hmsa_label.stores.manifest import PAUSE, Commit
 from hmsa_label.stores.schema import RUNS
 
 # A run resumes only on the data it was begun with.
-DATA_FIELDS = ("dataset", "root", "split")
+DATA_FIELDS = ("dataset", "root", "split", "only_new")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,26 +114,41 @@ def read_run(root: FileRoot, run_id: str) -> Run:
         ) from None
 
 
-def write_outcome(root: FileRoot, run_id: str, attempt: str, outcome: dict[str, Any]) -> None:
-    """Stores what one attempt at a run came to: images labelled, failures with reasons, seconds, interrupted."""
-    filesystem, path = root.open()
-    create_bytes(filesystem, join(path, RUNS, run_id, f"{attempt}.json"), sealed.to_bytes(outcome))
-
-
-def read_outcomes(root: FileRoot, run_id: str) -> list[dict[str, Any]]:
-    """Outcomes of a run's attempts, oldest first.
+def write_outcome(root: FileRoot, run_id: str, outcome: dict[str, Any]) -> str:
+    """Stores an outcome under its `attempt`; the hex sha256 of the file.
 
     Raises:
-        LabelCorrupt: if the file of one is damaged, or another's.
+        FileExistsError: if that attempt has one.
     """
-    filesystem, folder = root.open()
-    names = [name for name in list_names(filesystem, join(folder, RUNS, run_id)) if name.endswith(".json")]
-    paths = [f"{RUNS}/{run_id}/{name}" for name in names]
-    outcomes = [sealed.from_bytes(root.read(path), path) for path in paths]
-    for name, path, outcome in zip(names, paths, outcomes, strict=True):
-        if f"{outcome.get('attempt')}.json" != name:
-            raise LabelCorrupt(f"{path} is the outcome of attempt {outcome.get('attempt')}")
-    return sorted(outcomes, key=lambda outcome: str(outcome["began_at"]))
+    filesystem, path = root.open()
+    body = sealed.to_bytes(outcome)
+    create_bytes(filesystem, join(path, _outcome_path(run_id, outcome["attempt"])), body)
+    return hashlib.sha256(body).hexdigest()
+
+
+def read_outcomes(root: FileRoot, run_id: str, commits: Iterable[Commit] = ()) -> list[dict[str, Any]]:
+    """Outcomes of a run's attempts, oldest first.
+
+    Args:
+        commits: those of the whole log; without them a lost file goes unnoticed and `version` is missing.
+
+    Raises:
+        LabelCorrupt: if the file of one is damaged, another's, or lost.
+    """
+    ended = _endings(commits, run_id)
+    outcomes = [_read_outcome(root, run_id, attempt, ended.get(attempt)) for attempt in _attempts(root, run_id, ended)]
+    return sorted(outcomes, key=lambda outcome: (str(outcome["began_at"]), str(outcome["ended_at"])))
+
+
+def outcome_faults(root: FileRoot, run_id: str, commits: Iterable[Commit]) -> list[str]:
+    """What is wrong with a run's outcomes, a line for each damaged or lost file."""
+    ended, faults = _endings(commits, run_id), []
+    for attempt in _attempts(root, run_id, ended):
+        try:
+            _read_outcome(root, run_id, attempt, ended.get(attempt))
+        except LabelCorrupt as error:
+            faults.append(str(error))
+    return faults
 
 
 def describe(run: Run) -> str:
@@ -152,6 +173,38 @@ def unique_id() -> str:
 
 def _utc(spelling: str) -> str:
     return datetime.now(UTC).strftime(spelling)
+
+
+def _endings(commits: Iterable[Commit], run_id: str) -> dict[str, Commit]:
+    """The commits that ended a run's attempts, by attempt."""
+    return {commit.attempt: commit for commit in commits if commit.run == run_id and commit.attempt is not None}
+
+
+def _attempts(root: FileRoot, run_id: str, ended: dict[str, Commit]) -> list[str]:
+    names = root.list_names(f"{RUNS}/{run_id}")
+    return sorted({*ended, *(name.removesuffix(".json") for name in names if name.endswith(".json"))})
+
+
+def _read_outcome(root: FileRoot, run_id: str, attempt: str, commit: Commit | None) -> dict[str, Any]:
+    """One outcome, with the `version` that holds its work if a commit ended the attempt."""
+    path = _outcome_path(run_id, attempt)
+    try:
+        body = root.read(path)
+    except FileNotFoundError:
+        version = commit.version if commit else "?"
+        raise LabelCorrupt(f"{path} is gone; version {version} ended that attempt at run {run_id}") from None
+    outcome = sealed.from_bytes(body, path)
+    if outcome.get("attempt") != attempt:
+        raise LabelCorrupt(f"{path} is the outcome of attempt {outcome.get('attempt')}")
+    if commit is None:
+        return outcome
+    if hashlib.sha256(body).hexdigest() != commit.outcome_sha256:
+        raise LabelCorrupt(f"{path} is not the outcome that version {commit.version} was committed with")
+    return {**outcome, "version": commit.version if commit.kind == PAUSE else commit.finished}
+
+
+def _outcome_path(run_id: str, attempt: str) -> str:
+    return f"{RUNS}/{run_id}/{attempt}.json"
 
 
 def _body(record: dict[str, Any]) -> bytes:

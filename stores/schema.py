@@ -25,7 +25,7 @@ LABEL, TOP1, CODE = "label", "top1", "code"
 EVIDENCE = (TOP1, CODE)
 
 ROOT = "zarr.json"
-DATA, MANIFEST, RUNS, TAGS, PRUNED = "data", "manifest", "runs", "tags", "pruned"
+DATA, MANIFEST, COMMITS, RUNS, TAGS, PRUNED = "data", "manifest", "commits", "runs", "tags", "pruned"
 
 ZSTD_LEVEL = 9
 

@@ -1,12 +1,17 @@
-"""Names for versions: written once, never moved, and kept from gc. And the marks of versions that gc has pruned."""
+"""Names for versions: written once, never moved, and kept from gc. And the marks of versions that gc has pruned.
+
+A tag's file comes first, then a commit that records it, so that the log tells of every tag whose file is lost. A file
+that no commit records was left by a writer that was killed in between, or by one of the first days; it counts as well.
+"""
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from hmsa_label.stores import sealed
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, StoreConflict
 from hmsa_label.stores.files import FileRoot, create_bytes, delete_files, join, list_names, public_uri
-from hmsa_label.stores.manifest import Manifest
+from hmsa_label.stores.manifest import TAG, Change, Commit, Manifest, Snapshot
 from hmsa_label.stores.receipt import now
 from hmsa_label.stores.schema import PRUNED, TAGS
 
@@ -24,6 +29,8 @@ def tag(
 ) -> dict[str, Any]:
     """Names a finished version (None: the last one) for ever; what `read_tag` will say of it.
 
+    The same call again completes one that was killed, and writes a file anew that was lost.
+
     Raises:
         ValueError: if the name could be taken for a version or holds strange characters, or the version is unfinished.
         StoreConflict: if the name is taken.
@@ -39,32 +46,90 @@ def tag(
     if commit.version != number or not commit.is_finished:
         raise ValueError(f"version {number} is unfinished progress; only finished versions can be tagged")
     record = {"name": name, "version": number, "digest": commit.digest, "message": message, "time": now()}
-    filesystem, path = root.open()
-    place = join(path, TAGS, f"{name}.json")
-    try:
-        create_bytes(filesystem, place, sealed.to_bytes(record))
-    except FileExistsError:
-        taken = read_tag(root, name)["version"]
-        raise StoreConflict(f"tag {name!r} names version {taken} and never moves; choose another name") from None
+    recorded = recorded_tags(manifest.log()).get(name)
+    if recorded is not None:
+        return _put_back(root, recorded, number)
+    created = _create(root, record)
+    if not created:
+        record = _taken_over(root, record)
     # Looked at after the tag is there: gc marks first and then looks for tags, so one of the two sees the other.
     if number in pruned_versions(root):
-        delete_files(filesystem, [place])
+        if created:
+            filesystem, path = root.open()
+            delete_files(filesystem, [join(path, tag_path(name))])
         raise LabelMissing(f"version {number} of {public_uri(uri)} was pruned by gc; its pixels are gone")
+
+    def decide(head: Snapshot) -> Change | None:
+        if name in recorded_tags(manifest.log()):
+            return None
+        return Change(commit=head.commit.successor(TAG, tag=record, images=head.count()))
+
+    manifest.transact(decide)
     return record
+
+
+def _create(root: FileRoot, record: dict[str, Any]) -> bool:
+    """Writes a tag's file; False if there is one of that name."""
+    filesystem, path = root.open()
+    try:
+        create_bytes(filesystem, join(path, tag_path(record["name"])), sealed.to_bytes(record))
+    except FileExistsError:
+        return False
+    return True
+
+
+def _put_back(root: FileRoot, recorded: dict[str, Any], version: int) -> dict[str, Any]:
+    """Writes the file of a recorded tag anew if it was lost and the tag is asked for the version that it names."""
+    if recorded["version"] != version or not _create(root, recorded):
+        raise _taken(recorded)
+    return recorded
+
+
+def _taken_over(root: FileRoot, record: dict[str, Any]) -> dict[str, Any]:
+    """What stands in a file that no commit records, if it says the same as the tag that is asked for."""
+    there = read_tag(root, record["name"])
+    if (there["version"], there["message"]) != (record["version"], record["message"]):
+        raise _taken(there)
+    return there
+
+
+def _taken(record: dict[str, Any]) -> StoreConflict:
+    return StoreConflict(
+        f"tag {record['name']!r} names version {record['version']} and never moves; choose another name"
+    )
 
 
 def tags(uri: str, *, storage_options: dict[str, Any] | None = None) -> list[dict[str, Any]]:
     """All tags of a store, by name."""
-    root = FileRoot(uri, dict(storage_options or {}))
-    return [read_tag(root, name) for name in _names(root, TAGS)]
+    return _read_tags(FileRoot(uri, dict(storage_options or {})))
 
 
 def tags_by_version(root: FileRoot) -> dict[int, list[str]]:
-    """Names of the tags of each tagged version."""
+    """Names of the tags of each tagged version.
+
+    Raises:
+        LabelCorrupt: if the file of a tag is damaged or lost.
+    """
     found: dict[int, list[str]] = {}
-    for name in _names(root, TAGS):
-        found.setdefault(int(read_tag(root, name)["version"]), []).append(name)
+    for record in _read_tags(root):
+        found.setdefault(int(record["version"]), []).append(record["name"])
     return found
+
+
+def _read_tags(root: FileRoot) -> list[dict[str, Any]]:
+    # The log first: whatever it records by then has its file.
+    recorded = recorded_tags(Manifest(root.uri, root.storage_options).log())
+    return [read_tag(root, name) for name in sorted({*recorded, *_names(root, TAGS)})]
+
+
+def recorded_tags(commits: Iterable[Commit]) -> dict[str, dict[str, Any]]:
+    """What the log says of each tag, by name, as `read_tag` says it."""
+    return {commit.tag["name"]: commit.tag for commit in commits if commit.tag is not None}
+
+
+def tag_path(name: str) -> str:
+    """The file of a tag, relative to the store."""
+    return f"{TAGS}/{name}.json"
 
 
 def read_tag(root: FileRoot, name: str) -> dict[str, Any]:
@@ -72,12 +137,15 @@ def read_tag(root: FileRoot, name: str) -> dict[str, Any]:
 
     Raises:
         LabelMissing: if there is no such tag; the message lists those that exist.
-        LabelCorrupt: if its file is damaged, or another tag's.
+        LabelCorrupt: if its file is damaged, or another tag's, or lost.
     """
-    path = f"{TAGS}/{name}.json"
+    path = tag_path(name)
     try:
         record = sealed.from_bytes(root.read(path), path)
     except FileNotFoundError:
+        recorded = recorded_tags(Manifest(root.uri, root.storage_options).log()).get(name)
+        if recorded is not None:
+            raise LabelCorrupt(_lost(recorded)) from None
         names = _names(root, TAGS)
         listed = f"tags: {', '.join(names)}" if names else "the store has no tags"
         raise LabelMissing(f"{public_uri(root.uri)} has no version or tag {name!r}; {listed}") from None
@@ -86,14 +154,25 @@ def read_tag(root: FileRoot, name: str) -> dict[str, Any]:
     return record
 
 
-def tag_faults(root: FileRoot) -> list[str]:
-    """What is wrong with tags and marks, a line for each damaged file."""
-    faults = []
-    for name in _names(root, TAGS):
+def _lost(record: dict[str, Any]) -> str:
+    name, version = record["name"], record["version"]
+    return (
+        f"{tag_path(name)} is gone; the tag named version {version}, and `hmsa-label audit tag {name} "
+        f"--version {version}` writes it again"
+    )
+
+
+def tag_faults(root: FileRoot, commits: Iterable[Commit]) -> list[str]:
+    """What is wrong with tags and marks, a line for each damaged or lost file; `commits` are those of the whole log."""
+    faults, recorded = [], recorded_tags(commits)
+    for name in sorted({*recorded, *_names(root, TAGS)}):
         try:
-            read_tag(root, name)
+            record = read_tag(root, name)
         except LabelCorrupt as error:
             faults.append(str(error))
+            continue
+        if record != recorded.get(name, record):
+            faults.append(f"{tag_path(name)} is not the tag that the log records")
     for name in _names(root, PRUNED):
         try:
             read_mark(root, int(name))

@@ -12,17 +12,17 @@ from hmsa_label.stores import schema
 from hmsa_label.stores.adoption import arrays_of
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, StoreError, ThresholdNotStored
 from hmsa_label.stores.evidence import label_at, level_of
-from hmsa_label.stores.files import FileRoot, join, list_sizes
+from hmsa_label.stores.files import FileRoot
 from hmsa_label.stores.identity import read_identity
 from hmsa_label.stores.label_store import LabelStore, resolve
-from hmsa_label.stores.log_files import log_faults, log_path
-from hmsa_label.stores.manifest import Manifest
+from hmsa_label.stores.log_files import log_faults, read_log
+from hmsa_label.stores.manifest import commits_in
+from hmsa_label.stores.objects import BATCH_ROWS, arrays_in, size_faults
 from hmsa_label.stores.parallel import map_threads
 from hmsa_label.stores.receipt import Receipt
-from hmsa_label.stores.runs import read_outcomes, read_run
 from hmsa_label.stores.schema import U8
 from hmsa_label.stores.sources import check_source
-from hmsa_label.stores.tags import pruned_versions, read_mark, tag_faults
+from hmsa_label.stores.trail import trail_faults
 
 STORE_KEY = ""  # the key of a problem that belongs to no single image
 
@@ -37,7 +37,7 @@ class Problem:
             (decodes to something else), `metadata` (Zarr metadata gone or changed), `manifest` (rows or log are not
             those that were committed), `receipt` (row and receipt differ, or the receipt is gone), `run` (provenance
             gone or changed), `rule` (the label is not what its evidence says at its threshold, or other pixels are
-            counted), `tag` (a tag or the mark of a pruned version is damaged), `source_missing`,
+            counted), `tag` (a tag or the mark of a pruned version is damaged or gone), `source_missing`,
             `source_changed`.
         detail: one line for people.
     """
@@ -74,99 +74,53 @@ def verify(
         identity = read_identity(root)
     except LabelCorrupt as error:
         return [_of_store("metadata", str(error))]
-    problems = [_of_store("manifest", fault) for fault in log_faults(root)]
-    problems += [_of_store("tag", fault) for fault in tag_faults(root)]
+    bodies = read_log(root)
+    problems = {_of_store("manifest", fault) for fault in log_faults(root, bodies)}
     try:
         # Not by `LabelStore.open`, which would only say that something is wrong with the rows.
         store = LabelStore(root, identity, resolve(root, version))
-        receipts = [Receipt.from_row(row) for row in store.table().to_pylist()]
-        problems += [*_check_manifest(store), *_check_runs(store), *_check_metadata(store, receipts)]
-        problems += [*_check_pruned(store), *_check_log_end(store)]
+        problems |= {_of_store(kind, detail) for kind, detail in trail_faults(store, commits_in(bodies))}
+        problems |= set(_check_metadata(store))
     except LabelCorrupt as error:
-        return [*problems, _of_store("manifest", str(error))]
-    problems += _check_sizes(store, receipts)
+        problems.add(_of_store("manifest", str(error)))
+        return _sorted(problems)
+    for key, kind, detail in size_faults(root, store.table()):
+        problems.add(Problem(key=key, kind=kind, detail=detail))
     if deep:
-        found_rows = map_threads(lambda receipt: _check_row(store, receipt), receipts, threads)
-        problems += [problem for problem in found_rows if problem]
-        known = {(problem.key, problem.kind) for problem in problems}
-        for found in map_threads(lambda receipt: list(_check_arrays(store, receipt)), receipts, threads):
-            problems += [problem for problem in found if (problem.key, "missing") not in known]
+        for found in map_threads(lambda receipt: _check_image(store, receipt), _receipts(store), threads):
+            problems.update(found)
     if data_root is not None:
         sources = FileRoot(data_root, dict(data_options or {}))
         sources.require()
-        found_sources = map_threads(lambda receipt: check_source(sources, receipt), receipts, threads)
-        problems += [
-            Problem(key=receipt.key, kind=found[0], detail=found[1])
-            for receipt, found in zip(receipts, found_sources, strict=True)
-            if found
-        ]
-    return sorted(set(problems), key=lambda problem: (problem.key, problem.kind, problem.detail))
+        for found in map_threads(lambda receipt: _check_source(sources, receipt), _receipts(store), threads):
+            problems.update(found)
+    return _sorted(problems)
 
 
-def _check_manifest(store: LabelStore) -> Iterator[Problem]:
-    """Rows against the content digest in the commit; the chain of digests from version to version."""
-    if store.commit.is_finished and store.commit.version == store.version and store.digest != store.commit.digest:
-        yield _of_store("manifest", f"the rows hash to {store.digest}, committed was {store.commit.digest}")
-    if len(store.keys()) != store.table().num_rows:
-        yield _of_store("manifest", "some image has more than one row")
-    finished = {c.version: c for c in Manifest(store.root.uri, store.root.storage_options).log() if c.is_finished}
-    for commit in finished.values():
-        parent = finished.get(commit.parent) if commit.parent is not None else None
-        if commit.parent is not None and (parent is None or parent.digest != commit.parent_digest):
-            yield _of_store("manifest", f"version {commit.version} does not follow from its parent {commit.parent}")
+def _sorted(problems: set[Problem]) -> list[Problem]:
+    return sorted(problems, key=lambda problem: (problem.key, problem.kind, problem.detail))
 
 
-def _check_runs(store: LabelStore) -> Iterator[Problem]:
-    """Records of the runs whose labels the version holds, against the digests in the commits that began them."""
-    commits = Manifest(store.root.uri, store.root.storage_options).log()
-    began = {commit.run: commit.run_sha256 for commit in commits if commit.run and commit.run_sha256}
-    for run_id in sorted(set(store.table()["run"].to_pylist())):
-        try:
-            run = read_run(store.root, run_id)
-        except LabelMissing as error:
-            yield _of_store("run", str(error))
-            continue
-        try:
-            read_outcomes(store.root, run_id)
-        except LabelCorrupt as error:
-            yield _of_store("run", str(error))
-        if began.get(run_id) != run.sha256:
-            yield _of_store("run", f"the record of run {run_id} is not the one that the run began with")
+def _receipts(store: LabelStore) -> Iterator[Receipt]:
+    """The version's rows one after the other: a million of them at a time would take gigabytes."""
+    for batch in store.table().to_batches(BATCH_ROWS):
+        yield from map(Receipt.from_row, batch.to_pylist())
 
 
-def _check_pruned(store: LabelStore) -> Iterator[Problem]:
-    """Versions that gc pruned and that lost their marks, so that they look whole in the log; pixels are gone though."""
-    manifest = Manifest(store.root.uri, store.root.storage_options)
-    marked = pruned_versions(store.root)
-    for commit in manifest.log():
-        for version in sorted(set(commit.pruned) - marked):
-            rows = [Receipt.from_row(row) for row in manifest.at(version).table().to_pylist()]
-            old = LabelStore(store.root, store.identity, manifest.at(version))
-            if any(problem.kind == "missing" for problem in _check_sizes(old, rows)):
-                yield _of_store("tag", f"{schema.PRUNED}/{version}.json is gone; gc pruned version {version}")
+def _check_source(sources: FileRoot, receipt: Receipt) -> list[Problem]:
+    found = check_source(sources, receipt)
+    return [Problem(key=receipt.key, kind=found[0], detail=found[1])] if found else []
 
 
-def _check_log_end(store: LabelStore) -> Iterator[Problem]:
-    """Versions that outcomes and marks tell of and that the log does not reach: its newest files are gone."""
-    newest = Manifest(store.root.uri, store.root.storage_options).head().version
-    told: dict[int, str] = {}
-    for run_id in store.root.list_names(schema.RUNS):
-        with contextlib.suppress(LabelCorrupt):  # told by _check_runs
-            told |= {int(outcome["version"]): f"run {run_id}" for outcome in read_outcomes(store.root, run_id)}
-    for version in pruned_versions(store.root):
-        with contextlib.suppress(LabelCorrupt):  # told by tag_faults
-            told[int(read_mark(store.root, version).get("pruned_by", 0))] = f"the mark of version {version}"
-    for version in sorted(set(told) - set(range(newest + 1))):
-        yield _of_store("manifest", f"{log_path(version)} is gone; {told[version]} tells of version {version}")
+def _check_image(store: LabelStore, receipt: Receipt) -> list[Problem]:
+    """Everything that is stored of one image."""
+    row = _check_row(store, receipt)
+    return [*([row] if row else []), *_check_arrays(store, receipt)]
 
 
-def _check_metadata(store: LabelStore, receipts: list[Receipt]) -> Iterator[Problem]:
+def _check_metadata(store: LabelStore) -> Iterator[Problem]:
     """The Zarr metadata that other readers rely on, once per array."""
-    arrays = {
-        (segment, receipt.height, receipt.width, name)
-        for receipt in receipts
-        for name, (segment, _, _) in arrays_of(receipt).items()
-    }
+    arrays = arrays_in(store.table())
     for segment in sorted({array[0] for array in arrays}):
         try:
             grid = store.grid(segment)
@@ -176,7 +130,7 @@ def _check_metadata(store: LabelStore, receipts: list[Receipt]) -> Iterator[Prob
         if not grid and any(array[0] == segment and array[3] == schema.CODE for array in arrays):
             path = f"{schema.DATA}/{segment}/{schema.ROOT}"
             yield _of_store("metadata", f"{path} names no thresholds for the codes of its segment")
-    for segment, height, width, name in sorted(arrays):
+    for segment, height, width, name in arrays:
         path = f"{schema.size_folder(segment, height, width)}/{name}/{schema.ROOT}"
         try:
             detail = schema.metadata_fault(store.root.read(path), height, width)
@@ -184,21 +138,6 @@ def _check_metadata(store: LabelStore, receipts: list[Receipt]) -> Iterator[Prob
             detail = "is gone"
         if detail:
             yield _of_store("metadata", f"{path} {detail}")
-
-
-def _check_sizes(store: LabelStore, receipts: list[Receipt]) -> Iterator[Problem]:
-    filesystem, root = store.root.open()
-    start = len(root) + 1
-    sizes = {path[start:]: size for path, size in list_sizes(filesystem, join(root, schema.DATA)).items()}
-    for receipt in receipts:
-        for name, (segment, row, _) in arrays_of(receipt).items():
-            path = schema.chunk_path(segment, receipt.height, receipt.width, name, row)
-            found, expected = sizes.get(path), getattr(receipt, f"{name}_bytes")
-            if found is None:
-                yield Problem(key=receipt.key, kind="missing", detail=f"{name}: no object {path}")
-            elif found != expected:
-                detail = f"{name}: {path} has {found} bytes, committed were {expected}"
-                yield Problem(key=receipt.key, kind="size", detail=detail)
 
 
 def _check_row(store: LabelStore, receipt: Receipt) -> Problem | None:

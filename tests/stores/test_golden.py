@@ -1,5 +1,6 @@
 """Stores of every format version so far, as they were committed, stay readable for ever."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import zarr
 from hmsa_label.stores.diff import diff
 from hmsa_label.stores.history import store_log
 from hmsa_label.stores.label_store import LabelStore
+from hmsa_label.stores.rollback import rollback
+from hmsa_label.stores.tags import tag, tags
 from hmsa_label.stores.verify import verify
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -60,3 +63,14 @@ def test_plain_zarr_reads_it(golden: str) -> None:
     receipt = LabelStore.open(golden).receipt("town/wide")
     label = zarr.open_group(golden, mode="r")[f"data/{receipt.segment}/2x6/label"][receipt.row]
     np.testing.assert_array_equal(label, label_at(2, 6, 5))
+
+
+def test_its_history_goes_on(golden: str, tmp_path: Path) -> None:
+    uri = str(shutil.copytree(golden, tmp_path / "labels.zarr"))
+    made = tag(uri, "first", 3, "before the threshold changed")  # recorded from now on
+    assert (made, tags(uri)) == (tags(golden)[0], [made])
+    rollback(uri, 3)
+    assert LabelStore.open(uri).digest == DIGESTS[0]
+    assert verify(uri) == []
+    (Path(uri) / "tags/first.json").unlink()
+    assert [problem.kind for problem in verify(uri)] == ["tag"]

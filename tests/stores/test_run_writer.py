@@ -234,7 +234,7 @@ def test_the_outcome_of_every_attempt_is_kept(uri: str, labels: Any) -> None:
     first.writer.finish([{"key": "x", "reason": "truncated"}], 2.5, interrupted=True)
     second = labels.begin(uri)
     version = second.writer.finish(seconds=1.0)
-    one, two = read_outcomes(second.writer.root, second.writer.run_id)
+    one, two = read_outcomes(second.writer.root, second.writer.run_id, second.writer.manifest.log())
     assert (one["images_labelled"], one["failures"], one["interrupted"], one["seconds"]) == (
         1,
         [{"key": "x", "reason": "truncated"}],
