@@ -80,6 +80,26 @@ class Section(click.ParamType[dict[str, Any]]):
         return mapping
 
 
+class NamedNumbers(click.ParamType[dict[str, float]]):
+    """Numbers by name, such as `person=0.8,rider=0.7`; a YAML mapping serves too."""
+
+    name = "named numbers"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "NAME=NUMBER,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, float]:
+        parts = value.split(",") if isinstance(value, str) and value else []
+        pairs = value.items() if isinstance(value, dict) else [part.rpartition("=")[::2] for part in parts]
+        try:
+            numbers = {str(name).strip(): float(number) for name, number in pairs}
+        except (TypeError, ValueError):
+            numbers = {"": 0.0}
+        if "" in numbers:
+            self.fail(f"{value!r} is not a list of names and numbers such as person=0.8,rider=0.7", param, ctx)
+        return numbers
+
+
 def not_on_command_line(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     """Callback that refuses a value that everybody on the host could see in the list of processes."""
     if ctx.get_parameter_source(str(param.name)) is click.core.ParameterSource.COMMANDLINE:
@@ -114,7 +134,7 @@ def type_of(annotation: Any, default: Any) -> click.ParamType[Any]:
         inner = next(part for part in typing.get_args(annotation) if part is not type(None))
         return OrNone(type_of(inner, default)) if default is not None else type_of(inner, default)
     if typing.get_origin(annotation) is dict:
-        return Section()
+        return NamedNumbers() if typing.get_args(annotation)[1] is float else Section()
     if typing.get_origin(annotation) is tuple:
         parts = typing.get_args(annotation)
         if Ellipsis in parts and parts[0] is not float:
@@ -126,7 +146,9 @@ def type_of(annotation: Any, default: Any) -> click.ParamType[Any]:
 
 
 def shown(default: Any, kind: click.ParamType[Any]) -> str:
-    """A default as one would type it: `0.5,1.0,2.0` or `1024x2048`."""
+    """A default as one would type it: `0.5,1.0,2.0`, `1024x2048` or `person=0.8`."""
+    if isinstance(default, dict):
+        return ",".join(f"{name}={number}" for name, number in default.items())
     if isinstance(default, tuple):
         return ("x" if isinstance(kind, Size) else ",").join(map(str, default))
     return str(default)

@@ -1,37 +1,28 @@
-"""`hmsa-label train-teacher`: train a teacher on fine labels."""
+"""`hmsa-label train-teacher` and `train-student`: one training, on fine labels or on fine and auto labels."""
 
-import time
+from dataclasses import replace
 from typing import Any
 
 import click
 
 from hmsa_label import pipeline
 from hmsa_label.cli import output
+from hmsa_label.cli.command import INTERRUPTED
 from hmsa_label.cli.options import command, flag, settings
 from hmsa_label.cli.settings import use_preset
-from hmsa_label.pipeline import AugmentConfig, DataConfig, ModelConfig, TrainConfig
+from hmsa_label.pipeline import (
+    AugmentConfig,
+    AutoLabels,
+    CoarseLabels,
+    DataConfig,
+    ModelConfig,
+    RayTrainConfig,
+    TrainConfig,
+)
 
-LINE_SECONDS = 10.0
 PRESET_NAMES = ("paper", "released-code")
 
-
-class Watcher:
-    """Tells on stderr how a training goes: every validation, and the loss every ten seconds."""
-
-    def __init__(self) -> None:
-        self._due = 0.0
-
-    def __call__(self, event: Any) -> None:
-        where = f"step {event.step}/{event.total_steps}"
-        if event.miou is not None:
-            output.say(f"{where}, validation mIoU {event.miou:.4f}")
-        elif time.monotonic() >= self._due or event.step == event.total_steps:
-            self._due = time.monotonic() + LINE_SECONDS
-            output.say(f"{where}, loss {event.loss:.4f}, {event.images_per_second:.2f} crops/s")
-
-
-@command("train-teacher", example="hmsa-label train-teacher --data /data/cityscapes --output teacher --batch-size 8")
-@flag(
+preset = flag(
     "--preset",
     "Values of the paper, or of the code released with it.",
     type=click.Choice(PRESET_NAMES),
@@ -40,24 +31,68 @@ class Watcher:
     callback=use_preset,
     section="Training",
 )
+
+
+@command("train-teacher", example="hmsa-label train-teacher --data /data/cityscapes --output teacher --batch-size 8")
+@preset
 @settings(DataConfig, "data", split="train")
 @settings(ModelConfig, "model")
 @settings(AugmentConfig, "augment")
+@settings(CoarseLabels, "coarse")
 @settings(TrainConfig, "config")
-def train_teacher(config: TrainConfig, as_json: bool) -> None:
-    """Train a teacher on fine labels.
+@settings(RayTrainConfig, "cluster")
+@click.pass_context
+def train_teacher(
+    ctx: click.Context, config: TrainConfig, coarse: CoarseLabels, cluster: RayTrainConfig, as_json: bool
+) -> None:
+    """Train a teacher on fine labels, or on fine labels and coarse polygons.
 
     Checkpoints go to --output, the best one by validation mIoU among them; call again with --resume to go on after an
-    interruption. The defaults are those of a full training on GPUs; --preset takes a published recipe instead.
+    interruption. The defaults are those of a full training on GPUs; --preset takes a published recipe instead. For
+    several GPUs of one machine call it by torchrun, for those of a Ray cluster give --train-workers.
     """
-    summary = pipeline.train_teacher(config, Watcher())
+    second = coarse if coarse.split else None
+    _finish(ctx, pipeline.train_teacher, replace(config, second=second), cluster, as_json)
+
+
+@command(
+    "train-student",
+    example="hmsa-label train-student --data /data/cityscapes --store labels --output student --batch-size 8",
+)
+@preset
+@settings(DataConfig, "data", split="train")
+@settings(ModelConfig, "model")
+@settings(AugmentConfig, "augment")
+@settings(AutoLabels, "labels")
+@settings(TrainConfig, "config")
+@settings(RayTrainConfig, "cluster")
+@click.pass_context
+def train_student(
+    ctx: click.Context, config: TrainConfig, labels: AutoLabels, cluster: RayTrainConfig, as_json: bool
+) -> None:
+    """Train a student on fine labels and the labels of a store.
+
+    Each batch holds --mix of auto-labelled images; their files are looked for below --data. The checkpoint names the
+    version of the labels with its digest, so that 'hmsa-label audit trace' leads from the student back to the teacher's
+    data. Images that are validated on must not be among those trained on.
+    """
+    _finish(ctx, pipeline.train_student, replace(config, second=labels), cluster, as_json)
+
+
+def _finish(ctx: click.Context, train: Any, config: TrainConfig, cluster: RayTrainConfig, as_json: bool) -> None:
+    """Trains here or on a cluster, and shows what came out."""
+    if cluster.workers:
+        summary = pipeline.train_on_ray(config, cluster)
+    else:
+        summary = train(config, pipeline.open_training_display())
+    best = summary.best_miou
     if as_json:
         output.show_json(summary)
-        return
-    best = summary.best_miou
-    output.show_facts({
-        "checkpoint": summary.checkpoint,
-        "best mIoU": "not validated" if best is None else f"{best:.4f}",
-        "steps": summary.steps,
-        "time": f"{summary.seconds:.1f} s",
-    })  # fmt: skip
+    else:
+        output.show_facts({
+            "checkpoint": summary.checkpoint,
+            "best mIoU": "not validated" if best is None else f"{best:.4f}",
+            "steps": summary.steps,
+            "time": f"{summary.seconds:.1f} s",
+        })  # fmt: skip
+    ctx.exit(INTERRUPTED if summary.interrupted else 0)

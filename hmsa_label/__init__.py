@@ -14,12 +14,13 @@ if TYPE_CHECKING:
         EvaluateConfig,
         LabelConfig,
         TeacherConfig,
-        TrainConfig,
     )
     from hmsa_label.pipeline.datasets import AutoLabelDataset, FineLabelDataset
     from hmsa_label.pipeline.label_run import label_images
     from hmsa_label.pipeline.plan import plan_labels
     from hmsa_label.pipeline.sampler import MixedBatchSampler
+    from hmsa_label.pipeline.train import train_student, train_teacher
+    from hmsa_label.pipeline.train_config import AutoLabels, TrainConfig
     from hmsa_label.stores.errors import StoreError
     from hmsa_label.stores.label_store import LabelStore
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "AutoLabelDataset": "hmsa_label.pipeline.datasets",
+    "AutoLabels": "hmsa_label.pipeline.train_config",
     "DataConfig": "hmsa_label.pipeline.config",
     "EngineConfig": "hmsa_label.pipeline.config",
     "EvaluateConfig": "hmsa_label.pipeline.config",
@@ -36,14 +38,17 @@ _PLACES = {
     "MixedBatchSampler": "hmsa_label.pipeline.sampler",
     "StoreError": "hmsa_label.stores.errors",
     "TeacherConfig": "hmsa_label.pipeline.config",
-    "TrainConfig": "hmsa_label.pipeline.config",
+    "TrainConfig": "hmsa_label.pipeline.train_config",
     "build_labeler": "hmsa_label.labelers",
     "label_images": "hmsa_label.pipeline.label_run",
     "plan_labels": "hmsa_label.pipeline.plan",
+    "train_student": "hmsa_label.pipeline.train",
+    "train_teacher": "hmsa_label.pipeline.train",
 }
 
 __all__ = [
     "AutoLabelDataset",
+    "AutoLabels",
     "DataConfig",
     "EngineConfig",
     "EvaluateConfig",
@@ -58,6 +63,8 @@ __all__ = [
     "build_labeler",
     "label_images",
     "plan_labels",
+    "train_student",
+    "train_teacher",
 ]
 
 

@@ -4,6 +4,8 @@ Region mutual information: arXiv 1910.12037, with the constants of the published
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,16 +20,21 @@ _PROBABILITY_FLOOR = 1e-6
 _COVARIANCE_FLOOR = 5e-4
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int = 255) -> Tensor:
+def cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int = 255, weights: Tensor | None = None) -> Tensor:
     """Softmax cross-entropy, mean over labelled pixels; 0 when every pixel is ignored.
 
     Args:
         logits: [N, K, H, W] float.
         labels: [N, H, W] int64, 0..K-1 or `ignore_index`.
+        weights: [N, H, W] float, factor of each pixel's term; the mean is still over the number of labelled pixels.
     """
-    if not (labels != ignore_index).any():
+    known = labels != ignore_index
+    if not known.any():
         return logits.sum() * 0.0
-    return F.cross_entropy(logits.float(), labels, ignore_index=ignore_index)
+    if weights is None:
+        return F.cross_entropy(logits.float(), labels, ignore_index=ignore_index)
+    terms = F.cross_entropy(logits.float(), labels, ignore_index=ignore_index, reduction="none")
+    return (terms * weights).sum() / known.sum()
 
 
 def sigmoid_bce(logits: Tensor, labels: Tensor) -> Tensor:
@@ -95,6 +102,7 @@ def rmi_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 _MAIN = {"rmi": rmi_loss, "ce": cross_entropy}
 _SIDE = {"rmi": sigmoid_bce, "ce": cross_entropy}
+_Term = Callable[[Tensor, Tensor], Tensor]
 
 
 def two_scale_loss(
@@ -105,6 +113,7 @@ def two_scale_loss(
     aux_weight: float = 0.4,
     side_weight: float = 0.05,
     aux_loss: str = "side",
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Objective of two-scale training: fused prediction, auxiliary head, and each scale on its own.
 
@@ -114,21 +123,43 @@ def two_scale_loss(
         loss: `rmi` uses RMI on the fused prediction and sigmoid BCE elsewhere; `ce` softmax cross-entropy everywhere.
         aux_weight, side_weight: weights of the auxiliary and of each single-scale term.
         aux_loss: of the auxiliary head: `side` is that of the single scales, `ce` and `rmi` are as for `loss`.
+        weights: [N, H, W] float factors of the pixels; only where every term is cross-entropy.
+
+    Raises:
+        ValueError: weights with another loss than cross-entropy.
     """
-    main, side = _MAIN[loss], _SIDE[loss]
+    main, side, aux = _terms(loss, aux_loss, weights)
     total = main(prediction.logits, labels)
     if prediction.aux_logits is not None:
-        total = total + aux_weight * _MAIN.get(aux_loss, side)(prediction.aux_logits, labels)
+        total = total + aux_weight * aux(prediction.aux_logits, labels)
     if side_weight:
         total = total + side_weight * (side(prediction.logits_low, labels) + side(prediction.logits_one, labels))
     return total
 
 
 def single_scale_loss(
-    prediction: ScalePrediction, labels: Tensor, *, loss: str = "rmi", aux_weight: float = 0.4, aux_loss: str = "side"
+    prediction: ScalePrediction,
+    labels: Tensor,
+    *,
+    loss: str = "rmi",
+    aux_weight: float = 0.4,
+    aux_loss: str = "side",
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Objective of a network without attention: main and auxiliary head at one scale; terms as in `two_scale_loss`."""
-    total = _MAIN[loss](prediction.logits, labels)
+    main, _, aux = _terms(loss, aux_loss, weights)
+    total = main(prediction.logits, labels)
     if prediction.aux_logits is not None:
-        total = total + aux_weight * _MAIN.get(aux_loss, _SIDE[loss])(prediction.aux_logits, labels)
+        total = total + aux_weight * aux(prediction.aux_logits, labels)
     return total
+
+
+def _terms(loss: str, aux_loss: str, weights: Tensor | None) -> tuple[_Term, _Term, _Term]:
+    """Terms of the main prediction, of single scales, and of the auxiliary head."""
+    terms = _MAIN[loss], _SIDE[loss], _MAIN.get(aux_loss, _SIDE[loss])
+    if weights is None:
+        return terms
+    if any(term is not cross_entropy for term in terms):
+        raise ValueError(f"weights of pixels need cross-entropy in every term; got loss {loss}, aux_loss {aux_loss}")
+    weighted = partial(cross_entropy, weights=weights)
+    return weighted, weighted, weighted

@@ -27,26 +27,21 @@ if TYPE_CHECKING:
         tag_version,
     )
     from hmsa_label.pipeline.card import render_card
+    from hmsa_label.pipeline.compare import compare as compare_students
     from hmsa_label.pipeline.config import (
-        AUX_LOSSES,
         DATASETS,
         EXECUTORS,
         FUSIONS,
-        LOSSES,
         ON_ERROR,
-        OPTIMIZERS,
         PRECISIONS,
-        AugmentConfig,
         DataConfig,
         EngineConfig,
         EvaluateConfig,
         ExplainConfig,
         LabelConfig,
-        ModelConfig,
         StoreConfig,
         TeacherConfig,
         TraceConfig,
-        TrainConfig,
         to_dict,
     )
     from hmsa_label.pipeline.croissant import render_croissant
@@ -57,15 +52,34 @@ if TYPE_CHECKING:
     from hmsa_label.pipeline.label_run import label_images
     from hmsa_label.pipeline.plan import plan_labels
     from hmsa_label.pipeline.progress import open_display
+    from hmsa_label.pipeline.ray_train import train_on_ray
+    from hmsa_label.pipeline.run_states import list_runs, run_status
     from hmsa_label.pipeline.trace import trace_checkpoint
-    from hmsa_label.pipeline.train import train_teacher
+    from hmsa_label.pipeline.train import train_student, train_teacher
+    from hmsa_label.pipeline.train_config import (
+        AUX_LOSSES,
+        LOSSES,
+        OPTIMIZERS,
+        AugmentConfig,
+        AutoLabels,
+        CoarseLabels,
+        CompareConfig,
+        ModelConfig,
+        RayTrainConfig,
+        TrainConfig,
+    )
+    from hmsa_label.pipeline.train_progress import open_training_display
     from hmsa_label.stores.credentials import hide_in_text
     from hmsa_label.stores.errors import StoreError
 
 _CONFIG = (
-    "AUX_LOSSES DATASETS EXECUTORS FUSIONS LOSSES ON_ERROR OPTIMIZERS PRECISIONS AugmentConfig DataConfig EngineConfig "
-    "EvaluateConfig ExplainConfig LabelConfig ModelConfig StoreConfig TeacherConfig TraceConfig "
-    "TrainConfig to_dict"
+    "DATASETS EXECUTORS FUSIONS ON_ERROR PRECISIONS DataConfig EngineConfig EvaluateConfig ExplainConfig "
+    "LabelConfig StoreConfig TeacherConfig TraceConfig to_dict"
+)
+
+_TRAIN_CONFIG = (
+    "AUX_LOSSES LOSSES OPTIMIZERS AugmentConfig AutoLabels CoarseLabels CompareConfig ModelConfig "
+    "RayTrainConfig TrainConfig"
 )
 
 _AUDIT = (
@@ -76,20 +90,27 @@ _AUDIT = (
 # Name -> the module that holds it, and its name there where it differs (a module of the same name would hide it here).
 _PLACES = {
     **dict.fromkeys(_CONFIG.split(), "hmsa_label.pipeline.config"),
+    **dict.fromkeys(_TRAIN_CONFIG.split(), "hmsa_label.pipeline.train_config"),
     **dict.fromkeys(_AUDIT.split(), "hmsa_label.pipeline.audit"),
     "render_card": "hmsa_label.pipeline.card",
     "render_croissant": "hmsa_label.pipeline.croissant",
     "EngineError": "hmsa_label.pipeline.executor",
+    "compare_students": "hmsa_label.pipeline.compare:compare",
     "StoreError": "hmsa_label.stores.errors",
     "hide_in_text": "hmsa_label.stores.credentials",
     "evaluate_teacher": "hmsa_label.pipeline.evaluate:evaluate",
     "explain_image": "hmsa_label.pipeline.explain",
     "label_images": "hmsa_label.pipeline.label_run",
+    "list_runs": "hmsa_label.pipeline.run_states",
+    "run_status": "hmsa_label.pipeline.run_states",
     "open_display": "hmsa_label.pipeline.progress",
     "plan_labels": "hmsa_label.pipeline.plan",
     "run_demo": "hmsa_label.pipeline.demo",
     "trace_checkpoint": "hmsa_label.pipeline.trace",
+    "train_on_ray": "hmsa_label.pipeline.ray_train",
+    "train_student": "hmsa_label.pipeline.train",
     "train_teacher": "hmsa_label.pipeline.train",
+    "open_training_display": "hmsa_label.pipeline.train_progress",
 }
 
 __all__ = [
@@ -102,6 +123,9 @@ __all__ = [
     "OPTIMIZERS",
     "PRECISIONS",
     "AugmentConfig",
+    "AutoLabels",
+    "CoarseLabels",
+    "CompareConfig",
     "DataConfig",
     "EngineConfig",
     "EngineError",
@@ -109,6 +133,7 @@ __all__ = [
     "ExplainConfig",
     "LabelConfig",
     "ModelConfig",
+    "RayTrainConfig",
     "StoreConfig",
     "StoreError",
     "TeacherConfig",
@@ -120,12 +145,15 @@ __all__ = [
     "audit_show",
     "audit_verify",
     "collect_garbage",
+    "compare_students",
     "evaluate_teacher",
     "explain_image",
     "export_labels",
     "hide_in_text",
     "label_images",
+    "list_runs",
     "open_display",
+    "open_training_display",
     "picture_of_label",
     "plan_labels",
     "render_card",
@@ -133,9 +161,12 @@ __all__ = [
     "rethreshold_labels",
     "roll_back",
     "run_demo",
+    "run_status",
     "tag_version",
     "to_dict",
     "trace_checkpoint",
+    "train_on_ray",
+    "train_student",
     "train_teacher",
 ]
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hmsa_label.pipeline.config import AugmentConfig
+from hmsa_label.pipeline.train_config import AugmentConfig
 
 U8 = NDArray[np.uint8]
 
@@ -19,7 +19,7 @@ def augment(
 
     Args:
         image: [H, W, 3] uint8 RGB.
-        labels: [H, W] uint8 trainIds, 255 ignored.
+        labels: [H, W] uint8 trainIds, 255 ignored; or [H, W, C] with further maps that go the same way.
         centre: (y, x) in px that the crop must contain; None crops anywhere.
     """
     image, labels = _random_window(image, labels, config, rng, centre)
@@ -40,7 +40,7 @@ def _random_window(
     window = [max(1, round(side / scale)) for side in config.crop_px]
     y, x = (
         _window_start(full, part, None if centre is None else centre[axis], rng)
-        for axis, (full, part) in enumerate(zip(labels.shape, window, strict=True))
+        for axis, (full, part) in enumerate(zip(labels.shape[:2], window, strict=True))
     )
     image = _cut(image, y, x, window, fill=0)
     labels = _cut(labels, y, x, window, fill=255)

@@ -1,12 +1,16 @@
 """Images with labels as map-style data sets, for this package's training and for anybody's PyTorch code."""
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hmsa_label.pipeline.decode import decode_image
+from hmsa_label.labelers.taxonomy import ClassTable
+from hmsa_label.pipeline.decode import decode_image, decode_labels
 from hmsa_label.pipeline.evaluate import classes_of, labelled_images, read_pair
 from hmsa_label.pipeline.records import U8
 from hmsa_label.stores.evidence import level_of
@@ -14,6 +18,8 @@ from hmsa_label.stores.images import ImageSource, open_images
 from hmsa_label.stores.label_store import LabelStore
 
 Transform = Callable[[U8, U8], Any]
+Weights = NDArray[np.float32]
+READERS = 4
 
 
 class FineLabelDataset:
@@ -21,7 +27,7 @@ class FineLabelDataset:
 
     Args:
         data: root of the images, a path or URL. dataset: how it is laid out.
-        split, labels: which part, and which label type.
+        split, labels: which part, and which label type. limit: only the first of them.
         transform: called with (image, label); its result is the item.
 
     Raises:
@@ -35,20 +41,43 @@ class FineLabelDataset:
         dataset: str = "cityscapes",
         split: str = "train",
         labels: str = "gtFine",
+        limit: int | None = None,
         transform: Transform | None = None,
         storage_options: dict[str, Any] | None = None,
     ) -> None:
         self.source: ImageSource = open_images(dataset, data, storage_options or {})
         self.classes = classes_of(self.source)
-        self.refs = labelled_images(self.source, split, labels)
+        self.refs = labelled_images(self.source, split, labels, limit)
+        self.keys = [ref.key for ref in self.refs]
         self.transform = transform
 
     def __len__(self) -> int:
         return len(self.refs)
 
     def __getitem__(self, index: int) -> Any:
-        image, label = read_pair(self.source, self.refs[index], self.classes)
+        image, label = self.pair(index)
         return self.transform(image, label) if self.transform else (image, label)
+
+    def pair(self, index: int) -> tuple[U8, U8]:
+        """(image, label) of an item, before any transform."""
+        return read_pair(self.source, self.refs[index], self.classes)
+
+    def label(self, index: int) -> U8:
+        """[H, W] uint8 trainIds of an item, without its image."""
+        return self.classes.train_id_of[decode_labels(self._label_bytes(index))]
+
+    def weights(self, index: int) -> None:
+        """None: every pixel of a label drawn by hand counts in full."""
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex sha256 over key and label file of every item."""
+        with ThreadPoolExecutor(READERS) as pool:
+            files = pool.map(lambda index: hashlib.sha256(self._label_bytes(index)).hexdigest(), range(len(self)))
+            return _digest(f"{key}\t{file}" for key, file in zip(self.keys, files, strict=True))
+
+    def _label_bytes(self, index: int) -> bytes:
+        return self.source.read(str(self.refs[index].labels))
 
 
 class AutoLabelDataset:
@@ -78,6 +107,7 @@ class AutoLabelDataset:
         storage_options: dict[str, Any] | None = None,
     ) -> None:
         self.store, self.keys = store, store.keys()
+        self.classes = ClassTable.from_dict(store.classes)
         self.source: ImageSource = open_images(dataset, data, storage_options or {})
         self.threshold = threshold
         self.transform = transform
@@ -86,25 +116,48 @@ class AutoLabelDataset:
         if unknown:
             raise ValueError(f"the store has no class {unknown[0]!r}; its classes are {', '.join(names)}")
         if threshold is not None and self.keys:
-            self._label(self.keys[0])
+            self.label(0)
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def __getitem__(self, index: int) -> Any:
-        key = self.keys[index]
-        label, source = self._label(key), self.store.receipt(key).source
-        image = decode_image(self.source.read(source))
-        if image.shape[:2] != label.shape:
-            raise ValueError(f"{key}: the image is {image.shape[:2]} px, its label {label.shape} px; was it replaced?")
+        image, label = self.pair(index)
         return self.transform(image, label) if self.transform else (image, label)
 
-    def _label(self, key: str) -> U8:
+    def pair(self, index: int) -> tuple[U8, U8]:
+        """(image, label) of an item, before any transform."""
+        key, label = self.keys[index], self.label(index)
+        image = decode_image(self.source.read(self.store.receipt(key).source))
+        if image.shape[:2] != label.shape:
+            raise ValueError(f"{key}: the image is {image.shape[:2]} px, its label {label.shape} px; was it replaced?")
+        return image, label
+
+    def label(self, index: int) -> U8:
+        """[H, W] uint8 trainIds of an item, without its image."""
+        key = self.keys[index]
         if self.threshold is None:
             return self.store.read(key)
         top1, code, grid = self.store.read_evidence(key)
         levels = self._levels(self.store.receipt(key).threshold, grid)
         return np.where(code >= levels[top1], top1, np.uint8(self.store.classes["ignore_index"]))
+
+    def weights(self, index: int) -> Weights:
+        """[H, W] float32 lowest confidence that each pixel's code allows, 0..1: the highest threshold it reached.
+
+        Raises:
+            LabelMissing: the store keeps no evidence for the item.
+        """
+        _, code, grid = self.store.read_evidence(self.keys[index])
+        return np.array((0.0, *grid), np.float32)[code]
+
+    @property
+    def digest(self) -> str:
+        """Hex sha256 over the content digest of the store's version and the thresholds."""
+        own = [] if self.threshold is None else [str(self.threshold)]
+        if isinstance(self.threshold, Mapping):
+            own = [f"{name}\t{value}" for name, value in sorted(self.threshold.items())]
+        return _digest([self.store.digest, *own])
 
     def _levels(self, own: float, grid: tuple[float, ...]) -> NDArray[np.uint8]:
         """[256] the code that a pixel of each class must reach."""
@@ -113,3 +166,7 @@ class AutoLabelDataset:
             chosen = self.threshold.get(name, own) if isinstance(self.threshold, Mapping) else self.threshold
             levels[train_id] = level_of(own if chosen is None else chosen, grid)
         return levels
+
+
+def _digest(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -9,16 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hmsa_label.pipeline.config import (
-    AugmentConfig,
-    DataConfig,
-    EngineConfig,
-    EvaluateConfig,
-    LabelConfig,
-    ModelConfig,
-    TeacherConfig,
-    TrainConfig,
-)
+from hmsa_label.pipeline.config import DataConfig, EngineConfig, EvaluateConfig, LabelConfig, TeacherConfig
 from hmsa_label.pipeline.evaluate import Evaluation, evaluate
 from hmsa_label.pipeline.label_run import label_images
 from hmsa_label.pipeline.progress import open_display
@@ -26,7 +17,9 @@ from hmsa_label.pipeline.records import LabelSummary
 from hmsa_label.pipeline.report import write_report
 from hmsa_label.pipeline.scenes import DEFAULT_COUNTS, DEFAULT_SIZE, draw_tree
 from hmsa_label.pipeline.store_report import report_version
-from hmsa_label.pipeline.train import TrainEvent, TrainSummary, train_teacher
+from hmsa_label.pipeline.train import TrainSummary, train_teacher
+from hmsa_label.pipeline.train_config import AugmentConfig, ModelConfig, TrainConfig
+from hmsa_label.pipeline.train_log import TrainEvent
 from hmsa_label.stores.images import open_images
 from hmsa_label.stores.label_store import LabelStore
 from hmsa_label.stores.verify import verify

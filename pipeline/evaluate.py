@@ -106,15 +106,15 @@ def labelled_images(source: ImageSource, split: str, labels: str, limit: int | N
     return refs[:limit]
 
 
-def score(
+def confusion_of(
     source: ImageSource, refs: Iterable[ImageRef], classes: ClassTable, predict: Callable[[U8], NDArray[np.uint8]]
-) -> Evaluation:
-    """Scores `predict`, which maps an image [H, W, 3] to arg-max trainIds [H, W], on labelled images."""
+) -> Confusion:
+    """Counts what `predict`, which maps an image [H, W, 3] to arg-max trainIds [H, W], says of labelled images."""
     confusion = Confusion(classes)
     for ref in refs:
         image, labels = read_pair(source, ref, classes)
         confusion.add(labels, predict(image))
-    return confusion.scores()
+    return confusion
 
 
 def evaluate(config: EvaluateConfig) -> Evaluation:
@@ -133,4 +133,4 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
             f"the weights know {teacher.classes.num_classes} classes of {teacher.classes.name!r}, "
             f"the data has {classes.num_classes} of {classes.name!r}"
         )
-    return score(source, refs, classes, teacher.top1)
+    return confusion_of(source, refs, classes, teacher.top1).scores()

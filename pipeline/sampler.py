@@ -27,6 +27,7 @@ class MixedBatchSampler:
         seed: of the order of the images.
         rank, world: this process and the number of processes; their batches of a step hold different images.
         start: first step to yield, to resume.
+        fine_tail: batches at the end that hold fine images alone, whatever the mix.
 
     Raises:
         ValueError: naming the argument that cannot be used.
@@ -44,12 +45,16 @@ class MixedBatchSampler:
         rank: int = 0,
         world: int = 1,
         start: int = 0,
+        fine_tail: int = 0,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}")
         if not 0.0 <= mix <= 1.0:
             raise ValueError(f"mix is the share of auto-labelled images, 0..1; got {mix}")
-        if (mix < 1 and num_fine < 1) or (mix > 0 and num_auto < 1):
+        mixed = num_batches - fine_tail
+        if not 0 <= mixed <= num_batches:
+            raise ValueError(f"fine_tail must lie in 0..{num_batches}, the number of batches; got {fine_tail}")
+        if ((mix < 1 or fine_tail) and num_fine < 1) or (mix > 0 and num_auto < 1):
             raise ValueError(f"mix {mix} needs images of both kinds it draws; got {num_fine} fine, {num_auto} auto")
         if not 0 <= rank < world:
             raise ValueError(f"rank must lie in 0..{world - 1}; got {rank}")
@@ -57,6 +62,7 @@ class MixedBatchSampler:
         self.batch_size, self.num_batches, self.start = batch_size, num_batches, start
         self.rank, self.world, self.seed = rank, world, seed
         self._auto_per_batch = Fraction(mix).limit_denominator(10_000) * batch_size
+        self._mixed = mixed
 
     def __len__(self) -> int:
         return max(0, self.num_batches - self.start)
@@ -67,12 +73,16 @@ class MixedBatchSampler:
 
     def batch(self, step: int) -> list[int]:
         """The positions of one batch: fine images first, then auto-labelled ones."""
-        auto_before, auto_after = int(self._auto_per_batch * step), int(self._auto_per_batch * (step + 1))
+        auto_before, auto_after = self._auto_until(step), self._auto_until(step + 1)
         fine_before = step * self.batch_size - auto_before
         num_auto = auto_after - auto_before
         fine = self._take(FINE, fine_before, self.batch_size - num_auto)
         auto = self._take(AUTO, auto_before, num_auto)
         return [*fine, *(self.num_images[FINE] + position for position in auto)]
+
+    def _auto_until(self, step: int) -> int:
+        """Auto-labelled images of one rank in all batches before `step`."""
+        return int(self._auto_per_batch * min(step, self._mixed))
 
     def _take(self, kind: int, before: int, count: int) -> list[int]:
         """This rank's `count` images of a kind, after every rank has had `before` of them."""

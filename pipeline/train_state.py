@@ -3,6 +3,7 @@
 import copy
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class AveragedWeights:
 
 
 class TrainFolder:
-    """`last.safetensors`, `best.safetensors`, `state.pt` and `metrics.jsonl` in one local folder.
+    """`last.safetensors`, `best.safetensors`, `state.pt`, `metrics.jsonl` and `curve.png` in one local folder.
 
     Files are replaced atomically, the state last: a kill leaves the previous state and its checkpoints.
     """
@@ -54,32 +55,46 @@ class TrainFolder:
 
     def write_checkpoint(self, name: str, net: SegmentationNet, info: dict[str, Any]) -> None:
         """Writes weights and `info` under `name`."""
-        self._replace(f"{name}.safetensors", encode_checkpoint(net, info))
+        self.write(f"{name}.safetensors", encode_checkpoint(net, info))
 
     def write_state(self, state: dict[str, Any]) -> None:
         """Writes what a resumption needs."""
         content = io.BytesIO()
         torch.save(state, content)
-        self._replace("state.pt", content.getvalue())
+        self.write("state.pt", content.getvalue())
 
-    def _replace(self, name: str, data: bytes) -> None:
+    def write(self, name: str, data: bytes) -> None:
+        """Writes a file, or replaces it as a whole."""
         filesystem, folder = open_filesystem(str(self.path))
         replace_bytes(filesystem, join(folder, name), data)
+
+    def cached(self, name: str, make: Callable[[], bytes]) -> bytes:
+        """The content of a file of this folder; made and written if it is not there."""
+        path = self.path / name
+        if not path.exists():
+            self.write(name, make())
+        return path.read_bytes()
 
     def holds_state(self) -> bool:
         """True if a training was saved here before."""
         return (self.path / "state.pt").exists()
 
     def read_state(self, device: torch.device) -> dict[str, Any] | None:
-        """The saved state, None if there is none. Metrics after it are dropped: their steps will be made again."""
+        """The saved state, None if there is none."""
         if not self.holds_state():
             return None
         state: dict[str, Any] = torch.load(self.path / "state.pt", map_location=device, weights_only=True)
-        metrics = self.path / "metrics.jsonl"
-        if metrics.exists():
-            lines = [line for line in metrics.read_text().splitlines() if _step(line) <= state["step"]]
-            metrics.write_text("".join(f"{line}\n" for line in lines))
         return state
+
+    def forget_after(self, step: int) -> None:
+        """Drops the metrics of later steps, which will be made again."""
+        kept = [line for line in self.read_metrics() if _step(line) <= step]
+        self.write("metrics.jsonl", "".join(f"{line}\n" for line in kept).encode())
+
+    def read_metrics(self) -> list[str]:
+        """The lines of `metrics.jsonl` so far."""
+        metrics = self.path / "metrics.jsonl"
+        return metrics.read_text().splitlines() if metrics.exists() else []
 
     def log(self, event: dict[str, Any]) -> None:
         """Appends one line to `metrics.jsonl`."""

@@ -1,80 +1,138 @@
-"""Training crops as a pure function of (seed, sample number), so that any step can be repeated or resumed."""
+"""Training crops as a pure function of (seed, number of the crop), so that any step can be repeated or resumed."""
 
 import hashlib
-from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.pipeline.augment import augment
-from hmsa_label.pipeline.config import AugmentConfig
-from hmsa_label.pipeline.decode import decode_labels
-from hmsa_label.pipeline.evaluate import read_pair
-from hmsa_label.stores.images import ImageRef, ImageSource
+from hmsa_label.pipeline.class_tiles import ClassTiles, find_classes
+from hmsa_label.pipeline.records import U8
+from hmsa_label.pipeline.sampler import MixedBatchSampler
+from hmsa_label.pipeline.train_config import AugmentConfig
+
+FULL_WEIGHT = 255
 
 
-def keys_digest(refs: list[ImageRef]) -> str:
-    """sha256 over the sorted keys of a list of images, one per line."""
-    return hashlib.sha256("\n".join(sorted(ref.key for ref in refs)).encode()).hexdigest()
+class LabelSet(Protocol):
+    """Images with labels: `datasets.FineLabelDataset` or `AutoLabelDataset`.
+
+    Attributes:
+        keys: names of the images. digest: hex sha256 that changes when any label does.
+    """
+
+    keys: list[str]
+    classes: ClassTable
+
+    @property
+    def digest(self) -> str: ...
+
+    def pair(self, index: int) -> tuple[U8, U8]: ...
+
+    def label(self, index: int) -> U8: ...
+
+    def weights(self, index: int) -> NDArray[np.float32] | None: ...
 
 
-def images_with_class(source: ImageSource, refs: list[ImageRef], classes: ClassTable) -> dict[int, list[int]]:
-    """trainId -> positions in `refs` whose labels hold at least one pixel of it; classes without any are left out."""
+@dataclass(frozen=True, kw_only=True)
+class Crop:
+    """Which crop to make: its number in the training, and the image's position over all label sets."""
 
-    def present(ref: ImageRef) -> list[int]:
-        labels = classes.train_id_of[decode_labels(source.read(str(ref.labels)))]
-        return [int(label) for label in np.unique(labels) if label < classes.num_classes]
-
-    found: dict[int, list[int]] = defaultdict(list)
-    with ThreadPoolExecutor(4) as pool:
-        for position, labels in enumerate(pool.map(present, refs)):
-            for label in labels:
-                found[label].append(position)
-    return dict(sorted(found.items()))
+    number: int
+    position: int
 
 
 @dataclass
-class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
-    """Item g is the g-th sample of an endless stream: (image [h, w, 3] uint8, labels [h, w] int64).
+class CropSampler:
+    """Batches of crops for one process, for `DataLoader(..., batch_sampler=...)`.
 
-    Every image is used once per pass over the data, in a shuffled order of its own for each pass. A share of
-    `augment.class_uniform` of the samples is drawn by class instead: a class uniformly among those present, one of
-    the images that hold it, and a crop around one of its pixels there.
+    Each step's images of this process come in `passes` batches, one for each forward pass of the step; fine and other
+    images are dealt out evenly over them.
     """
 
-    source: ImageSource
-    refs: list[ImageRef]
-    classes: ClassTable
+    mixed: MixedBatchSampler
+    passes: int
+
+    def __len__(self) -> int:
+        return len(self.mixed) * self.passes
+
+    def __iter__(self) -> Iterator[list[Crop]]:
+        mixed = self.mixed
+        for step in range(mixed.start, mixed.num_batches):
+            first = (step * mixed.world + mixed.rank) * mixed.batch_size
+            crops = [Crop(number=first + slot, position=image) for slot, image in enumerate(mixed.batch(step))]
+            yield from (crops[start :: self.passes] for start in range(self.passes))
+
+
+@dataclass
+class TrainingCrops(Dataset[tuple[Tensor, ...]]):
+    """Item: (image [h, w, 3] uint8, labels [h, w] int64) of a crop, and its weights [h, w] float32 if they are wanted.
+
+    A share of `augment.class_uniform` of the crops is drawn by class instead: from the same label set, so that the mix
+    stays exact, around a pixel of the class.
+
+    Attributes:
+        sets: the label sets; positions count through them in order.
+        tiles: of each set, where the classes are; None where crops are not drawn by class.
+    """
+
+    sets: list[LabelSet]
+    tiles: list[ClassTiles | None]
     augment: AugmentConfig
     seed: int
-    by_class: dict[int, list[int]] = field(init=False)
+    weighted: bool = False
+    _starts: NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
-        wanted = self.augment.class_uniform > 0
-        self.by_class = images_with_class(self.source, self.refs, self.classes) if wanted else {}
+        self._starts = np.cumsum([0, *(len(labels.keys) for labels in self.sets)])
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        rng = np.random.default_rng((self.seed, index))
-        position, train_id = self._choose(index, rng)
-        image, labels = read_pair(self.source, self.refs[position], self.classes)
-        centre = None
-        if train_id is not None:
-            pixels = np.flatnonzero(labels == train_id)
-            y, x = divmod(int(pixels[rng.integers(len(pixels))]), labels.shape[1])
-            centre = (y, x)
-        image, labels = augment(image, labels, self.augment, rng, centre)
-        return torch.from_numpy(image), torch.from_numpy(labels.astype(np.int64))
+    def __getitem__(self, crop: Crop) -> tuple[Tensor, ...]:
+        rng = np.random.default_rng((self.seed, crop.number))
+        which = int(np.searchsorted(self._starts, crop.position, side="right")) - 1
+        labels, tiles, index = self.sets[which], self.tiles[which], crop.position - int(self._starts[which])
+        place = tiles.draw(rng) if tiles is not None and rng.random() < self.augment.class_uniform else None
+        if place is not None:
+            index = place.image
+        image, label = labels.pair(index)
+        centre = tiles.pixel(label, place, rng) if tiles is not None and place is not None else None
+        if not self.weighted:
+            image, label = augment(image, label, self.augment, rng, centre)
+            return torch.from_numpy(image), torch.from_numpy(label.astype(np.int64))
+        maps = np.dstack([label, _weight_map(labels.weights(index), label)])
+        image, maps = augment(image, maps, self.augment, rng, centre)
+        weights = maps[..., 1].astype(np.float32) / FULL_WEIGHT
+        return torch.from_numpy(image), torch.from_numpy(maps[..., 0].astype(np.int64)), torch.from_numpy(weights)
 
-    def _choose(self, index: int, rng: np.random.Generator) -> tuple[int, int | None]:
-        if self.by_class and rng.random() < self.augment.class_uniform:
-            train_id = list(self.by_class)[rng.integers(len(self.by_class))]
-            positions = self.by_class[train_id]
-            return positions[rng.integers(len(positions))], train_id
-        epoch, place = divmod(index, len(self.refs))
-        order = np.random.default_rng((self.seed, 2**32 + epoch)).permutation(len(self.refs))
-        return int(order[place]), None
+
+def _weight_map(weights: NDArray[np.float32] | None, label: U8) -> U8:
+    """Weights in 255ths; all of them full if there are none."""
+    return np.full_like(label, FULL_WEIGHT) if weights is None else np.round(weights * FULL_WEIGHT).astype(np.uint8)
+
+
+def tiles_of(
+    labels: LabelSet, tile_px: tuple[int, int], cached: Callable[[str, Callable[[], bytes]], bytes]
+) -> ClassTiles:
+    """Where the classes of a label set are, from the cache if it was looked for before.
+
+    Args:
+        cached: (name of a file, function that makes its content) -> its content. The name carries the digest of the
+            labels and the tile size, so that it can never be stale.
+    """
+
+    def find() -> bytes:
+        return find_classes(labels.label, len(labels.keys), labels.classes.num_classes, tile_px).to_bytes()
+
+    key = hashlib.sha256(f"{labels.digest} {tile_px}".encode()).hexdigest()[:16]
+    return ClassTiles.from_bytes(cached(f"class_tiles-{key}.npz", find))
+
+
+def keys_digest(keys: list[str]) -> str:
+    """sha256 over the sorted keys of a list of images, one per line."""
+    return hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()

@@ -13,7 +13,7 @@ def teacher(call_json, street_images, tmp_path):
 
 
 def test_training_prints_where_the_best_weights_are(teacher, tmp_path):
-    assert set(teacher) == {"checkpoint", "best_miou", "steps", "seconds"}
+    assert set(teacher) == {"checkpoint", "best_miou", "steps", "seconds", "interrupted"}
     assert teacher["steps"] == 2
     assert teacher["checkpoint"] == str(tmp_path / "teacher" / "best.safetensors")
     assert 0 <= teacher["best_miou"] <= 1

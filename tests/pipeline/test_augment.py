@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hmsa_label.pipeline.augment import augment
-from hmsa_label.pipeline.config import AugmentConfig
+from hmsa_label.pipeline.train_config import AugmentConfig
 
 PLAIN = {"flip": False, "colour_jitter": 0.0, "scale_range": (1.0, 1.0)}
 

@@ -9,16 +9,12 @@ import torch
 from PIL import Image
 
 from hmsa_label.labelers.checkpoints import decode_checkpoint
-from hmsa_label.pipeline.config import (
-    AugmentConfig,
-    DataConfig,
-    EvaluateConfig,
-    ModelConfig,
-    TeacherConfig,
-    TrainConfig,
-)
+from hmsa_label.pipeline.config import DataConfig, EvaluateConfig, TeacherConfig
+from hmsa_label.pipeline.distributed import Processes
 from hmsa_label.pipeline.evaluate import evaluate
-from hmsa_label.pipeline.train import Trainer, learning_rate, train_teacher
+from hmsa_label.pipeline.objective import learning_rate
+from hmsa_label.pipeline.train import Trainer, train_teacher
+from hmsa_label.pipeline.train_config import AugmentConfig, ModelConfig, TrainConfig
 
 COLOURS = {7: (90, 60, 90), 11: (30, 200, 30), 23: (220, 60, 40)}  # raw id -> colour that gives the class away
 
@@ -60,6 +56,10 @@ def settings(tree, output, **changes):
     return replace(defaults, **changes)
 
 
+def trainer(config):
+    return Trainer(config, Processes(), torch.device("cpu"))
+
+
 def weights(path):
     return decode_checkpoint(path.read_bytes())[0]
 
@@ -91,9 +91,9 @@ def test_checkpoint_says_what_it_is_and_what_it_was_trained_on(tree, tmp_path):
 def test_resumed_training_equals_an_uninterrupted_one(tree, tmp_path, loss):
     whole, parts = settings(tree, tmp_path / "whole", loss=loss, ema_decay=0.9), tmp_path / "parts"
     train_teacher(whole)
-    interrupted = Trainer(replace(whole, output=str(parts)))
-    for (images, labels), _ in zip(interrupted.batches(), range(4), strict=False):
-        interrupted.advance(images, labels)
+    interrupted = trainer(replace(whole, output=str(parts)))
+    for passes, _ in zip(interrupted.batches(), range(4), strict=False):
+        interrupted.advance(passes)
         interrupted.save(None)
     train_teacher(replace(whole, output=str(parts), resume=True))
     expected, actual = weights(tmp_path / "whole/last.safetensors"), weights(parts / "last.safetensors")
@@ -112,9 +112,9 @@ def test_a_folder_with_a_training_is_not_overwritten(tree, tmp_path):
 
 def test_samples_do_not_depend_on_the_number_of_loader_workers(tree, tmp_path):
     alone, helped = (
-        list(Trainer(settings(tree, tmp_path / str(n), loader_workers=n, max_steps=3)).batches()) for n in (0, 2)
+        list(trainer(settings(tree, tmp_path / str(n), loader_workers=n, max_steps=3)).batches()) for n in (0, 2)
     )
-    for (image, label), (other_image, other_label) in zip(alone, helped, strict=True):
+    for [(image, label)], [(other_image, other_label)] in zip(alone, helped, strict=True):
         assert torch.equal(image, other_image)
         assert torch.equal(label, other_label)
 
@@ -129,19 +129,24 @@ def test_single_scale_training_has_no_attention_head(tree, tmp_path):
 
 def test_learning_rate_warms_up_and_ends_near_zero(tree, tmp_path):
     config = settings(tree, tmp_path, learning_rate=1.0, warmup_steps=4, poly_power=2.0)
-    rates = [learning_rate(config, step, 100) for step in range(100)]
+    rates = [learning_rate(config, step, 100, 10) for step in range(100)]
     assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
     assert rates[50] == pytest.approx(0.25)
     assert rates[99] == pytest.approx(1e-4)
 
 
+def test_learning_rate_can_fall_by_epoch(tree, tmp_path):
+    config = settings(tree, tmp_path, learning_rate=1.0, poly_power=1.0, poly_by_epoch=True)
+    rates = [learning_rate(config, step, 25, 10) for step in range(25)]  # three epochs, the last one half
+    assert rates == pytest.approx([1.0] * 10 + [2 / 3] * 10 + [1 / 3] * 5)
+
+
 @pytest.mark.parametrize("aux_loss", ["side", "ce", "rmi"])
 def test_explicit_attention_trains_and_is_validated_over_its_scales(tree, tmp_path, aux_loss):
     model = ModelConfig(name="hrnet_tiny_ocr_explicit")
-    trainer = Trainer(settings(tree, tmp_path / "explicit", model=model, aux_loss=aux_loss))
-    before = trainer.net.attention.mix[-1].weight.clone()
-    images, labels = next(trainer.batches())
-    loss, _ = trainer.advance(images, labels)
+    explicit = trainer(settings(tree, tmp_path / "explicit", model=model, aux_loss=aux_loss))
+    before = explicit.net.attention.mix[-1].weight.clone()
+    loss, _ = explicit.advance(next(explicit.batches()))
     assert np.isfinite(loss)
-    assert not torch.equal(trainer.net.attention.mix[-1].weight, before)
-    assert trainer.validate().images == 2
+    assert not torch.equal(explicit.net.attention.mix[-1].weight, before)
+    assert explicit.validate().images == 2

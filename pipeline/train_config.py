@@ -1,0 +1,205 @@
+"""Settings of trainings: data to learn from, network, augmentation, schedule. This module imports nothing heavy."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hmsa_label.pipeline.config import PRECISIONS, DataConfig, at_least, one_of
+
+LOSSES = ("rmi", "ce")
+AUX_LOSSES = ("side", "ce", "rmi")
+OPTIMIZERS = ("sgd", "adamw")
+ARMS = ("fine", "coarse", "auto")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """A network by name; `num_classes` follows the class table of the data.
+
+    Attributes:
+        init_weights: checkpoint to start from: a teacher of the same architecture, or an ImageNet trunk.
+        new_class_heads: start the class heads afresh, for a checkpoint that knows other classes.
+    """
+
+    name: str = "hrnet_w48_ocr"
+    init_weights: str | None = None
+    new_class_heads: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Random changes of a training image, in this order: scale, crop with padding, flip, colour, blur.
+
+    Attributes:
+        crop_px: (height, width) of a training crop.
+        scale_range: factor drawn uniformly, applied to both sides.
+        colour_jitter: brightness, contrast, saturation factors in 1 +- this; hue shift up to this share of the circle.
+        blur_sigma_px: range of the Gaussian blur's sigma; None switches blur off.
+        class_uniform: share of the crops centred on a class drawn uniformly among those present in the data, 0..1.
+    """
+
+    crop_px: tuple[int, int] = (1024, 2048)
+    scale_range: tuple[float, float] = (0.5, 2.0)
+    flip: bool = True
+    colour_jitter: float = 0.25
+    blur_sigma_px: tuple[float, float] | None = None
+    class_uniform: float = 0.5
+
+    def __post_init__(self) -> None:
+        if min(self.crop_px) < 32:
+            raise ValueError(f"crop_px must be at least 32 x 32; got {self.crop_px}")
+        if not 0 < self.scale_range[0] <= self.scale_range[1]:
+            raise ValueError(f"scale_range must be two positive factors in ascending order; got {self.scale_range}")
+        if not 0.0 <= self.class_uniform <= 1.0:
+            raise ValueError(f"class_uniform is a share between 0 and 1; got {self.class_uniform}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoLabels:
+    """Labels of a store that a student trains on beside the fine ones; the images are those below the data root.
+
+    Attributes:
+        version: number or tag; None is the last finished version.
+        threshold: another stored threshold than the labels' own; class_thresholds: one for some classes, by name.
+        confidence_weight: weight each pixel's loss by the lowest confidence that its code allows.
+        allow_leak: train although images that are validated on are among those trained on.
+    """
+
+    store: str
+    version: str | None = None
+    threshold: float | None = None
+    class_thresholds: dict[str, float] = field(default_factory=dict)
+    confidence_weight: bool = False
+    allow_leak: bool = False
+    storage_options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoarseLabels:
+    """Coarse polygons that a training uses beside the fine labels; None as `split` uses none."""
+
+    split: str | None = None
+    labels: str = "gtCoarse"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Training of a teacher (arXiv 2005.10821, section 4; defaults follow the paper where it and its code differ).
+
+    Attributes:
+        second: labels that are mixed with the fine ones; a student's are those of a store.
+        mix: share of the images of each batch that come from `second`, 0..1.
+        fine_tail: share of the steps, at the end, that see fine labels alone, 0..1.
+        low_scale: the second scale of two-scale training (section 3.2); None trains a single-scale network.
+        loss: `rmi` is sigmoid BCE + region mutual information, `ce` softmax cross-entropy.
+        aux_weight: weight of the auxiliary head's loss; side_weight: of each single scale's own loss.
+        aux_loss: of the auxiliary head; `side` is what single scales get: sigmoid BCE beside `rmi`, else `ce`.
+        max_steps: optimizer steps; None is `epochs` passes over the fine images at their share of a batch.
+        poly_power: learning rate = learning_rate * (1 - epoch / epochs) ** poly_power, by step within an epoch too.
+        poly_by_epoch: the learning rate falls at the end of each epoch only, as in the released code.
+        batch_size: crops of a step, over all processes; accumulate: passes that a process makes them in.
+    """
+
+    data: DataConfig
+    output: str
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    second: AutoLabels | CoarseLabels | None = None
+    mix: float = 0.5
+    fine_tail: float = 0.0
+    val_split: str = "val"
+    labels: str = "gtFine"
+    loss: str = "rmi"
+    low_scale: float | None = 0.5
+    aux_loss: str = "side"
+    aux_weight: float = 0.4
+    side_weight: float = 0.05
+    optimizer: str = "sgd"
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    poly_power: float = 2.0
+    poly_by_epoch: bool = False
+    warmup_steps: int = 0
+    ema_decay: float | None = None
+    epochs: int = 175
+    max_steps: int | None = None
+    batch_size: int = 8
+    accumulate: int = 1
+    loader_workers: int = 0
+    precision: str = "auto"
+    device: str = "auto"
+    cpu_threads: int | None = None
+    seed: int = 0
+    validate_every: int = 0
+    save_every: int = 500
+    tensorboard: bool = False
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        one_of("loss", self.loss, LOSSES)
+        one_of("aux_loss", self.aux_loss, AUX_LOSSES)
+        one_of("precision", self.precision, PRECISIONS)
+        one_of("optimizer", self.optimizer, OPTIMIZERS)
+        for name in ("epochs", "batch_size", "accumulate"):
+            at_least(name, getattr(self, name), 1)
+        for name in ("mix", "fine_tail"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} is a share between 0 and 1; got {getattr(self, name)}")
+        if (
+            isinstance(self.second, AutoLabels)
+            and self.second.confidence_weight
+            and "rmi" in (self.loss, self.aux_loss)
+        ):
+            raise ValueError("confidence_weight needs --loss ce, which weighs single pixels; rmi weighs regions")
+
+    @property
+    def share_of_second(self) -> float:
+        """Share of a batch that does not hold fine labels, 0..1."""
+        return self.mix if self.second is not None else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RayTrainConfig:
+    """A training on a Ray cluster.
+
+    Attributes:
+        workers: processes, each on a GPU of its own; 0 trains in this process.
+    """
+
+    workers: int = 0
+    ray_address: str | None = None
+
+    def __post_init__(self) -> None:
+        at_least("workers", self.workers, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """The same student trained on fine labels alone, on fine and coarse, and on fine and auto labels, seed by seed.
+
+    Attributes:
+        train: of every student; its output is the folder of the comparison; `second`, `seed`, `resume` and
+            `validate_every` are set by it.
+        auto: the auto labels. coarse: where the coarse polygons are.
+        arms: of fine, coarse, auto; empty is all that the data allows.
+        resamples: of the bootstrap. confidence: of its intervals, 0..1.
+    """
+
+    train: TrainConfig
+    auto: AutoLabels
+    coarse: CoarseLabels = field(default_factory=lambda: CoarseLabels(split="train_extra"))
+    arms: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0, 1, 2)
+    resamples: int = 2000
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        for arm in self.arms:
+            one_of("arms", arm, ARMS)
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError(f"seeds must be distinct and not negative, such as 0,1,2; got {self.seeds}")
+        if len(set(self.arms)) != len(self.arms):
+            raise ValueError(f"arms must be distinct; got {self.arms}")
+        at_least("resamples", self.resamples, 100)
+        if not 0.0 < self.confidence < 1.0:
+            raise ValueError(f"confidence must lie between 0 and 1, both excluded; got {self.confidence}")
