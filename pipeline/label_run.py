@@ -18,6 +18,7 @@ from hmsa_label.pipeline.events import (
     RunEnded,
     RunStarted,
     Tick,
+    WorkerLost,
     WorkersStarting,
     WorkerStarted,
 )
@@ -31,7 +32,9 @@ from hmsa_label.pipeline.plan import LabelPlan, cluster_address, find_images, im
 from hmsa_label.pipeline.pool import open_pool
 from hmsa_label.pipeline.provenance import run_record, teacher_identity
 from hmsa_label.pipeline.records import LabelSummary
+from hmsa_label.pipeline.run_log import RunLog
 from hmsa_label.pipeline.worklist import LookBack, look_back
+from hmsa_label.stores.credentials import secret_values
 from hmsa_label.stores.evidence import grid_with
 from hmsa_label.stores.images import ImageRef
 from hmsa_label.stores.label_store import LabelStore
@@ -79,7 +82,9 @@ def label_images(config: LabelConfig, on_event: OnEvent | None = None) -> LabelS
         todo = [Task(image=image, run_id=run.run_id) for image in before.order(images) if image.key not in left_out]
         done = len(images) - len(todo) - len(before.known)
         watch.ledger = Ledger(run, watch, policy, total=len(images), done_before=done)
-        version = _label(dispatcher, todo, watch.ledger, before)
+        with RunLog(run.root, run.run_id, run.attempt, _secrets(config)) as log:
+            watch.keep(log)
+            version = _label(dispatcher, todo, watch.ledger, before)
     store = LabelStore.open(config.store, version, storage_options=config.storage_options)
     return _summarise(store, watch.ledger, time.monotonic() - started)
 
@@ -160,6 +165,10 @@ def _kept_share(store: LabelStore) -> float | None:
     return summarise(store.table(), store.classes)["kept_share"] if len(store) else None
 
 
+def _secrets(config: LabelConfig) -> frozenset[str]:
+    return secret_values(config.storage_options) | secret_values(config.data.storage_options)
+
+
 class _Watch:
     """Passes events on, after doing what the run itself must do about them."""
 
@@ -167,12 +176,24 @@ class _Watch:
         self.ledger: Ledger | None = None
         self._on_event = on_event
         self._teacher: dict[str, Any] = {}
+        self._early: list[Event] = []  # what happened before there was a run to log it for
+        self._log: RunLog | None = None
+
+    def keep(self, log: RunLog) -> None:
+        """From now on events go into the log too, the earlier ones first."""
+        self._log = log
+        for event in self._early:
+            log(event)
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, WorkerStarted):
             self._check_teacher(event)
         elif isinstance(event, Tick) and self.ledger is not None:
             self.ledger.commit_if_due()
+        if self._log is not None:
+            self._log(event)
+        elif isinstance(event, WorkerStarted | WorkerLost):
+            self._early.append(event)
         if self._on_event is not None:
             self._on_event(event)
 

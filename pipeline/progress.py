@@ -187,10 +187,8 @@ def remark_on(event: Event) -> str | None:
     if isinstance(event, ImageFailed):
         return f"failed {event.failure.key}: {event.failure.reason}"
     if isinstance(event, FailuresKnown):
-        return (
-            f"{_count(len(event.failures), 'image')} failed before and not tried again, the files being the same; "
-            "--retry-failed tries them"
-        )
+        left_out = _count(len(event.failures), "image")
+        return f"left out {left_out} that failed before and whose files are the same; --retry-failed tries them"
     if isinstance(event, Draining):
         flying = _count(event.images_in_flight, "image")
         return f"stopping after the {flying} in flight, which are kept; press Ctrl-C again to leave at once"

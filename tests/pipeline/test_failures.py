@@ -32,8 +32,8 @@ def test_first_failure_ends_a_run_that_asks_for_it_and_finished_work_is_kept(dra
     whole = break_files(drawn, 10)
     with pytest.raises(EngineError, match=r"^all/010.png cannot be labelled: .*truncated.*--on-error fail"):
         drawn.label(on_error="fail", workers=1, threads=1)
-    kept = set(drawn.open("head").keys())  # the image after may be done too: two are in flight
-    assert kept >= {f"all/{number:03}.png" for number in range(10)}
+    kept = set(drawn.open("head").keys())  # two are in flight, so one neighbour is done or not
+    assert kept >= {f"all/{number:03}.png" for number in range(9)}
     with pytest.raises(EngineError, match=r"^all/010.png cannot"):
         drawn.label(on_error="fail", workers=1, threads=1)
     repair(drawn, whole)
@@ -71,7 +71,7 @@ def test_image_that_did_not_decode_is_named_again_but_not_tried_until_its_file_c
     assert not {"all/005.png", "all/006.png"} & set(asked)
     (known,) = [event for event in drawn.events if isinstance(event, FailuresKnown)]
     assert remark_on(known) == (
-        "2 images failed before and not tried again, the files being the same; --retry-failed tries them"
+        "left out 2 images that failed before and whose files are the same; --retry-failed tries them"
     )
     repair(drawn, {5: whole[5]})
     third = drawn.label()

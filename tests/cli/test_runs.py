@@ -1,0 +1,23 @@
+"""`runs` and `status`: tables for people, the same as JSON."""
+
+import shutil
+
+
+def test_runs_and_status_show_a_finished_run(call, call_json, labelled_tree, tmp_path):
+    root = shutil.copytree(labelled_tree, tmp_path / "copy")
+    listed = call_json("runs", "--store", root / "labels")["runs"]
+    assert [(run["state"], run["images_done"], run["images_total"]) for run in listed] == [("finished", 5, 5)]
+    status = call_json("status", "--store", root / "labels", listed[0]["run"])
+    assert status["images_done"] == 5
+    assert status["last_failures"] == []
+    table = call("runs", "--store", root / "labels").stdout
+    assert listed[0]["run"] in table
+    assert "finished" in table
+    shown = call("status", "--store", root / "labels").stdout
+    assert "5 of 5 done, 0 failed" in shown
+
+
+def test_status_of_an_unknown_run_is_one_line(call, labelled_tree):
+    result = call("status", "--store", labelled_tree / "labels", "nonsense")
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert "has no run nonsense" in result.stderr
