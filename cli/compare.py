@@ -48,8 +48,8 @@ def compare(config: CompareConfig, as_json: bool) -> None:
     """Show what auto labels buy: train the same student with and without them.
 
     For every seed one training on fine labels alone, one with coarse polygons mixed in, one with auto labels; start,
-    schedule and number of steps are the same. The last weights are scored on --val-split. A page with intervals, classes
-    and cost goes to --output, and is brought up to date after every seed; the same call goes on after an interruption.
+    schedule and number of steps are the same. The last weights are scored on --val-split. A page with intervals,
+    classes and cost goes to --output and is renewed after every seed; the same call goes on after an interruption.
     """
     found = pipeline.compare_students(config, Watcher())
     if as_json:
@@ -71,5 +71,5 @@ def _arm(found: Any, arm: str) -> list[Any]:
 
 def _difference(entry: dict[str, Any]) -> list[Any]:
     miou = entry["miou"]
-    return [f"{entry['arm']} - {entry['against']}", f"{miou['value']:+.4f}", f"{miou['low']:+.4f} to {miou['high']:+.4f}",
-            output.percent(miou["above_zero"])]  # fmt: skip
+    span = f"{miou['low']:+.4f} to {miou['high']:+.4f}"
+    return [f"{entry['arm']} - {entry['against']}", f"{miou['value']:+.4f}", span, output.percent(miou["above_zero"])]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, LEFT, RIGHT, ROW, TOP, FOOT = 640, 132, 74, 46, 8, 30
+WIDTH, LEFT, RIGHT, ROW, TOP, FOOT = 520, 112, 70, 46, 8, 36
 TICKS = 5  # at most
 
 
@@ -50,7 +50,7 @@ def chart(bars: Sequence[Bar], label: str, *, zero: bool = False, signed: bool =
         for tick in ticks
     ]
     parts += [_row(bar, TOP + ROW * (place + 0.5), x) for place, bar in enumerate(bars)]
-    parts.append(f'<text class="tick" x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{bottom + 28}">{escape(label)}</text>')
+    parts.append(f'<text class="tick" x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{bottom + 34}">{escape(label)}</text>')
     spoken = "; ".join(f"{bar.name} {bar.text}" for bar in bars)
     return (
         f'<svg viewBox="0 0 {WIDTH} {height + 4}" role="img" aria-label="{escape(f"{label}: {spoken}")}">'

@@ -16,7 +16,7 @@ MORE_STYLE = """
 body { max-width: 76rem; }
 .lead { font-size: 1.15rem; margin: 0 0 1.2rem; max-width: 50rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); gap: 0 3rem; }
-svg { width: 100%; height: auto; max-width: 44rem; display: block; font: 14px system-ui, sans-serif; }
+svg { width: 100%; height: auto; max-width: 38rem; display: block; font: 14px system-ui, sans-serif; }
 svg .grid { stroke: var(--line); } svg .zero { stroke: var(--quiet); stroke-width: 1.5; }
 svg text { fill: var(--ink); } svg .tick { fill: var(--quiet); font-size: 12px; text-anchor: middle; }
 svg .name { text-anchor: end; } svg .value { font-variant-numeric: tabular-nums; font-weight: 600; }
@@ -40,8 +40,8 @@ def render_comparison(found: dict[str, Any]) -> str:
     parts = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="lead">{escape(headline(found))}</p>',
-        _facts(found),
         _charts(found),
+        _facts(found),
         _classes(found),
         _cost(found),
         _students(found),
@@ -66,8 +66,7 @@ def headline(found: dict[str, Any]) -> str:
             side = "above" if miou["value"] >= 0 else "below"
             sentences.append(
                 f"{NAMES[difference['arm']]} reaches mIoU {found['miou'][difference['arm']]['mean']:.3f}, "
-                f"{abs(miou['value']):.3f} {side} fine only ({100 * found['confidence']:g} % interval "
-                f"{miou['low']:+.3f} to {miou['high']:+.3f})"
+                f"{abs(miou['value']):.3f} {side} fine only ({100 * found['confidence']:g} % interval {_span(miou)})"
             )
     missing = found["seeds_missing"]
     text = ". ".join(sentence[0].upper() + sentence[1:] for sentence in sentences) + "." if sentences else ""
@@ -164,28 +163,38 @@ def _difference(entry: dict[str, float] | None) -> str:
     if entry is None:
         return "<td></td><td></td>"
     kind = "better" if entry["low"] > 0 else "worse" if entry["high"] < 0 else "even"
-    span = f"{entry['low']:+.3f} to {entry['high']:+.3f}"
-    return f'<td class="{kind}">{entry["value"]:+.3f}</td><td class="range">{span}</td>'
+    return f'<td class="{kind}">{_signed(entry["value"])}</td><td class="range">{_span(entry)}</td>'
+
+
+def _span(entry: dict[str, float]) -> str:
+    return f"{_signed(entry['low'])} to {_signed(entry['high'])}"
+
+
+def _signed(value: float) -> str:
+    """A difference with its sign, and a zero without one."""
+    return "0.000" if abs(value) < 0.0005 else f"{value:+.3f}"
 
 
 def _cost(found: dict[str, Any]) -> str:
     head = "<tr><th>All seeds together</th><th>CPU time</th><th>GPU time</th><th>Wall time</th><th>Crops seen</th>"
     head += "<th>Of them fine</th></tr>"
     rows = "".join(
-        f"<tr><td>{escape(NAMES[arm])}</td><td>{_minutes(cost['cpu_seconds'])}</td><td>{_minutes(cost['gpu_seconds'])}</td>"
-        f"<td>{_minutes(cost['seconds'])}</td><td>{cost['crops']:,}</td><td>{cost['fine_crops']:,}</td></tr>"
+        f"<tr><td>{escape(NAMES[arm])}</td><td>{_time(cost['cpu_seconds'])}</td><td>{_time(cost['gpu_seconds'])}</td>"
+        f"<td>{_time(cost['seconds'])}</td><td>{cost['crops']:,}</td><td>{cost['fine_crops']:,}</td></tr>"
         for arm, cost in found["cost"].items()
     )
     seconds = found["labels"]["teacher_seconds"]
     labels = "" if seconds is None else (
-        f'<p class="quiet note">Beside that, once: the teacher took {_minutes(seconds)} for the '
+        f'<p class="quiet note">Beside that, once: the teacher took {_time(seconds)} for the '
         f"{found['labels']['images']:,} auto-labelled images. The teacher\'s own training is not counted.</p>"
     )  # fmt: skip
     return f'<h2>Cost</h2><div class="scroll"><table>{head}{rows}</table></div>{labels}'
 
 
-def _minutes(seconds: float) -> str:
-    return "-" if not seconds else f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+def _time(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds else "-"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _students(found: dict[str, Any]) -> str:
@@ -194,7 +203,7 @@ def _students(found: dict[str, Any]) -> str:
     )
     rows = "".join(
         f"<tr><td>{escape(NAMES[entry['arm']])}</td><td>{entry['seed']}</td><td>{entry['miou']:.4f}</td>"
-        f"<td>{entry['pixel_accuracy']:.4f}</td><td>{_minutes(entry['cpu_seconds'])}</td>"
+        f"<td>{entry['pixel_accuracy']:.4f}</td><td>{_time(entry['cpu_seconds'])}</td>"
         f"<td>{escape(entry['sha256'][:12])}</td></tr>"
         for entry in found["students"]
     )
