@@ -293,9 +293,9 @@ def check(line: Timeline, summary: dict[str, Any], run: dict[str, Any], digest: 
     twice = sum(count > 1 for count in reported.values())
     words = [
         f"Images in the store: {len(store)} of {line.images}, each once. "
-        f"Bytes equal to a single-process run on a disk: {'yes' if equal else 'NO'}. `audit verify --deep`: {len(problems)} problems. "
-        f"Reported to more than one driver: {twice}; adopted by the second driver from the storage: "
-        f"{line.images - len(reported)}."
+        f"Bytes equal to a single-process run on a disk: {'yes' if equal else 'NO'}. "
+        f"`audit verify --deep`: {len(problems)} problems. Reported to more than one driver: {twice}; "
+        f"adopted by the second driver from the storage: {line.images - len(reported)}."
     ]
     return words, equal and complete and not problems and not twice
 
