@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hmsa_label.labelers.heads.explicit_attention import ExplicitAttentionHead
 from hmsa_label.pipeline.config import TeacherConfig, to_dict
 from hmsa_label.pipeline.devices import resolve_device
 from hmsa_label.pipeline.evaluate import Confusion, read_pair
@@ -83,12 +84,12 @@ def settings_of(config: CompareConfig, arm: str, seed: int, steps: int) -> Train
         second = config.auto
     elif arm == "coarse":
         second = config.coarse
-    mixed = {} if second else {"mix": 0.0, "fine_tail": 0.0}  # so that another mix can share the fine arm
     return replace(
         config.train,
-        **mixed,
         output=str(folder),
         second=second,
+        mix=config.train.mix if second else 0.0,
+        fine_tail=config.train.fine_tail if second else 0.0,
         seed=seed,
         max_steps=steps,
         validate_every=steps,
@@ -164,14 +165,13 @@ def _confusion(student: Teacher, source: ImageSource, ref: ImageRef) -> NDArray[
 
 def _as_teacher(config: TrainConfig, checkpoint: str) -> TeacherConfig:
     net, _, _ = read_network(Path(checkpoint).read_bytes(), checkpoint)
-    scales, fusion = ((1.0,), "single") if config.low_scale is None else ((config.low_scale, 1.0), "hierarchical")
-    if net.fusion == "explicit":
-        assert net.attention is not None
-        scales, fusion = net.attention.scales, "explicit"
+    scales: tuple[float, ...] = (1.0,) if config.low_scale is None else (config.low_scale, 1.0)
+    if isinstance(net.attention, ExplicitAttentionHead):
+        scales = net.attention.scales
     return TeacherConfig(
         weights=checkpoint,
         scales=scales,
-        fusion=fusion,
+        fusion=net.fusion,
         precision=config.precision,
         device=config.device,
         cpu_threads=config.cpu_threads or torch.get_num_threads(),

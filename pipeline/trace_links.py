@@ -14,6 +14,7 @@ from hmsa_label.pipeline.weights import read_weights
 from hmsa_label.stores.errors import NotAStore, StoreError, ThresholdNotStored
 from hmsa_label.stores.evidence import level_of
 from hmsa_label.stores.files import FileRoot
+from hmsa_label.stores.images import open_images
 from hmsa_label.stores.label_store import LabelStore
 from hmsa_label.stores.runs import Run, read_run
 from hmsa_label.stores.verify import verify
@@ -69,19 +70,22 @@ def check_training_data(part: str, info: dict[str, Any], config: TraceConfig) ->
 
 def _check_data_now(part: str, trained_on: dict[str, Any], settings: dict[str, Any], config: TraceConfig) -> list[Link]:
     data, place = settings.get("data") or {}, config.data or trained_on["data"]
+    dataset, options = data.get("dataset", "cityscapes"), config.data_options
+    try:
+        open_images(dataset, place, options)
+    except Exception as error:  # storages raise errors of their own kinds
+        return [Link(part=part, check="fine images", state=UNCHECKED, detail=_reason(error))]
     try:
         now = FineLabelDataset(
             place,
-            dataset=data.get("dataset", "cityscapes"),
+            dataset=dataset,
             split=trained_on["split"],
             labels=trained_on["labels"],
             limit=data.get("limit"),
-            storage_options=config.data_options,
+            storage_options=options,
         )
-    except ValueError as error:  # the root is there, the split is not
+    except (ValueError, NotAStore) as error:  # the root is there, the split is not
         return [Link(part=part, check="fine images", state=BROKEN, detail=str(error))]
-    except Exception as error:  # storages raise errors of their own kinds
-        return [Link(part=part, check="fine images", state=UNCHECKED, detail=_reason(error))]
     changed = set(now.keys) ^ set(trained_on["keys"])
     if changed:
         detail = f"{len(changed)} came or went in {now.source.root}, such as {min(changed)}"

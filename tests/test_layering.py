@@ -31,6 +31,7 @@ HOMES = {
     "torch": (
         "labelers/",
         "pipeline/augment.py",
+        "pipeline/compare_runs.py",
         "pipeline/devices.py",
         "pipeline/distributed.py",
         "pipeline/objective.py",
