@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -102,13 +103,9 @@ def blocks(generator: np.random.Generator, size: tuple[int, int]) -> tuple[schem
 def objects_of(receipt: Receipt) -> list[str]:
     """Objects that hold or describe one image, relative to the store."""
     paths = [schema.receipt_path(receipt.segment, receipt.row)]
-    for name, (segment, row, _) in arrays_of(receipt).items():
-        folder = schema.size_folder(segment, receipt.height, receipt.width)
-        paths += [
-            schema.chunk_path(segment, receipt.height, receipt.width, name, row),
-            f"{folder}/{name}/{schema.ROOT}",
-        ]
-        paths += [f"{folder}/{schema.ROOT}", f"{schema.DATA}/{segment}/{schema.ROOT}"]
+    for array in arrays_of(receipt).values():
+        folders = list(PurePosixPath(array.path).parents)[:3]  # of the array, of its size, of its segment
+        paths += [array.path, *(f"{folder}/{schema.ROOT}" for folder in folders)]
     return paths
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from hmsa_label.stores import schema
@@ -51,24 +52,38 @@ def list_places(root: FileRoot, run_id: str) -> list[tuple[str, int]]:
 def is_sound(root: FileRoot, receipt: Receipt) -> bool:
     """Whether every array that a receipt names is there and has the digest it states."""
     try:
-        for name, (segment, row, digest) in arrays_of(receipt).items():
-            data = root.read(schema.chunk_path(segment, receipt.height, receipt.width, name, row))
-            pixels = schema.decode(data, receipt.height, receipt.width)
-            if schema.digest_of(pixels) != digest:
-                return False
+        for array in arrays_of(receipt).values():
+            data = root.read(array.path)
+            schema.decode_checked(
+                data, receipt.height, receipt.width, digest=array.sha256, chunk_digest=array.chunk_sha256
+            )
     except (FileNotFoundError, StoreError):
         return False
     return True
 
 
-def arrays_of(receipt: Receipt) -> dict[str, tuple[str, int, str]]:
-    """(segment, row, sha256) of each array of an image, by array name."""
-    arrays = {schema.LABEL: (receipt.segment, receipt.row, receipt.label_sha256)}
+@dataclass(frozen=True, kw_only=True)
+class StoredArray:
+    """One array of one image: its chunk object below the store, hex digests of its pixels and of the object."""
+
+    path: str
+    sha256: str
+    chunk_sha256: str | None
+
+
+def arrays_of(receipt: Receipt) -> dict[str, StoredArray]:
+    """Arrays of an image, by name."""
+    places = {schema.LABEL: (receipt.segment, receipt.row)}
     if receipt.evidence_segment is not None and receipt.evidence_row is not None:
-        place = (receipt.evidence_segment, receipt.evidence_row)
-        arrays[schema.TOP1] = (*place, str(receipt.top1_sha256))
-        arrays[schema.CODE] = (*place, str(receipt.code_sha256))
-    return arrays
+        places |= dict.fromkeys(schema.EVIDENCE, (receipt.evidence_segment, receipt.evidence_row))
+    return {
+        name: StoredArray(
+            path=schema.chunk_path(segment, receipt.height, receipt.width, name, row),
+            sha256=str(getattr(receipt, f"{name}_sha256")),
+            chunk_sha256=getattr(receipt, f"{name}_chunk_sha256"),
+        )
+        for name, (segment, row) in places.items()
+    }
 
 
 def _read(root: FileRoot, segment: str, row: int) -> Receipt | None:

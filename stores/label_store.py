@@ -13,7 +13,6 @@ Signatures, for those who build on them:
     receipt.py: ImageFacts, Receipt
 """
 
-import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,11 +25,12 @@ from hmsa_label.stores.identity import Identity, check_classes, read_identity, w
 from hmsa_label.stores.manifest import Commit, Manifest, Snapshot, content_digest
 from hmsa_label.stores.probe import probe_storage
 from hmsa_label.stores.receipt import Receipt
-from hmsa_label.stores.schema import CODE, LABEL, TOP1, U8
+from hmsa_label.stores.schema import CODE, LABEL, MANIFEST_SCHEMA, TOP1, U8
 from hmsa_label.stores.tags import read_mark, read_tag
 
 HEAD = "head"
-EAGER = ["key", "height", "width", "segment", "row", "label_sha256"]  # columns that reading labels needs
+# Columns that reading labels needs.
+EAGER = ["key", "height", "width", "segment", "row", "label_sha256", "label_chunk_sha256"]
 
 
 class LabelStore:
@@ -45,11 +45,10 @@ class LabelStore:
         self.commit: Commit = snapshot.commit
         self.version = snapshot.version
         self._rows = snapshot.rows()
-        self._table = self._rows.table(EAGER)
-        self._whole: pa.Table | None = None
-        self._places = {key: place for place, key in enumerate(self._table["key"].to_pylist())}
+        self._eager = _arrays(self._rows.table(EAGER))
+        self._whole: dict[str, pa.Array] | None = None
+        self._places = {key: place for place, key in enumerate(self._eager["key"].to_pylist())}
         self._grids: dict[str, tuple[float, ...]] = {}
-        self._sound: dict[tuple[str, int], bytes] = {}  # digest of the chunk object that was right, by array and place
 
     @classmethod
     def create(
@@ -113,7 +112,7 @@ class LabelStore:
     @property
     def digest(self) -> str:
         """Content digest of this version, computed from its rows: hex sha256 over sorted (key, label sha256)."""
-        return content_digest(self._table)
+        return content_digest(pa.table(self._eager))
 
     def keys(self) -> list[str]:
         """Names of the labelled images, sorted."""
@@ -130,8 +129,8 @@ class LabelStore:
         if columns is not None:
             return self._rows.table(columns)
         if self._whole is None:
-            self._whole = self._rows.table()
-        return self._whole
+            self._whole = _arrays(self._rows.table())
+        return pa.table(self._whole, schema=MANIFEST_SCHEMA)
 
     def receipt(self, key: str) -> Receipt:
         """The manifest row of an image.
@@ -224,20 +223,19 @@ class LabelStore:
         path = schema.chunk_path(segment, height, width, name, row)
         try:
             data = self.root.read(path)
-            pixels = schema.decode(data, height, width)
+            pixels = schema.decode_checked(
+                data,
+                height,
+                width,
+                digest=self._value(f"{name}_sha256", place),
+                chunk_digest=self._value(f"{name}_chunk_sha256", place),
+            )
         except FileNotFoundError:
             raise LabelMissing(
                 f"{key}: {name} of version {self.version} is gone: no object {path} in {self.uri}"
             ) from None
         except LabelCorrupt as error:
-            raise LabelCorrupt(f"{key}: {name} in {path}: {error}") from None
-        # The frame's own checksum finds damage; the digest also finds a sound object in the wrong place. Hashing pixels
-        # takes longer than decoding them, so a chunk that was right is known again by the digest of its few bytes.
-        chunk_digest = hashlib.sha256(data).digest()
-        if self._sound.get((name, place)) != chunk_digest:
-            if schema.digest_of(pixels) != self._value(f"{name}_sha256", place):
-                raise LabelCorrupt(f"{key}: {name} in {path} is not what the manifest of version {self.version} states")
-            self._sound[name, place] = chunk_digest
+            raise LabelCorrupt(f"{key}: {name} of version {self.version} in {path}: {error}") from None
         return data, pixels
 
     def _place(self, key: str) -> int:
@@ -251,15 +249,16 @@ class LabelStore:
     def _refuse_changed_rows(self) -> None:
         """Damage to a key or digest in the manifest could hand out one image's label as another's."""
         own = self.commit.is_finished and self.commit.version == self.version
-        if len(self) != self._table.num_rows or (own and self.digest != self.commit.digest):
+        if len(self) != len(self._eager["key"]) or (own and self.digest != self.commit.digest):
             raise LabelCorrupt(
                 f"the rows of version {self.version} of {self.uri} are not those that were committed; "
                 "`hmsa-label audit verify` says which"
             )
 
     def _value(self, column: str, place: int) -> Any:
-        table = self._table if column in EAGER else self.table()
-        return table[column][place].as_py()
+        if column not in self._eager and self._whole is None:
+            self.table()
+        return (self._whole or self._eager)[column][place].as_py()
 
 
 def resolve(root: FileRoot, version: int | str | None) -> Snapshot:
@@ -292,6 +291,11 @@ def _refuse_pruned(root: FileRoot, version: int) -> None:
     raise LabelMissing(
         f"version {version} of {public_uri(root.uri)} was pruned by gc on {note['time']}; its pixels are gone"
     )
+
+
+def _arrays(table: pa.Table) -> dict[str, pa.Array]:
+    """Columns by name; `Rows.table` gives each in one piece, which is fastest to take a single value from."""
+    return {name: table[name].chunk(0) for name in table.column_names}
 
 
 def _exists(root: FileRoot) -> bool:

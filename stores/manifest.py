@@ -7,11 +7,12 @@ newest finished version, the open runs), and opening a store reads one commit, h
 
 import hashlib
 import random
+import secrets
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote
 
 import numpy as np
@@ -34,7 +35,7 @@ from hmsa_label.stores.log_files import (
 )
 from hmsa_label.stores.receipt import now
 from hmsa_label.stores.rows import Rows
-from hmsa_label.stores.schema import MANIFEST_CONFIGURATION, MANIFEST_SCHEMA
+from hmsa_label.stores.schema import ADDED_COLUMNS, MANIFEST_CONFIGURATION, MANIFEST_SCHEMA
 from hmsa_label.stores.sealed import seal
 
 PAIRS = pa.schema([(name, pa.large_string()) for name in ("key", "label_sha256")])
@@ -67,6 +68,7 @@ class Commit:
         restores: the version that a roll back brought back.
         pruned: versions that gc set out to prune.
         log_sha256: hex digest of the log file before this one.
+        token: drawn for each try to commit, so that a writer whose answer was lost knows its own commit again.
         attempt, outcome_sha256: the attempt that this commit ends, and the hex digest of its outcome's file.
         tag: what the file of the tag says that this commit records.
     """
@@ -92,6 +94,7 @@ class Commit:
     note: str | None = None
     pruned: tuple[int, ...] = ()
     log_sha256: str | None = None
+    token: str | None = None
     attempt: str | None = None
     outcome_sha256: str | None = None
     tag: dict[str, Any] | None = None
@@ -241,21 +244,44 @@ class Manifest:
             if change is None:
                 return head.commit
             before = hashlib.sha256(self.root.read(log_path(head.version))).hexdigest()
-            commit = replace(change.commit, version=head.version + 1, time=now(), log_sha256=before)
-            try:
-                self._apply(head, replace(change, commit=commit))
-                mark_commit(self.root, commit.version)
+            version, token = head.version + 1, secrets.token_hex(8)
+            commit = replace(change.commit, version=version, time=now(), log_sha256=before, token=token)
+            refusal = self._commit(head, replace(change, commit=commit))
+            if refusal is None:
                 return commit
-            except CommitFailedError as error:
-                tried[head.version] += 1
-                if tried[head.version] == ATTEMPTS_AT_ONE_VERSION:
-                    raise OSError(f"cannot commit to {public_uri(self.uri)}: {error}") from error
-                if time.monotonic() > deadline:
-                    raise StoreConflict(
-                        f"other writers were faster at {public_uri(self.uri)} for {COMMIT_SECONDS:.0f} s; try again"
-                    ) from error
+            tried[head.version] += 1
+            if tried[head.version] == ATTEMPTS_AT_ONE_VERSION:
+                raise OSError(f"cannot commit to {public_uri(self.uri)}: {refusal}") from refusal
+            if time.monotonic() > deadline:
+                raise StoreConflict(
+                    f"other writers were faster at {public_uri(self.uri)} for {COMMIT_SECONDS:.0f} s; try again"
+                ) from refusal
             time.sleep(random.uniform(0, pause))
             pause = min(2 * pause, 1.0)
+
+    def _commit(self, head: Snapshot, change: Change) -> Exception | None:
+        """One try to commit: None if the commit is there now, else why another writer's is.
+
+        Raises:
+            OSError: if the storage fails; what became of the commit is known then, too: it is not there.
+        """
+        try:
+            self._apply(head, change)
+        except (DeltaError, OSError) as error:
+            if not self._has_landed(change.commit):
+                if isinstance(error, CommitFailedError):
+                    return error
+                raise
+        mark_commit(self.root, change.commit.version)
+        return None
+
+    def _has_landed(self, commit: Commit) -> bool:
+        """Whether a try to commit that ended in an error succeeded all the same: only the answer to it was lost."""
+        try:
+            found = _commit_in(self.root.read(log_path(commit.version)), commit.version)
+        except FileNotFoundError:
+            return False
+        return found is not None and found.token == commit.token
 
     def _load(self, version: int | None = None) -> Any:
         try:
@@ -275,18 +301,28 @@ class Manifest:
         Raises:
             CommitFailedError: if the head is not the newest version any more.
         """
-        properties = _properties(change.commit)
+        properties, schema = _properties(change.commit), head.delta.schema()
+        known = {field.name for field in schema.fields}
+        widen = not known.issuperset(ADDED_COLUMNS)  # a table of the first days gets the columns that came later
+        mode: Literal["merge"] | None = "merge" if widen else None
         if change.append is not None:
-            write_deltalake(head.delta, change.append, mode="append", commit_properties=properties)
+            write_deltalake(head.delta, change.append, mode="append", schema_mode=mode, commit_properties=properties)
         elif change.rewrite is not None:
-            write_deltalake(head.delta, change.rewrite, mode="overwrite", commit_properties=properties)
+            write_deltalake(
+                head.delta, change.rewrite, mode="overwrite", schema_mode=mode, commit_properties=properties
+            )
         elif change.merge is not None:
             merger = head.delta.merge(
-                change.merge, "old.key = new.key", source_alias="new", target_alias="old", commit_properties=properties
+                change.merge,
+                "old.key = new.key",
+                source_alias="new",
+                target_alias="old",
+                merge_schema=widen,
+                commit_properties=properties,
             )
             merger.when_matched_update_all().when_not_matched_insert_all().execute()
         else:
-            head.delta.create_write_transaction([], "append", MANIFEST_SCHEMA, commit_properties=properties)
+            head.delta.create_write_transaction([], "append", schema, commit_properties=properties)
 
 
 def content_digest(table: pa.Table) -> str:

@@ -78,8 +78,9 @@ def _concurrent(filesystem: Any, folder: str) -> str:
 
 
 def _creates(filesystem: Any, path: str, data: bytes) -> bool:
+    """Whether `data` is what was made; a creator that is refused, but whose bytes stand there, lost only the answer."""
     try:
         create_bytes(filesystem, path, data)
     except FileExistsError:
-        return False
+        return read_bytes(filesystem, path) == data
     return True

@@ -38,7 +38,7 @@ class Receipt:
     """One row of the manifest: where an image's arrays lie, what they hash to, and what is in them.
 
     `labelled_at` is ISO 8601 in UTC; digests are lower-case hex sha256 of the raw H*W bytes; `*_bytes` are the sizes of
-    the chunk objects. Columns are specified in FORMAT.md.
+    the chunk objects, `*_chunk_sha256` their digests. Columns are specified in FORMAT.md.
     """
 
     key: str
@@ -67,6 +67,9 @@ class Receipt:
     device: str | None = None
     seconds: float | None = None
     labelled_at: str
+    label_chunk_sha256: str | None = None
+    top1_chunk_sha256: str | None = None
+    code_chunk_sha256: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form, read back by `from_dict`."""

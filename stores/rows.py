@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from hmsa_label.stores.errors import LabelCorrupt
 from hmsa_label.stores.files import FileRoot
-from hmsa_label.stores.schema import MANIFEST, MANIFEST_SCHEMA
+from hmsa_label.stores.schema import ADDED_COLUMNS, MANIFEST, MANIFEST_SCHEMA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +57,8 @@ class Rows:
     def _part(self, path: str, file: Any, name: str) -> pa.ChunkedArray:
         """One column of one file, every value of the right type: writers spell the types of strings in several ways."""
         field = MANIFEST_SCHEMA.field(name)
+        if name in ADDED_COLUMNS and name not in file.schema_arrow.names:
+            return pa.chunked_array([pa.nulls(file.metadata.num_rows, field.type)])
         try:
             values = file.read(columns=[name], use_threads=False)[name].cast(field.type)
             values.validate(full=True)  # Parquet pages have no checksum; text that is no UTF-8 would fail much later

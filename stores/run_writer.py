@@ -95,14 +95,15 @@ class RunWriter:
         Raises:
             StoreConflict: if the labels were rolled back or replaced while this run was on.
         """
-        self.labelled += len(receipts)
         if self.replaces:
             for receipt in receipts:
                 self._staged.setdefault(receipt.key, receipt)
+            self.labelled += len(receipts)
             return self.base.version
         commit = self.manifest.transact(lambda head: self._append_to(head, receipts))
         if commit.version == self._known[0] + 1 and commit.kind == m.PROGRESS:
             self._known = (commit.version, self._known[1] | {receipt.key for receipt in receipts})
+        self.labelled += len(receipts)  # last: after an error the same receipts come again
         return commit.version
 
     def finish(
@@ -190,6 +191,8 @@ class RunWriter:
     def _replace_rows(self, head: Snapshot) -> Change | None:
         if not self._staged:
             return self._close(head)
+        if head.commit.is_finished and head.commit.run == self.run_id:
+            return None  # committed by an earlier call, whose answer was lost
         if self.run_id not in head.commit.open_runs:
             raise StoreConflict(
                 f"run {self.run_id} was discarded by a roll back while it was on; nothing was changed, start it again"

@@ -4,6 +4,7 @@ A segment has one writer and a row is written once, so two writers can never mee
 new row. What no receipt names was never finished.
 """
 
+import hashlib
 import json
 import secrets
 import threading
@@ -167,7 +168,8 @@ class SegmentWriter:
         data = schema.encode(array)
         height, width = array.shape
         self._put(schema.chunk_path(segment, height, width, name, row), data)
-        return {f"{name}_sha256": schema.digest_of(array), f"{name}_bytes": len(data)}
+        digests = {f"{name}_sha256": schema.digest_of(array), f"{name}_chunk_sha256": hashlib.sha256(data).hexdigest()}
+        return {**digests, f"{name}_bytes": len(data)}
 
     def _put(self, path: str, data: bytes) -> None:
         filesystem, root = self.root.open()
@@ -182,5 +184,6 @@ class SegmentWriter:
 def _evidence_columns(receipt: Receipt | None) -> dict[str, Any]:
     if receipt is None:
         return {}
-    names = ("top1_sha256", "top1_bytes", "code_sha256", "code_bytes", "evidence_segment", "evidence_row")
+    columns = [f"{name}_{what}" for name in schema.EVIDENCE for what in ("sha256", "bytes", "chunk_sha256")]
+    names = (*columns, "evidence_segment", "evidence_row")
     return {name: getattr(receipt, name) for name in names}

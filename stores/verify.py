@@ -1,6 +1,7 @@
 """Is a version still what was committed? Every way that bytes can go wrong, found and named."""
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,11 +35,11 @@ class Problem:
     Attributes:
         key: the image, empty for the store as a whole.
         kind: `missing` (object gone), `size` (other length than committed), `corrupt` (does not decode), `digest`
-            (decodes to something else), `metadata` (Zarr metadata gone or changed), `manifest` (rows or log are not
-            those that were committed), `receipt` (row and receipt differ, or the receipt is gone), `run` (provenance
-            gone or changed), `rule` (the label is not what its evidence says at its threshold, or other pixels are
-            counted), `tag` (a tag or the mark of a pruned version is damaged or gone), `source_missing`,
-            `source_changed`.
+            (decodes to something else, or holds other bytes), `metadata` (Zarr metadata gone or changed), `manifest`
+            (rows or log are not those that were committed), `receipt` (row and receipt differ, or the receipt is gone),
+            `run` (provenance gone or changed), `rule` (the label is not what its evidence says at its threshold, or
+            other pixels are counted), `tag` (a tag or the mark of a pruned version is damaged or gone),
+            `source_missing`, `source_changed`.
         detail: one line for people.
     """
 
@@ -159,20 +160,24 @@ def _check_row(store: LabelStore, receipt: Receipt) -> Problem | None:
 
 def _check_arrays(store: LabelStore, receipt: Receipt) -> Iterator[Problem]:
     sound: dict[str, U8] = {}
-    for name, (segment, row, digest) in arrays_of(receipt).items():
-        path = schema.chunk_path(segment, receipt.height, receipt.width, name, row)
+    for name, array in arrays_of(receipt).items():
+        path = array.path
         try:
-            pixels = schema.decode(store.root.read(path), receipt.height, receipt.width)
+            data = store.root.read(path)
+            pixels = schema.decode(data, receipt.height, receipt.width)
         except FileNotFoundError:
             yield Problem(key=receipt.key, kind="missing", detail=f"{name}: no object {path}")
         except LabelCorrupt as error:
             yield Problem(key=receipt.key, kind="corrupt", detail=f"{name}: {path}: {error}")
         else:
-            if schema.digest_of(pixels) != digest:
+            if schema.digest_of(pixels) != array.sha256:
                 detail = f"{name}: {path} holds other pixels than were committed"
                 yield Problem(key=receipt.key, kind="digest", detail=detail)
-            else:
-                sound[name] = pixels
+                continue
+            sound[name] = pixels
+            if array.chunk_sha256 not in (None, hashlib.sha256(data).hexdigest()):
+                detail = f"{name}: {path} holds the pixels that were committed, but in other bytes; readers refuse it"
+                yield Problem(key=receipt.key, kind="digest", detail=detail)
     yield from _check_rule(store, receipt, sound)
 
 

@@ -1,7 +1,9 @@
 """Stores of every format version so far, as they were committed, stay readable for ever."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,11 @@ import zarr
 from hmsa_label.stores.diff import diff
 from hmsa_label.stores.history import store_log
 from hmsa_label.stores.label_store import LabelStore
+from hmsa_label.stores.receipt import ImageFacts
+from hmsa_label.stores.rethreshold import rethreshold
 from hmsa_label.stores.rollback import rollback
+from hmsa_label.stores.run_writer import RunWriter
+from hmsa_label.stores.segment import SegmentWriter
 from hmsa_label.stores.tags import tag, tags
 from hmsa_label.stores.verify import verify
 
@@ -74,3 +80,38 @@ def test_its_history_goes_on(golden: str, tmp_path: Path) -> None:
     assert verify(uri) == []
     (Path(uri) / "tags/first.json").unlink()
     assert [problem.kind for problem in verify(uri)] == ["tag"]
+
+
+def label_one(uri: str, key: str, **run: Any) -> None:
+    """A finished run over one image."""
+    settings = {"teacher_sha256": "0" * 64, "scales": [0.5, 1.0, 2.0], "threshold": 0.7}
+    writer = RunWriter(uri, {"settings": settings}, **run)
+    segment = SegmentWriter(uri, writer.run_id, None, 0.7, 1)
+    writer.append([segment.write(ImageFacts(key=key, source=f"{key}.png"), np.zeros((3, 5), np.uint8))])
+    writer.finish()
+
+
+WRITERS: dict[str, Callable[[str], Any]] = {
+    "append": lambda uri: label_one(uri, "town/new"),
+    "replace": lambda uri: label_one(uri, "town/wide", relabel=True),
+    "rethreshold": lambda uri: rethreshold(uri, 0.95),
+    "rollback": lambda uri: rollback(uri, 3),
+    "tag": lambda uri: tag(uri, "second"),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_every_writer_goes_on_with_a_table_that_lacks_later_columns(golden: str, tmp_path: Path, writer: str) -> None:
+    uri = str(shutil.copytree(golden, tmp_path / "labels.zarr"))
+    before = LabelStore.open(uri)
+    WRITERS[writer](uri)
+    assert verify(uri) == []
+    assert verify(uri, "first") == []
+    after = LabelStore.open(uri)
+    new = [key for key in after if key not in before or after.receipt(key).run != before.receipt(key).run]
+    for key in after:
+        assert (after.receipt(key).label_chunk_sha256 is None) == (key not in new or writer == "rollback")
+        assert after.read(key).shape == (after.receipt(key).height, after.receipt(key).width)
+    label_one(uri, "town/later", relabel=True)
+    assert len(LabelStore.open(uri)) == len(after) + 1
+    assert verify(uri) == []

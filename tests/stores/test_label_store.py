@@ -181,7 +181,7 @@ def test_no_flipped_bit_is_read_in_silence(uri: str, labels: Any) -> None:
 def test_a_sound_label_of_another_image_is_corrupt(uri: str, labels: Any) -> None:
     labels.fill(uri)
     chunk(uri, "a").write_bytes(chunk(uri, "b").read_bytes())
-    with pytest.raises(LabelCorrupt, match=r"a: label in .* is not what the manifest of version 3 states"):
+    with pytest.raises(LabelCorrupt, match=r"a: label of version 3 in .*: it is not what the manifest states"):
         LabelStore.open(uri).read("a")
 
 
@@ -202,7 +202,7 @@ def test_a_chunk_that_was_right_is_checked_again(uri: str, labels: Any) -> None:
 def test_a_truncated_chunk_is_corrupt(uri: str, labels: Any) -> None:
     labels.fill(uri)
     chunk(uri, "a", "code").write_bytes(chunk(uri, "a", "code").read_bytes()[:-5])
-    with pytest.raises(LabelCorrupt, match="a: code in"):
+    with pytest.raises(LabelCorrupt, match="a: code of version 3 in"):
         LabelStore.open(uri).read_evidence("a")
 
 

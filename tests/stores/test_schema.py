@@ -1,5 +1,8 @@
 """Chunks: what goes in comes out, and nothing else ever does."""
 
+import contextlib
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from hmsa_label.stores.errors import LabelCorrupt
-from hmsa_label.stores.schema import decode, digest_of, encode
+from hmsa_label.stores.schema import decode, decode_checked, digest_of, encode
 
 IMAGES = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40))
 
@@ -15,6 +18,29 @@ IMAGES = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=
 @given(IMAGES)
 def test_decoding_undoes_encoding(image: np.ndarray) -> None:
     np.testing.assert_array_equal(decode(encode(image), *image.shape), image)
+
+
+@given(IMAGES)
+def test_a_chunk_of_the_stated_digest_is_decoded(image: np.ndarray) -> None:
+    data = encode(image)
+    for chunk_digest in (hashlib.sha256(data).hexdigest(), None):
+        found = decode_checked(data, *image.shape, digest=digest_of(image), chunk_digest=chunk_digest)
+        np.testing.assert_array_equal(found, image)
+
+
+@given(IMAGES, st.data())
+def test_a_damaged_chunk_is_refused_whatever_is_known_of_it(image: np.ndarray, data: st.DataObject) -> None:
+    sound = encode(image)
+    damaged = bytearray(sound)
+    bit = data.draw(st.integers(0, 8 * len(damaged) - 1))
+    damaged[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(LabelCorrupt):
+        decode_checked(
+            bytes(damaged), *image.shape, digest=digest_of(image), chunk_digest=hashlib.sha256(sound).hexdigest()
+        )
+    with contextlib.suppress(LabelCorrupt):
+        found = decode_checked(bytes(damaged), *image.shape, digest=digest_of(image), chunk_digest=None)
+        np.testing.assert_array_equal(found, image)
 
 
 @given(IMAGES, st.data())

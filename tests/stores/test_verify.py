@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from numcodecs.zstd import Zstd
 
 from hmsa_label.stores import schema
 from hmsa_label.stores.errors import LabelCorrupt
@@ -175,3 +176,14 @@ def test_a_label_that_contradicts_its_evidence_is_found(
     run.writer.finish()
     assert kinds(uri, deep=False) == []
     assert kinds(uri) == [("a", "rule")]
+
+
+def test_the_committed_pixels_in_other_bytes_are_refused_and_found(uri: str, labels: Any) -> None:
+    labels.fill(uri, ["a"])
+    path = chunk(uri, "a")
+    data = Zstd(level=1, checksum=True).encode(Zstd().decode(path.read_bytes()))
+    assert data != path.read_bytes()
+    path.write_bytes(data)
+    assert ("a", "digest") in kinds(uri)
+    with pytest.raises(LabelCorrupt, match="not what the manifest states"):
+        LabelStore.open(uri).read("a")
