@@ -63,12 +63,12 @@ def train_teacher(
 @settings(DataConfig, "data", split="train")
 @settings(ModelConfig, "model")
 @settings(AugmentConfig, "augment")
-@settings(AutoLabels, "labels")
+@settings(AutoLabels, "auto")
 @settings(TrainConfig, "config")
 @settings(RayTrainConfig, "cluster")
 @click.pass_context
 def train_student(
-    ctx: click.Context, config: TrainConfig, labels: AutoLabels, cluster: RayTrainConfig, as_json: bool
+    ctx: click.Context, config: TrainConfig, auto: AutoLabels, cluster: RayTrainConfig, as_json: bool
 ) -> None:
     """Train a student on fine labels and the labels of a store.
 
@@ -76,7 +76,7 @@ def train_student(
     version of the labels with its digest, so that 'hmsa-label audit trace' leads from the student back to the teacher's
     data. Images that are validated on must not be among those trained on.
     """
-    _finish(ctx, pipeline.train_student, replace(config, second=labels), cluster, as_json)
+    _finish(ctx, pipeline.train_student, replace(config, second=auto), cluster, as_json)
 
 
 def _finish(ctx: click.Context, train: Any, config: TrainConfig, cluster: RayTrainConfig, as_json: bool) -> None:

@@ -4,9 +4,27 @@ torch's own `SyncBatchNorm` is the one for GPUs and knows no CPU; there this one
 `torch.distributed` adds up, gradients included.
 """
 
+from typing import Any
+
 import torch
-import torch.distributed.nn.functional as collective
+import torch.distributed as dist
 from torch import Tensor, nn
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum of a tensor over all processes; so is the gradient, as each process's part reaches every loss."""
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor) -> Tensor:
+        total = part.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone()
+        dist.all_reduce(total)
+        return total
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
@@ -18,7 +36,7 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         wide = x.float()
         count = torch.full((1,), float(x.numel() // x.shape[1]), device=x.device)
         sums = torch.cat([wide.sum((0, 2, 3)), (wide * wide).sum((0, 2, 3)), count])
-        total, squares, number = collective.all_reduce(sums).split([x.shape[1], x.shape[1], 1])
+        total, squares, number = _SumOverProcesses.apply(sums).split([x.shape[1], x.shape[1], 1])
         mean = total / number
         variance = squares / number - mean * mean
         self._follow(mean.detach(), variance.detach(), float(number.detach()))

@@ -4,6 +4,7 @@ A batch is a pure function of (seed, step, rank): nothing depends on loader work
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
@@ -11,6 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 FINE, AUTO = 0, 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """One image of a batch.
+
+    Attributes:
+        kind: FINE or AUTO. number: which draw of its kind this is, over all processes and steps.
+        position: of the image, counted over both parts.
+    """
+
+    kind: int
+    number: int
+    position: int
 
 
 class MixedBatchSampler:
@@ -73,23 +88,33 @@ class MixedBatchSampler:
 
     def batch(self, step: int) -> list[int]:
         """The positions of one batch: fine images first, then auto-labelled ones."""
+        return [draw.position for draw in self.draws(step)]
+
+    def draws(self, step: int) -> list[Draw]:
+        """One batch with the number of each draw, which tells the same image in two passes over the data apart.
+
+        Where the mix is met in every batch, the draws of a step by all processes together are those that one process
+        with as large a batch makes.
+        """
         auto_before, auto_after = self._auto_until(step), self._auto_until(step + 1)
         fine_before = step * self.batch_size - auto_before
         num_auto = auto_after - auto_before
-        fine = self._take(FINE, fine_before, self.batch_size - num_auto)
-        auto = self._take(AUTO, auto_before, num_auto)
-        return [*fine, *(self.num_images[FINE] + position for position in auto)]
+        return [
+            *self._take(FINE, fine_before, self.batch_size - num_auto),
+            *self._take(AUTO, auto_before, num_auto),
+        ]
 
     def _auto_until(self, step: int) -> int:
         """Auto-labelled images of one rank in all batches before `step`."""
         return int(self._auto_per_batch * min(step, self._mixed))
 
-    def _take(self, kind: int, before: int, count: int) -> list[int]:
+    def _take(self, kind: int, before: int, count: int) -> list[Draw]:
         """This rank's `count` images of a kind, after every rank has had `before` of them."""
-        first = self.world * before + self.rank * count
-        size = self.num_images[kind]
+        first, size = self.world * before + self.rank * count, self.num_images[kind]
+        start = 0 if kind == FINE else self.num_images[FINE]
         return [
-            int(_order(self.seed, kind, number // size, size)[number % size]) for number in range(first, first + count)
+            Draw(kind=kind, number=n, position=start + int(_order(self.seed, kind, n // size, size)[n % size]))
+            for n in range(first, first + count)
         ]
 
 

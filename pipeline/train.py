@@ -1,6 +1,6 @@
 """The one training loop, of teachers and of students: fine labels, or fine labels mixed with others.
 
-Resuming repeats nothing and skips nothing: crops are a pure function of (seed, number of the crop), dropout is seeded
+Resuming repeats nothing and skips nothing: crops are a pure function of (seed, number of the draw), dropout is seeded
 by the step, and weights, optimizer and step are saved together. With several processes each makes its part of every
 step's crops, and their gradients are averaged.
 """

@@ -1,8 +1,8 @@
-"""Training crops as a pure function of (seed, number of the crop), so that any step can be repeated or resumed."""
+"""Training crops as a pure function of (seed, kind and number of the draw), so that any step can be repeated."""
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -15,7 +15,7 @@ from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.pipeline.augment import augment
 from hmsa_label.pipeline.class_tiles import ClassTiles, find_classes
 from hmsa_label.pipeline.records import U8
-from hmsa_label.pipeline.sampler import MixedBatchSampler
+from hmsa_label.pipeline.sampler import Draw, MixedBatchSampler
 from hmsa_label.pipeline.train_config import AugmentConfig
 
 FULL_WEIGHT = 255
@@ -41,14 +41,6 @@ class LabelSet(Protocol):
     def weights(self, index: int) -> NDArray[np.float32] | None: ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class Crop:
-    """Which crop to make: its number in the training, and the image's position over all label sets."""
-
-    number: int
-    position: int
-
-
 @dataclass
 class CropSampler:
     """Batches of crops for one process, for `DataLoader(..., batch_sampler=...)`.
@@ -63,12 +55,10 @@ class CropSampler:
     def __len__(self) -> int:
         return len(self.mixed) * self.passes
 
-    def __iter__(self) -> Iterator[list[Crop]]:
-        mixed = self.mixed
-        for step in range(mixed.start, mixed.num_batches):
-            first = (step * mixed.world + mixed.rank) * mixed.batch_size
-            crops = [Crop(number=first + slot, position=image) for slot, image in enumerate(mixed.batch(step))]
-            yield from (crops[start :: self.passes] for start in range(self.passes))
+    def __iter__(self) -> Iterator[list[Draw]]:
+        for step in range(self.mixed.start, self.mixed.num_batches):
+            draws = self.mixed.draws(step)
+            yield from (draws[start :: self.passes] for start in range(self.passes))
 
 
 @dataclass
@@ -79,7 +69,7 @@ class TrainingCrops(Dataset[tuple[Tensor, ...]]):
     stays exact, around a pixel of the class.
 
     Attributes:
-        sets: the label sets; positions count through them in order.
+        sets: the fine labels, and those mixed with them if there are any.
         tiles: of each set, where the classes are; None where crops are not drawn by class.
     """
 
@@ -88,15 +78,11 @@ class TrainingCrops(Dataset[tuple[Tensor, ...]]):
     augment: AugmentConfig
     seed: int
     weighted: bool = False
-    _starts: NDArray[np.int64] = field(init=False)
 
-    def __post_init__(self) -> None:
-        self._starts = np.cumsum([0, *(len(labels.keys) for labels in self.sets)])
-
-    def __getitem__(self, crop: Crop) -> tuple[Tensor, ...]:
-        rng = np.random.default_rng((self.seed, crop.number))
-        which = int(np.searchsorted(self._starts, crop.position, side="right")) - 1
-        labels, tiles, index = self.sets[which], self.tiles[which], crop.position - int(self._starts[which])
+    def __getitem__(self, draw: Draw) -> tuple[Tensor, ...]:
+        rng = np.random.default_rng((self.seed, draw.kind, draw.number))
+        labels, tiles = self.sets[draw.kind], self.tiles[draw.kind]
+        index = draw.position - sum(len(before.keys) for before in self.sets[: draw.kind])
         place = tiles.draw(rng) if tiles is not None and rng.random() < self.augment.class_uniform else None
         if place is not None:
             index = place.image

@@ -106,6 +106,26 @@ def s3_storage() -> Iterator[dict[str, Any]]:
     server.stop()
 
 
+BLOCKS = {7: (90, 60, 90), 11: (30, 200, 30), 23: (220, 60, 40)}  # raw id -> colour that gives the class away
+
+
+@pytest.fixture(scope="session")
+def blocks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Cityscapes tree of 96x128 px images, blocks of three classes: 6 to train, 2 to validate, 4 with polygons."""
+    root = tmp_path_factory.mktemp("blocks")
+    rng = np.random.default_rng(0)
+    for split, count, kind in (("train", 6, "gtFine"), ("val", 2, "gtFine"), ("train_extra", 4, "gtCoarse")):
+        for number in range(count):
+            ids = rng.choice(list(BLOCKS), (3, 4)).repeat(32, 0).repeat(32, 1).astype(np.uint8)
+            image = np.stack([np.vectorize(lambda i, c=c: BLOCKS[i][c])(ids) for c in range(3)], axis=2)
+            image = np.clip(image + rng.integers(-10, 11, image.shape), 0, 255).astype(np.uint8)
+            for folder, suffix, pixels in (("leftImg8bit", "leftImg8bit", image), (kind, f"{kind}_labelIds", ids)):
+                place = root / folder / split / "town"
+                place.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(place / f"town_{number:06}_000000_{suffix}.png")
+    return root
+
+
 @pytest.fixture
 def first_pixels() -> dict[str, tuple[int, int, int]]:
     """What the fake teachers `?kill=1,2,3` and `?hang=4,5,6` look for."""
