@@ -198,14 +198,17 @@ def create_bytes(filesystem: Any, path: str, data: bytes) -> None:
 
     Raises:
         FileExistsError: if something is at the path already.
+        OSError: naming the path, if the storage is full, read-only or away; nothing is left behind then.
     """
-    if isinstance(filesystem, LocalFileSystem):
-        partial = _write_partial(path, data)
-        try:
-            os.link(partial, path)
-        finally:
-            os.unlink(partial)
-        return
+    with _naming(path):
+        if isinstance(filesystem, LocalFileSystem):
+            with _partial(path, data) as partial:
+                os.link(partial, path)
+        else:
+            _put_if_absent(filesystem, path, data)
+
+
+def _put_if_absent(filesystem: Any, path: str, data: bytes) -> None:
     for attempt in range(CREATE_ATTEMPTS):
         try:
             filesystem.pipe_file(path, data, mode="create")
@@ -262,22 +265,42 @@ def _service_code(error: BaseException) -> str:
 
 def replace_bytes(filesystem: Any, path: str, data: bytes) -> None:
     """Writes a file, in place of whatever was there; a reader sees the old bytes or the new ones, never a mix."""
-    if isinstance(filesystem, LocalFileSystem):
-        os.replace(_write_partial(path, data), path)
-    else:
-        filesystem.pipe_file(path, data)
+    with _naming(path):
+        if isinstance(filesystem, LocalFileSystem):
+            with _partial(path, data) as partial:
+                os.replace(partial, path)
+        else:
+            filesystem.pipe_file(path, data)
 
 
-def _write_partial(path: str, data: bytes) -> str:
-    """Path of a fresh file beside `path` that holds `data` and has reached the disk."""
+@contextlib.contextmanager
+def _partial(path: str, data: bytes) -> Iterator[str]:
+    """Path of a fresh file beside `path` that holds `data` and has reached the disk; gone afterwards, come what may."""
     folder, name = os.path.split(path)
     os.makedirs(folder, exist_ok=True)
     partial = os.path.join(folder, f".{name}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
-    with open(partial, "xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    return partial
+    try:
+        with open(partial, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield partial
+    finally:
+        with contextlib.suppress(OSError):  # moved to its place, or never made; what counts is the error before
+            os.unlink(partial)
+
+
+@contextlib.contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Makes errors of writing name the file: the system leaves it out where the disk is full."""
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno is None:
+            raise OSError(f"cannot write {path}: {error}") from error
+        raise OSError(error.errno, f"cannot write, {error.strerror}", path) from error
 
 
 def list_sizes(filesystem: Any, folder: str) -> dict[str, int]:

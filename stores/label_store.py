@@ -112,7 +112,7 @@ class LabelStore:
     @property
     def digest(self) -> str:
         """Content digest of this version, computed from its rows: hex sha256 over sorted (key, label sha256)."""
-        return content_digest(pa.table(self._eager))
+        return content_digest(_table(self._eager))
 
     def keys(self) -> list[str]:
         """Names of the labelled images, sorted."""
@@ -130,7 +130,7 @@ class LabelStore:
             return self._rows.table(columns)
         if self._whole is None:
             self._whole = _arrays(self._rows.table())
-        return pa.table(self._whole, schema=MANIFEST_SCHEMA)
+        return _table(self._whole)
 
     def receipt(self, key: str) -> Receipt:
         """The manifest row of an image.
@@ -296,6 +296,10 @@ def _refuse_pruned(root: FileRoot, version: int) -> None:
 def _arrays(table: pa.Table) -> dict[str, pa.Array]:
     """Columns by name; `Rows.table` gives each in one piece, which is fastest to take a single value from."""
     return {name: table[name].chunk(0) for name in table.column_names}
+
+
+def _table(arrays: dict[str, pa.Array]) -> pa.Table:
+    return pa.Table.from_arrays(list(arrays.values()), schema=pa.schema([MANIFEST_SCHEMA.field(n) for n in arrays]))
 
 
 def _exists(root: FileRoot) -> bool:

@@ -7,6 +7,7 @@ newest finished version, the open runs), and opening a store reads one commit, h
 
 import hashlib
 import random
+import re
 import secrets
 import time
 from collections import Counter
@@ -19,10 +20,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError, TableNotFoundError
 
 from hmsa_label.stores.delta_options import delta_options, delta_uri
-from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, NotAStore, StoreConflict
+from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, NotAStore, StoreConflict, StoreError
 from hmsa_label.stores.files import FileRoot, public_uri
 from hmsa_label.stores.log_files import (
     COMMIT_KEY,
@@ -43,6 +44,7 @@ EMPTY = hashlib.sha256().hexdigest()  # content digest of no images
 # What a commit hands on to the next.
 STATE = ("finished", "finished_digest", "epoch", "collected", "open_runs", "fingerprint")
 COMMIT_SECONDS = 300.0
+TREE = re.compile(r"\x1b\[\d*m|↳")  # colours and arrows in the errors of delta-rs
 ATTEMPTS_AT_ONE_VERSION = 6  # a lost race shows as a newer version; without one it is the storage that refuses
 
 CREATE, BEGIN, PROGRESS, PAUSE, LABEL, RELABEL, RETHRESHOLD, ROLLBACK, CLOSE, TAG, GC = (
@@ -251,7 +253,7 @@ class Manifest:
                 return commit
             tried[head.version] += 1
             if tried[head.version] == ATTEMPTS_AT_ONE_VERSION:
-                raise OSError(f"cannot commit to {public_uri(self.uri)}: {refusal}") from refusal
+                raise self._in_one_line(refusal) from refusal
             if time.monotonic() > deadline:
                 raise StoreConflict(
                     f"other writers were faster at {public_uri(self.uri)} for {COMMIT_SECONDS:.0f} s; try again"
@@ -271,9 +273,16 @@ class Manifest:
             if not self._has_landed(change.commit):
                 if isinstance(error, CommitFailedError):
                     return error
-                raise
+                raise self._in_one_line(error) from error
         mark_commit(self.root, change.commit.version)
         return None
+
+    def _in_one_line(self, error: Exception) -> Exception:
+        """A refusal of the storage, which delta-rs draws as a coloured tree, for people; other errors as they are."""
+        if isinstance(error, SchemaMismatchError | StoreError):
+            return error
+        text = " ".join(TREE.sub("", str(error)).split())
+        return OSError(f"cannot commit to {public_uri(self.uri)}: {text}")
 
     def _has_landed(self, commit: Commit) -> bool:
         """Whether a try to commit that ended in an error succeeded all the same: only the answer to it was lost."""
