@@ -245,7 +245,7 @@ def train_teacher(config: TrainConfig, on_event: OnEvent | None = None) -> Train
         started = time.monotonic()
         finished = _train(trainer, tell, stop)
         if log is not None:
-            log.draw()
+            log.close()
         return TrainSummary(
             checkpoint=trainer.folder.checkpoint_uri("best" if trainer.best_miou is not None else "last"),
             best_miou=trainer.best_miou,

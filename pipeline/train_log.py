@@ -52,7 +52,13 @@ class TrainLog:
                 if name in values:
                     self._board.add_scalar(name, values[name], event.step)
 
-    def draw(self) -> None:
+    def close(self) -> None:
+        """Writes the picture, and what TensorBoard's writer still holds."""
+        self._draw()
+        if self._board is not None:
+            self._board.close()
+
+    def _draw(self) -> None:
         """Writes `curve.png`: loss, learning rate and validation mIoU over the steps."""
         events = [json.loads(line) for line in self.folder.read_metrics()]
         self.folder.write("curve.png", curve(events))

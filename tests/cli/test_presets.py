@@ -10,7 +10,7 @@ ARGS = ("--data", "d", "--output", "o")
 
 
 def recipe(name):
-    return yaml.safe_load((PRESETS / f"{name}.yaml").read_text())["train-teacher"]
+    return yaml.safe_load((PRESETS / f"{name}.yaml").read_text())
 
 
 def test_presets_on_disk_are_the_ones_offered():
@@ -31,6 +31,11 @@ def test_preset_sets_the_options(values_of, name, rate, side):
     values = values_of("train-teacher", *ARGS, "--preset", name)
     assert (values["lr"], values["side_weight"]) == (rate, side)
     assert values["crop"] == (1024, 2048)
+
+
+def test_preset_serves_a_student_too(values_of):
+    values = values_of("train-student", *ARGS, "--store", "s", "--preset", "released-code")
+    assert (values["poly_by_epoch"], values["weight_decay"], values["mix"]) == (True, 0.0001, 0.5)
 
 
 def test_command_line_and_settings_file_win_over_the_preset(values_of, tmp_path):
