@@ -1,5 +1,6 @@
 """`hmsa-label train-teacher` and `train-student`: one training, on fine labels or on fine and auto labels."""
 
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -86,7 +87,9 @@ def _finish(ctx: click.Context, train: Any, config: TrainConfig, cluster: RayTra
     else:
         summary = train(config, pipeline.open_training_display())
     best = summary.best_miou
-    if as_json:
+    if os.environ.get("RANK", "0") != "0":
+        pass  # one of several processes under torchrun; the first one tells
+    elif as_json:
         output.show_json(summary)
     else:
         output.show_facts({
