@@ -176,7 +176,7 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
         Setting("teacher", "--teacher", "Weights file of the teacher, if it is not where the run found it."),
         Setting("store", "--store", "Label store, if it is not where the student found it."),
         Setting("data", "--data", "Root of the fine images, if it is not where they were."),
-        Setting("deep", "--deep/--quick", "Read and hash every label, or only what lists them."),
+        Setting("deep", "--deep/--quick", "Read and hash every label and held-out image, or only their lists."),
         Setting("store_options", "--store-options", STORE_OPTIONS),
         Setting("data_options", "--data-options", "fsspec options of the data's storage; not on the command line."),
     )),

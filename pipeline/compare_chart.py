@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, LEFT, RIGHT, ROW, TOP, FOOT = 520, 112, 70, 46, 8, 36
+WIDTH, LEFT, RIGHT, ROW, TOP, FOOT = 540, 118, 82, 46, 8, 36
 TICKS = 5  # at most
 
 

@@ -23,6 +23,7 @@ svg .name { text-anchor: end; } svg .value { font-variant-numeric: tabular-nums;
 svg .range { stroke-width: 3; stroke-linecap: round; opacity: 0.55; stroke: var(--arm); }
 svg .mean { fill: var(--arm); } svg .dot { fill: none; stroke: var(--arm); stroke-width: 1.6; }
 .fine { --arm: var(--fine); } .coarse { --arm: var(--coarse); } .auto { --arm: var(--auto); }
+.charts + .facts, section + .facts { margin-top: 2rem; }
 .scroll { overflow-x: auto; }
 table.wide { max-width: none; }
 td.better { color: var(--better); } td.worse { color: var(--worse); } td.better, td.worse { font-weight: 600; }

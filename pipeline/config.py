@@ -178,7 +178,7 @@ class TraceConfig:
 
     Attributes:
         teacher: weights file of the teacher. store: the label store. data: root of the fine images.
-        deep: read and hash every label, not only what lists them.
+        deep: read and hash every label and every held-out image, not only what lists them.
     """
 
     teacher: str | None = None

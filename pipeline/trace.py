@@ -12,6 +12,7 @@ from hmsa_label.pipeline.config import TraceConfig
 from hmsa_label.pipeline.trace_links import (
     BROKEN,
     Link,
+    check_files,
     check_labels,
     check_runs,
     check_store,
@@ -93,6 +94,7 @@ def _student_links(prefix: str, info: dict[str, Any], config: TraceConfig) -> tu
     runs: list[Run] = []
     if store is not None:
         links += check_labels(f"{prefix}labels", store, auto, info, config.deep)
+        links += [check_files(f"{prefix}labels", store, info, config)] if config.deep else []
         runs, found = check_runs(f"{prefix}run", store, auto["teacher_sha256"])
         links += found
     recorded = [run.record["teacher"] for run in runs if run.record.get("teacher")]

@@ -5,11 +5,13 @@ A check gives `ok`, `broken`, or `not checked` with the reason: what cannot be r
 
 import hashlib
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from hmsa_label.pipeline.config import TraceConfig
 from hmsa_label.pipeline.datasets import FineLabelDataset
+from hmsa_label.pipeline.lineage import HELD_OUT_SPLITS
 from hmsa_label.pipeline.weights import read_weights
 from hmsa_label.stores.errors import NotAStore, StoreError, ThresholdNotStored
 from hmsa_label.stores.evidence import level_of
@@ -20,7 +22,6 @@ from hmsa_label.stores.runs import Run, read_run
 from hmsa_label.stores.verify import verify
 
 OK, BROKEN, UNCHECKED = "ok", "broken", "not checked"
-HELD_OUT_SPLITS = frozenset({"val", "validation", "test", "testing"})
 KEYS_SHOWN = 3
 
 
@@ -42,7 +43,7 @@ class Link:
 
 def held_out(keys: Iterable[str], val_split: str | None) -> list[str]:
     """Keys of images that are there to be scored: those of splits called val or test, or validated on in training."""
-    splits = HELD_OUT_SPLITS | {val_split or "val"}
+    splits = {*HELD_OUT_SPLITS, val_split}
     return sorted(key for key in keys if key.partition("/")[0] in splits)
 
 
@@ -132,6 +133,25 @@ def check_labels(part: str, store: LabelStore, auto: dict[str, Any], info: dict[
     val_split = (info.get("config") or {}).get("val_split")
     left_out = check_held_out(part, "labelled images", store.keys(), val_split)
     return [whole, left_out, _check_thresholds(part, store, auto)]
+
+
+def check_files(part: str, store: LabelStore, info: dict[str, Any], config: TraceConfig) -> Link:
+    """No file of a held-out image is among those that were labelled, whatever it was called there."""
+    check, settings = "no val or test file among the labelled images", info.get("config") or {}
+    data, trained_on = settings.get("data") or {}, info["trained_on"]
+    known = set(store.table(["source_sha256"])["source_sha256"].to_pylist())
+    held_out: dict[str, str] = {}
+    try:
+        source = open_images(data.get("dataset", "cityscapes"), config.data or trained_on["data"], config.data_options)
+        for split in {*HELD_OUT_SPLITS, settings.get("val_split")} - {None, ""}:
+            with suppress(ValueError, NotAStore):  # most data sets have only some of them
+                held_out |= {ref.key: hashlib.sha256(source.read(ref.image)).hexdigest() for ref in source.list(split)}
+    except Exception as error:  # storages raise errors of their own kinds
+        return Link(part=part, check=check, state=UNCHECKED, detail=_reason(error))
+    found = sorted(key for key, digest in held_out.items() if digest in known)
+    if found:
+        return Link(part=part, check=check, state=BROKEN, detail=f"{len(found)}, such as {found[0]}")
+    return Link(part=part, check=check, state=OK, detail=f"none of {len(held_out)}")
 
 
 def _check_thresholds(part: str, store: LabelStore, auto: dict[str, Any]) -> Link:

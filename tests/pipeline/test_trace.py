@@ -215,6 +215,15 @@ def test_scored_images_among_those_trained_on_break_the_chain(chain):
     assert {("student", "no leak recorded"), ("student", "no val or test image among the fine images")} <= found
 
 
+def test_scored_image_that_was_labelled_under_another_name_is_found_by_its_file(chain):
+    source, copy = (
+        chain / f"data/leftImg8bit/{split}/town/town_000000_000000_leftImg8bit.png" for split in ("train_extra", "val")
+    )
+    shutil.copy(source, copy)
+    assert trace(chain).ok
+    assert broken(trace(chain, deep=True)) == {("labels", "no val or test file among the labelled images")}
+
+
 def test_student_of_a_student_is_followed_to_the_end(chain):
     data, labels = DataConfig(root=str(chain / "data"), split="train_extra"), str(chain / "labels2")
     teacher = TeacherConfig(
