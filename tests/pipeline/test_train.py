@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from hmsa_label.labelers.checkpoints import decode_checkpoint
 from hmsa_label.pipeline.config import DataConfig, EvaluateConfig, TeacherConfig
@@ -135,3 +136,36 @@ def test_explicit_attention_trains_and_is_validated_over_its_scales(tree, tmp_pa
     assert np.isfinite(loss)
     assert not torch.equal(explicit.net.attention.mix[-1].weight, before)
     assert explicit.validate().images == 2
+
+
+@pytest.fixture
+def mapillary(tmp_path):
+    """A Vistas tree of two training images with two evaluated classes and one that is not."""
+    root = tmp_path / "vistas"
+    colours = [(10, 20, 30), (200, 10, 10), (0, 0, 0)]
+    names = ("Road", "Car", "Unlabeled")
+    entries = zip(names, colours, (True, True, False), strict=True)
+    config = {"labels": [{"readable": name, "color": colour, "evaluate": kept} for name, colour, kept in entries]}
+    for folder in ("images", "labels"):
+        (root / "training" / folder).mkdir(parents=True)
+    (root / "config.json").write_text(json.dumps(config))
+    for number, size in enumerate(((64, 96), (80, 64))):
+        ids = np.random.default_rng(number).integers(0, 3, size).astype(np.uint8)
+        Image.fromarray(np.array(colours, np.uint8)[ids]).save(root / f"training/images/{number}.jpg")
+        Image.fromarray(ids).save(root / f"training/labels/{number}.png")
+    return root
+
+
+def test_a_network_of_mapillary_starts_a_training_on_cityscapes(tree, mapillary, tmp_path):
+    first = settings(tree, tmp_path / "first", max_steps=1, low_scale=None)
+    vistas = DataConfig(root=str(mapillary), dataset="mapillary", split="train")
+    train_teacher(replace(first, data=vistas, val_split=""))
+    state, info = decode_checkpoint((tmp_path / "first/last.safetensors").read_bytes())
+    assert info["classes"]["names"] == ["Road", "Car"]
+    start = ModelConfig(name="hrnet_tiny_ocr", init_weights=str(tmp_path / "first/last.safetensors"))
+    second = settings(tree, tmp_path / "second", model=replace(start, new_class_heads=True))
+    started = trainer(second).net.state_dict()
+    assert torch.equal(started["trunk.conv1.weight"], state["trunk.conv1.weight"])
+    assert started["head.class_head.weight"].shape[0] == 19
+    with pytest.raises(ValueError, match=r"knows 2 classes, the training has 19; --new-class-heads"):
+        trainer(settings(tree, tmp_path / "third", model=start))
