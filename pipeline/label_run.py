@@ -32,6 +32,7 @@ from hmsa_label.pipeline.plan import LabelPlan, cluster_address, find_images, im
 from hmsa_label.pipeline.pool import open_pool
 from hmsa_label.pipeline.provenance import run_record, teacher_identity
 from hmsa_label.pipeline.records import LabelSummary
+from hmsa_label.pipeline.retry import with_retries
 from hmsa_label.pipeline.run_log import RunLog
 from hmsa_label.pipeline.worklist import LookBack, look_back
 from hmsa_label.stores.credentials import secret_values
@@ -64,11 +65,11 @@ def label_images(config: LabelConfig, on_event: OnEvent | None = None) -> LabelS
     started = time.monotonic()
     policy = FailurePolicy(on_error=config.engine.on_error, max_failures=config.engine.max_failures)
     rule = Rule(thresholds=grid_with(config.threshold), threshold=config.threshold, keep_evidence=config.keep_evidence)
-    _, images = find_images(config)
-    before = look_back(config, images)
+    _, images = with_retries("listing the images", lambda: find_images(config))
+    before = with_retries("reading the store", lambda: look_back(config, images))
     policy.check(list(before.known.values()))
     watch = _Watch(on_event)
-    if not before.changed and (finished := finished_store(config, images, before.known)) is not None:
+    if not before.changed and (finished := _find_finished(config, images, before)) is not None:
         return _nothing_to_do(finished, len(images), before, watch, started)
     with open_pool(config, rule) as pool, drain_on_signals() as stop:
         watch(WorkersStarting(workers=pool.workers, where=cluster_address(config.engine) or config.engine.executor))
@@ -78,15 +79,18 @@ def label_images(config: LabelConfig, on_event: OnEvent | None = None) -> LabelS
         if first is None:
             raise KeyboardInterrupt  # nothing is begun yet
         run = _open_run(config, rule, first.info, images, before)
-        left_out = before.done(run.done_keys()) | before.known.keys()
+        left_out = before.done(with_retries("reading the store", run.done_keys)) | before.known.keys()
         todo = [Task(image=image, run_id=run.run_id) for image in before.order(images) if image.key not in left_out]
         done = len(images) - len(todo) - len(before.known)
-        watch.ledger = Ledger(run, watch, policy, total=len(images), done_before=done)
+        ledger = watch.ledger = Ledger(run, watch, policy, total=len(images), done_before=done)
         with RunLog(run.root, run.run_id, run.attempt, _secrets(config)) as log:
             watch.keep(log)
-            version = _label(dispatcher, todo, watch.ledger, before)
-    store = LabelStore.open(config.store, version, storage_options=config.storage_options)
-    return _summarise(store, watch.ledger, time.monotonic() - started)
+            version = _label(dispatcher, todo, ledger, before)
+    return with_retries("reading the store", lambda: _summarise(config, version, ledger, started))
+
+
+def _find_finished(config: LabelConfig, images: list[ImageRef], before: LookBack) -> LabelStore | None:
+    return with_retries("reading the store", lambda: finished_store(config, images, before.known))
 
 
 def _open_run(
@@ -96,13 +100,19 @@ def _open_run(
 
     Images that changed are replaced, so their run is one that commits everything at its end.
     """
-    only_new = bool(before.changed)
-    LabelStore.create(
-        config.store, teacher["classes"], storage_options=config.storage_options, single_writer=config.single_writer
-    )
+    only_new, options = bool(before.changed), config.storage_options
     record = run_record(config, rule, teacher, images, only_new=only_new)
-    run = RunWriter(config.store, record, relabel=config.relabel or only_new, storage_options=config.storage_options)
-    run.adopt()
+
+    def create() -> LabelStore:
+        classes, single = teacher["classes"], config.single_writer
+        return LabelStore.create(config.store, classes, storage_options=options, single_writer=single)
+
+    def begin() -> RunWriter:
+        return RunWriter(config.store, record, relabel=config.relabel or only_new, storage_options=options)
+
+    with_retries("opening the store", create)
+    run = with_retries("beginning the run", begin)
+    with_retries("adopting receipts", run.adopt)
     return run
 
 
@@ -113,7 +123,7 @@ def _label(dispatcher: Dispatcher, todo: list[Task], ledger: Ledger, before: Loo
         dispatcher.run(todo, ledger.take)
     except Exception as error:
         try:
-            ledger.finish(interrupted=True)
+            ledger.finish(interrupted=True, attempts=1)  # the storage may be what failed, after many tries
         except Exception as second:
             error.add_note(f"the last receipts could not be committed either ({second}); the next run adopts them")
         raise
@@ -142,7 +152,8 @@ def _nothing_to_do(store: LabelStore, images: int, before: LookBack, watch: OnEv
     )
 
 
-def _summarise(store: LabelStore, ledger: Ledger, seconds: float) -> LabelSummary:
+def _summarise(config: LabelConfig, version: int, ledger: Ledger, started: float) -> LabelSummary:
+    store = LabelStore.open(config.store, version, storage_options=config.storage_options)
     return LabelSummary(
         store=store.uri,
         version=store.version,
@@ -155,7 +166,7 @@ def _summarise(store: LabelStore, ledger: Ledger, seconds: float) -> LabelSummar
         failed=sorted(ledger.failures, key=lambda failure: failure.key),
         kept_share=_kept_share(store),
         images_per_second=ledger.labelled / ledger.seconds if ledger.labelled else None,
-        seconds=seconds,
+        seconds=time.monotonic() - started,
         interrupted=ledger.interrupted,
     )
 

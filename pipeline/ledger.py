@@ -8,6 +8,7 @@ from hmsa_label.pipeline.events import Committed, Event, FailuresKnown, ImageFai
 from hmsa_label.pipeline.executor import EngineError
 from hmsa_label.pipeline.failures import FailurePolicy
 from hmsa_label.pipeline.records import Failure
+from hmsa_label.pipeline.retry import ATTEMPTS, with_retries
 from hmsa_label.stores.files import public_uri
 from hmsa_label.stores.receipt import Receipt
 from hmsa_label.stores.run_writer import RunWriter
@@ -89,19 +90,25 @@ class Ledger:
         if len(self._pending) >= COMMIT_IMAGES or (self._pending and waited >= COMMIT_SECONDS):
             self.commit()
 
-    def commit(self) -> None:
+    def commit(self, attempts: int = ATTEMPTS) -> None:
         """Commits what waits."""
         if self._pending:
-            version = self._run.append(self._pending)
+            version = with_retries("committing receipts", lambda: self._run.append(self._pending), attempts)
             self._on_event(Committed(version=version, images=len(self._pending)))
             self._pending = []
 
-    def finish(self, *, interrupted: bool) -> int:
-        """Commits what waits and ends the attempt; the version that holds its work."""
-        self.commit()
+    def finish(self, *, interrupted: bool, attempts: int = ATTEMPTS) -> int:
+        """Commits what waits and ends the attempt; the version that holds its work.
+
+        Args:
+            attempts: the most tries at a storage that fails.
+        """
+        self.commit(attempts)
         self.interrupted, self.seconds = interrupted, time.monotonic() - self._began
         failures = [asdict(failure) for failure in self.failures]
-        version = self._run.finish(failures, self.seconds, interrupted)
+        version = with_retries(
+            "ending the run", lambda: self._run.finish(failures, self.seconds, interrupted), attempts
+        )
         self._on_event(
             RunEnded(images_labelled=self.labelled, images_failed=len(self.failures), interrupted=interrupted)
         )

@@ -20,6 +20,7 @@ from hmsa_label.pipeline.fake_teacher import FakeTeacher, is_fake
 from hmsa_label.pipeline.forward import AnyTeacher, ForwardThread, Rule
 from hmsa_label.pipeline.records import U8, Failure, LabelledImage
 from hmsa_label.pipeline.retry import with_retries
+from hmsa_label.stores.files import public_uri
 from hmsa_label.stores.images import BadImage, ImageRef, open_images
 from hmsa_label.stores.receipt import ImageFacts, Receipt
 from hmsa_label.stores.segment import SegmentWriter
@@ -72,9 +73,13 @@ class Worker:
             Exception: as `load_teacher` and `open_images` do.
         """
         self._spec = spec
-        self._source = open_images(spec.data.dataset, spec.data.root, spec.data.storage_options)
-        teacher = replace(spec.teacher, device=spec.devices[number])
-        self._forward = ForwardThread(lambda: load_teacher(teacher), spec.rule, spec.batch_size)
+        data, teacher = spec.data, replace(spec.teacher, device=spec.devices[number])
+        self._source = with_retries(
+            f"opening {public_uri(data.root)}", lambda: open_images(data.dataset, data.root, data.storage_options)
+        )
+        self._forward = ForwardThread(
+            lambda: with_retries("loading the teacher", lambda: load_teacher(teacher)), spec.rule, spec.batch_size
+        )
         self._classes = self._forward.classes
         self.info: dict[str, Any] = {
             **self._forward.info,
@@ -159,16 +164,19 @@ class Worker:
         """The writer of this process's own segment in a run; opened when the first image is ready."""
         with self._opening:
             if run_id not in self._writers:
-                spec = self._spec
-                self._writers[run_id] = SegmentWriter(
-                    spec.store,
-                    run_id,
-                    grid=spec.rule.thresholds if spec.rule.keep_evidence else None,
-                    threshold=spec.rule.threshold,
-                    capacity=SEGMENT_ROWS,
-                    storage_options=spec.storage_options,
-                )
+                self._writers[run_id] = with_retries("opening the store", lambda: self._open_writer(run_id))
             return self._writers[run_id]
+
+    def _open_writer(self, run_id: str) -> SegmentWriter:
+        spec = self._spec
+        return SegmentWriter(
+            spec.store,
+            run_id,
+            grid=spec.rule.thresholds if spec.rule.keep_evidence else None,
+            threshold=spec.rule.threshold,
+            capacity=SEGMENT_ROWS,
+            storage_options=spec.storage_options,
+        )
 
 
 def agreement(label: U8, coarse: U8, ignore_index: int) -> float | None:

@@ -4,6 +4,7 @@ Everything is addressed as (filesystem, path), so that a local folder, `s3://` a
 """
 
 import contextlib
+import errno
 import os
 import random
 import secrets
@@ -301,6 +302,23 @@ def _naming(path: str) -> Iterator[None]:
         if error.errno is None:
             raise OSError(f"cannot write {path}: {error}") from error
         raise OSError(error.errno, f"cannot write, {error.strerror}", path) from error
+
+
+def refuse_full_or_read_only(filesystem: Any, folder: str) -> None:
+    """Raises what a write into a folder would, if that can be told beforehand: on a local disk alone.
+
+    Raises:
+        OSError: if the disk is full, or may not be written.
+    """
+    if not isinstance(filesystem, LocalFileSystem) or not os.path.isdir(folder):
+        return
+    disk = os.statvfs(folder)
+    if disk.f_flag & os.ST_RDONLY:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), folder)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
+    if not disk.f_bavail:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
 
 
 def list_sizes(filesystem: Any, folder: str) -> dict[str, int]:

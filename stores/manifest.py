@@ -24,7 +24,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchEr
 
 from hmsa_label.stores.delta_options import delta_options, delta_uri
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, NotAStore, StoreConflict, StoreError
-from hmsa_label.stores.files import FileRoot, public_uri
+from hmsa_label.stores.files import FileRoot, join, public_uri, refuse_full_or_read_only
 from hmsa_label.stores.log_files import (
     COMMIT_KEY,
     log_faults,
@@ -36,7 +36,7 @@ from hmsa_label.stores.log_files import (
 )
 from hmsa_label.stores.receipt import now
 from hmsa_label.stores.rows import Rows
-from hmsa_label.stores.schema import ADDED_COLUMNS, MANIFEST_CONFIGURATION, MANIFEST_SCHEMA
+from hmsa_label.stores.schema import ADDED_COLUMNS, MANIFEST, MANIFEST_CONFIGURATION, MANIFEST_SCHEMA
 from hmsa_label.stores.sealed import seal
 
 PAIRS = pa.schema([(name, pa.large_string()) for name in ("key", "label_sha256")])
@@ -267,6 +267,9 @@ class Manifest:
         Raises:
             OSError: if the storage fails; what became of the commit is known then, too: it is not there.
         """
+        filesystem, path = self.root.open()
+        # delta-rs takes either for another writer, and panics in a thread of its own.
+        refuse_full_or_read_only(filesystem, join(path, MANIFEST))
         try:
             self._apply(head, change)
         except (DeltaError, OSError) as error:

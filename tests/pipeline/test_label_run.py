@@ -184,9 +184,9 @@ def test_storage_that_stays_away_ends_the_run_and_is_named(drawn, monkeypatch):
 
     monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.001)
     monkeypatch.setattr(FolderSource, "read", broken)
-    with pytest.raises(EngineError, match=r"reading all/012.png failed 5 times: ConnectionError: connection reset"):
+    with pytest.raises(EngineError, match=r"reading all/012.png failed 6 times: ConnectionError: connection reset"):
         drawn.label(workers=1, threads=1)
-    assert len(tries) == 5
+    assert len(tries) == 6
     kept = set(drawn.open("head").keys())  # the image after may be done too: two are in flight
     assert kept >= {f"all/{number:03}.png" for number in range(12)}
     assert "all/012.png" not in kept
