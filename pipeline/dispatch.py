@@ -6,6 +6,7 @@ time limit counts as hung and is restarted, which makes its images suspects. A w
 while it loads its teacher ends the run: no image is to blame for that.
 """
 
+import math
 import threading
 import time
 from collections import deque
@@ -18,6 +19,9 @@ from hmsa_label.pipeline.records import Failure
 from hmsa_label.stores.receipt import Receipt
 
 POLL_SECONDS = 0.5
+RATE_SECONDS = 0.5
+LEAD_SECONDS = 0.2
+MOST_IN_FLIGHT = 8  # times the usual number
 DEATHS_ALONE = 2  # one death may be somebody else's doing: a preempted host, a neighbour that ate the memory
 START_CRASHES = 3
 
@@ -29,7 +33,8 @@ class Limits:
     """How much a worker gets, and how long it may take.
 
     Attributes:
-        in_flight: images per worker; enough to decode the next ones while one is on the device.
+        in_flight: images per worker; enough to decode the next ones while one is on the device. Where images take
+            milliseconds, more names are given ahead, so that no worker waits for the driver.
         item_seconds: time without any result after which a busy worker counts as hung.
     """
 
@@ -69,6 +74,8 @@ class Dispatcher:
         self._suspects: deque[Task] = deque()
         self._deaths_alone: dict[str, int] = {}
         self._set_aside: _Worker | None = None
+        self._depth = limits.in_flight
+        self._finished, self._counted_from = 0, time.monotonic()
 
     @property
     def in_flight(self) -> int:
@@ -112,14 +119,26 @@ class Dispatcher:
 
     def _feed(self) -> None:
         self._feed_suspect()
-        while self._todo and (worker := self._least_busy(self._limits.in_flight)) is not None:
+        self._adapt_depth()
+        while self._todo and (worker := self._least_busy(self._depth)) is not None:
             self._assign(worker, self._todo.popleft())
+
+    def _adapt_depth(self) -> None:
+        """Names for a fifth of a second ahead, by the rate of the last moments; the usual number if that is more."""
+        seconds = time.monotonic() - self._counted_from
+        if seconds < RATE_SECONDS:
+            return
+        ready = sum(worker.ready for worker in self._workers)
+        ahead = math.ceil(LEAD_SECONDS * self._finished / seconds / max(1, ready))
+        usual = self._limits.in_flight
+        self._depth = min(max(usual, ahead), MOST_IN_FLIGHT * usual)
+        self._finished, self._counted_from = 0, time.monotonic()
 
     def _feed_suspect(self) -> None:
         """Keeps one worker for the suspects, one at a time, until all of them are cleared or given up."""
         aside = self._set_aside
         if aside is None or not aside.ready:
-            aside = self._least_busy(self._limits.in_flight + 1) if self._suspects else None
+            aside = self._least_busy(self._depth + 1) if self._suspects else None
         elif not self._suspects and not aside.flying:
             aside = None
         self._set_aside = aside
@@ -154,6 +173,7 @@ class Dispatcher:
         for report in reports:
             worker = self._workers[report.worker]
             if isinstance(report, TaskDone):
+                self._finished += 1
                 worker.heard_at = time.monotonic()
                 del worker.flying[report.task.key]
                 on_result(report.result)

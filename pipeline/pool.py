@@ -61,7 +61,7 @@ def _open_ray(config: LabelConfig, rule: Rule, stack: ExitStack) -> Executor:
     options = ActorOptions(
         num_gpus=placement.gpus_per_worker,
         num_cpus=placement.cpus_per_worker,
-        in_flight=images_in_flight(config.engine),
+        threads=images_in_flight(config.engine),
     )
     # Without a number, Ray's hosts tell how many fit, now and when others join.
     return RayExecutor(partial(_build_anywhere, _spec(config, rule, placement)), config.engine.workers, options)

@@ -27,8 +27,7 @@ from ray.exceptions import (
 import hmsa_label
 from hmsa_label.pipeline.events import WorkerLost, WorkerStarted
 from hmsa_label.pipeline.executor import DeviceLost, EngineError, Labeller, Report, Task, TaskDone
-from hmsa_label.pipeline.records import Failure
-from hmsa_label.stores.receipt import Receipt
+from hmsa_label.pipeline.ray_worker import WorkerActor
 
 OBJECT_STORE_BYTES = 80 * 2**20  # the least that Ray takes without a warning; receipts travel inside the replies
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -143,44 +142,21 @@ def _slots(host: Mapping[str, float], options: "ActorOptions") -> int:
     return min(room)
 
 
-class WorkerActor:
-    """What runs in a worker's process: one labeller, built on demand."""
-
-    def __init__(self, build: Callable[[int], Labeller], worker: int) -> None:
-        self._build = build
-        self._worker = worker
-        self._labeller: Labeller | None = None
-
-    def ping(self) -> int:
-        """The process id, as soon as the process is up."""
-        return os.getpid()
-
-    def start(self) -> dict[str, Any]:
-        """Loads the teacher; tells which, and where."""
-        self._labeller = self._build(self._worker)
-        return self._labeller.info
-
-    def label(self, task: Task) -> Receipt | Failure | None:
-        """The receipt of one image; None in a process that replaced the one it was meant for, without a teacher yet."""
-        return self._labeller.label(task) if self._labeller else None
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Call:
     """A call that an actor has not answered yet."""
 
     worker: int
-    kind: Literal["ping", "start", "label"]
-    task: Task | None = None
+    kind: Literal["ping", "start", "work"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ActorOptions:
-    """What Ray reserves for one worker; `in_flight` is the number of images that it has at once."""
+    """What Ray reserves for one worker; `threads` is the number of images that it decodes and writes at once."""
 
     num_gpus: float
     num_cpus: float
-    in_flight: int
+    threads: int
 
 
 class RayExecutor:
@@ -203,13 +179,15 @@ class RayExecutor:
         self._actor_class = ray.remote(
             num_gpus=options.num_gpus,
             num_cpus=options.num_cpus,
-            max_concurrency=options.in_flight + 1,  # a ping gets through to a busy actor
+            max_concurrency=4,  # a call that waits for results, others that bring images, and a ping
             max_restarts=-1,
             max_task_retries=0,
         )(WorkerActor)
         self._actors: list[Any] = []
         self._calls: dict[Any, _Call] = {}
         self._ping_at: dict[int, float] = {}
+        self._outbox: dict[int, list[Task]] = {}
+        self._flying: dict[int, dict[str, Task]] = {}
         self._reports: list[Report] = []
         self._error: BaseException | None = None
         self._grow_at = time.monotonic() + GROW_SECONDS
@@ -221,11 +199,13 @@ class RayExecutor:
             )
 
     def assign(self, worker: int, task: Task) -> None:
-        self._call(_Call(worker=worker, kind="label", task=task))
+        self._outbox.setdefault(worker, []).append(task)
+        self._flying.setdefault(worker, {})[task.key] = task
 
     def poll(self, timeout: float) -> list[Report]:
         self._grow_if_due()
         self._ping_due()
+        self._send()
         self._settle(self._answered(0.0 if self._reports else timeout))
         reports, self._reports = self._reports, []
         if self._error is not None and not reports:
@@ -248,13 +228,24 @@ class RayExecutor:
 
     def _add(self, count: int) -> None:
         for worker in range(self.workers, self.workers + count):
-            self._actors.append(self._actor_class.remote(self._build, worker))
+            self._actors.append(self._create(worker))
             self._ping_at[worker] = 0.0
         self.workers = len(self._actors)
 
-    def _call(self, call: _Call) -> None:
+    def _create(self, worker: int) -> Any:
+        return self._actor_class.remote(self._build, worker, self._options.threads)
+
+    def _call(self, call: _Call, *arguments: Any) -> None:
         method = getattr(self._actors[call.worker], call.kind)
-        self._calls[method.remote(*([call.task] if call.task else []))] = call
+        self._calls[method.remote(*arguments)] = call
+
+    def _send(self) -> None:
+        """Gives workers their new images, and asks for results where nobody waits for them."""
+        waiting = {call.worker for call in self._calls.values() if call.kind == "work"}
+        for worker, flying in self._flying.items():
+            tasks = self._outbox.pop(worker, [])
+            if tasks or (flying and worker not in waiting):
+                self._call(_Call(worker=worker, kind="work"), tasks)
 
     def _ping_due(self) -> None:
         now = time.monotonic()
@@ -293,8 +284,8 @@ class RayExecutor:
         elif call.kind == "start":
             self._reports.append(WorkerStarted(worker=call.worker, info=answer))
         else:
-            assert call.task is not None
-            self._reports.append(TaskDone(worker=call.worker, task=call.task, result=answer))
+            flying = self._flying[call.worker]
+            self._reports += [TaskDone(worker=call.worker, task=flying.pop(key), result=done) for key, done in answer]
 
     def _settle_loss(self, call: _Call, error: Exception) -> None:
         if isinstance(error, DeviceLost):
@@ -304,11 +295,11 @@ class RayExecutor:
         if is_dead and "creation task" in str(error):
             self._error = EngineError(f"a worker cannot be created: {_last_line(error)}")
         if is_dead:
-            self._actors[call.worker] = self._actor_class.remote(self._build, call.worker)
+            self._actors[call.worker] = self._create(call.worker)
         if call.kind == "ping" and not is_dead:
             self._forget(call.worker)  # not up yet
         else:
-            self._lose(call.worker, LOST, while_starting=call.kind != "label")
+            self._lose(call.worker, LOST, while_starting=call.kind != "work")
 
     def _lose(self, worker: int, reason: str, *, while_starting: bool = False) -> None:
         self._forget(worker)
@@ -317,6 +308,8 @@ class RayExecutor:
     def _forget(self, worker: int) -> None:
         """Drops what the worker has not answered, and asks soon whether it is up again."""
         self._calls = {ref: call for ref, call in self._calls.items() if call.worker != worker}
+        self._outbox.pop(worker, None)
+        self._flying.pop(worker, None)
         self._ping_at[worker] = time.monotonic() + PING_AGAIN_SECONDS
 
 

@@ -16,7 +16,7 @@ from hmsa_label.pipeline.records import Failure
 
 
 def options(num_gpus: float = 0, num_cpus: float = 0) -> ActorOptions:
-    return ActorOptions(num_gpus=num_gpus, num_cpus=num_cpus, in_flight=2)
+    return ActorOptions(num_gpus=num_gpus, num_cpus=num_cpus, threads=2)
 
 
 def test_every_gpu_of_every_host_gets_a_worker():
