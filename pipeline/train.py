@@ -181,7 +181,7 @@ class Trainer:
         config = self.config
         torch.manual_seed(config.seed)
         net = build_labeler(config.model.name, self.data.classes.num_classes, multi_scale=config.low_scale is not None)
-        if config.model.init_weights and not config.resume:
+        if config.model.init_weights and not self.folder.holds_state():
             start = config.model.init_weights
             load_start(net, read_weights(start), start, new_class_heads=config.model.new_class_heads)
         net = self.processes.spread(net, self.device)  # type: ignore[assignment]

@@ -138,6 +138,13 @@ def test_explicit_attention_trains_and_is_validated_over_its_scales(tree, tmp_pa
     assert explicit.validate().images == 2
 
 
+def test_a_first_start_with_resume_takes_the_initial_weights(tree, tmp_path):
+    train_teacher(settings(tree, tmp_path / "first", max_steps=1))
+    model = ModelConfig(name="hrnet_tiny_ocr", init_weights=str(tmp_path / "first/last.safetensors"))
+    started = trainer(settings(tree, tmp_path / "second", model=model, resume=True)).net.state_dict()
+    assert torch.equal(started["trunk.conv1.weight"], weights(tmp_path / "first/last.safetensors")["trunk.conv1.weight"])
+
+
 @pytest.fixture
 def mapillary(tmp_path):
     """A Vistas tree of two training images with two evaluated classes and one that is not."""
