@@ -154,14 +154,14 @@ def measure_verify(uri: str, deep: bool) -> Figures:
 
     One segment holds all rows, which is the most that one listing can be.
     """
-    store, listed = LabelStore.open(uri), objects.list_sizes
+    whole, listed = Manifest(uri).head().rows(), objects.list_sizes
 
     def made_up(_: object, folder: str) -> dict[str, int]:
         name = folder.rpartition("/")[2]
         if name not in objects.PLACES:
             return listed(_, folder)
         at, number = objects.PLACES[name]
-        rows = store.table([at, number, f"{name}_bytes"])
+        rows = whole.table([at, number, f"{name}_bytes"])
         rows = rows.filter(pc.equal(rows[at], folder.split("/")[-3]))
         numbers, sizes = (rows[column].to_pylist() for column in (number, f"{name}_bytes"))
         return {f"{folder}/c.{row}.0.0": size for row, size in zip(numbers, sizes, strict=True)}

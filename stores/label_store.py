@@ -44,8 +44,8 @@ class LabelStore:
         self.identity = identity
         self.commit: Commit = snapshot.commit
         self.version = snapshot.version
-        self._rows = snapshot.rows()
-        self._eager = _arrays(self._rows.table(EAGER))
+        self.rows = snapshot.rows()
+        self._eager = _arrays(self.rows.table(EAGER))
         self._whole: dict[str, pa.Array] | None = None
         self._places = {key: place for place, key in enumerate(self._eager["key"].to_pylist())}
         self._grids: dict[str, tuple[float, ...]] = {}
@@ -127,9 +127,9 @@ class LabelStore:
             LabelCorrupt: if a file of the manifest is gone or damaged.
         """
         if columns is not None:
-            return self._rows.table(columns)
+            return self.rows.table(columns)
         if self._whole is None:
-            self._whole = _arrays(self._rows.table())
+            self._whole = _arrays(self.rows.table())
         return _table(self._whole)
 
     def receipt(self, key: str) -> Receipt:

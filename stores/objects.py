@@ -8,27 +8,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hmsa_label.stores import schema
-from hmsa_label.stores.files import FileRoot, join, list_sizes
+from hmsa_label.stores.files import join, list_sizes
+from hmsa_label.stores.rows import BATCH_ROWS, Rows
 
 PLACES = {schema.LABEL: ("segment", "row")} | dict.fromkeys(schema.EVIDENCE, ("evidence_segment", "evidence_row"))
-BATCH_ROWS = 4096
 
 
-def arrays_in(table: pa.Table) -> list[tuple[str, int, int, str]]:
-    """(segment, H, W, array) of all arrays that manifest rows name, sorted."""
-    found = []
+def arrays_in(table: pa.Table) -> set[tuple[str, int, int, str]]:
+    """(segment, H, W, array) of all arrays that manifest rows name."""
+    found: set[tuple[str, int, int, str]] = set()
     for name, (segment, _) in PLACES.items():
         rows = table.select([segment, "height", "width"]).filter(pc.is_valid(table[segment]))
         groups = rows.group_by([segment, "height", "width"]).aggregate([]).to_pylist()
-        found += [(group[segment], group["height"], group["width"], name) for group in groups]
-    return sorted(found)
+        found |= {(group[segment], group["height"], group["width"], name) for group in groups}
+    return found
 
 
-def size_faults(root: FileRoot, table: pa.Table) -> Iterator[tuple[str, str, str]]:
-    """(key, `missing` or `size`, detail) of each object that manifest rows name and that is gone or of another size."""
-    filesystem, path = root.open()
+def size_faults(rows_of_version: Rows) -> Iterator[tuple[str, str, str]]:
+    """(key, `missing` or `size`, detail) of each object that a version names and that is gone or of another size."""
+    filesystem, path = rows_of_version.root.open()
     for name, (segment, number) in PLACES.items():
-        for (at, height, width), rows in _by_array(table, name, segment, number):
+        for (at, height, width), rows in _by_array(rows_of_version, name, segment, number):
             # One array's listing at a time: millions of objects would not fit into memory.
             sizes = list_sizes(filesystem, join(path, schema.size_folder(at, height, width), name))
             for row in rows:
@@ -40,10 +40,10 @@ def size_faults(root: FileRoot, table: pa.Table) -> Iterator[tuple[str, str, str
                     yield row["key"], "size", f"{name}: {chunk} has {found} bytes, committed were {expected}"
 
 
-def _by_array(table: pa.Table, name: str, segment: str, number: str) -> Iterator[tuple[Any, Iterator[dict[str, Any]]]]:
+def _by_array(rows: Rows, name: str, segment: str, number: str) -> Iterator[tuple[Any, Iterator[dict[str, Any]]]]:
     """Rows of each (segment, H, W) in which one of the arrays lies."""
     places = [segment, "height", "width"]
-    rows = table.select([*places, number, "key", f"{name}_bytes"]).filter(pc.is_valid(table[segment]))
-    ordered = rows.sort_by([(place, "ascending") for place in places])
+    table = rows.table([*places, number, "key", f"{name}_bytes"])
+    ordered = table.filter(pc.is_valid(table[segment])).sort_by([(place, "ascending") for place in places])
     each = (row for batch in ordered.to_batches(BATCH_ROWS) for row in batch.to_pylist())
     return groupby(each, key=lambda row: (row[segment], row["height"], row["width"]))

@@ -1,5 +1,6 @@
 """The rows of one version, read from its Parquet files; picklable, and safe in forked workers, unlike delta-rs."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,8 @@ import pyarrow.parquet as pq
 from hmsa_label.stores.errors import LabelCorrupt
 from hmsa_label.stores.files import FileRoot
 from hmsa_label.stores.schema import ADDED_COLUMNS, MANIFEST, MANIFEST_SCHEMA
+
+BATCH_ROWS = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,29 @@ class Rows:
         arrays = [self._column(files, name).take(order).combine_chunks() for name in wanted]
         return pa.table(arrays, schema=pa.schema([MANIFEST_SCHEMA.field(name) for name in wanted]))
 
+    def batches(self) -> Iterator[pa.Table]:
+        """All rows with all columns, some thousands at a time, in no order; a million at once are more than a gigabyte.
+
+        Raises:
+            LabelCorrupt: if a file of the table is gone or damaged.
+        """
+        for path, size_bytes in self.files:
+            file = self._open(path, size_bytes)
+            present = [name for name in MANIFEST_SCHEMA.names if not _is_absent(file, name)]
+            rows, batches = 0, file.iter_batches(BATCH_ROWS, columns=present, use_threads=False)
+            while (batch := self._next(path, batches)) is not None:
+                columns = [self._checked(path, name, _column_of(batch, name)) for name in MANIFEST_SCHEMA.names]
+                rows += batch.num_rows
+                yield pa.table(columns, schema=MANIFEST_SCHEMA)
+            if rows != file.metadata.num_rows:
+                raise self._damaged(path, f"{rows} rows of {file.metadata.num_rows}")
+
+    def _next(self, path: str, batches: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
+        try:
+            return next(batches, None)
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+            raise self._damaged(path, error) from None
+
     def _open(self, path: str, size_bytes: int) -> Any:
         # Not by delta-rs' to_pyarrow_table: Arrow's reader threads, still there when the interpreter ends, abort 2 to
         # 3 % of short processes after all their work is done.
@@ -56,19 +82,38 @@ class Rows:
 
     def _part(self, path: str, file: Any, name: str) -> pa.ChunkedArray:
         """One column of one file, every value of the right type: writers spell the types of strings in several ways."""
-        field = MANIFEST_SCHEMA.field(name)
-        if name in ADDED_COLUMNS and name not in file.schema_arrow.names:
-            return pa.chunked_array([pa.nulls(file.metadata.num_rows, field.type)])
+        if _is_absent(file, name):
+            return pa.chunked_array([pa.nulls(file.metadata.num_rows, MANIFEST_SCHEMA.field(name).type)])
         try:
-            values = file.read(columns=[name], use_threads=False)[name].cast(field.type)
-            values.validate(full=True)  # Parquet pages have no checksum; text that is no UTF-8 would fail much later
+            read = file.read(columns=[name], use_threads=False)[name]
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
             raise self._damaged(path, error) from None
+        values = self._checked(path, name, read)
         if len(values) != file.metadata.num_rows:
             raise self._damaged(path, f"{len(values)} values of {name} for {file.metadata.num_rows} rows")
+        return values
+
+    def _checked(self, path: str, name: str, values: Any) -> Any:
+        """Values of a column, in its type, once they are known to be sound."""
+        field = MANIFEST_SCHEMA.field(name)
+        try:
+            values = values.cast(field.type)
+            values.validate(full=True)  # Parquet pages have no checksum; text that is no UTF-8 would fail much later
+        except (pa.ArrowException, ValueError) as error:
+            raise self._damaged(path, error) from None
         if values.null_count and not field.nullable:
             raise self._damaged(path, f"rows without a {name}")
         return values
 
     def _damaged(self, path: str, reason: object) -> LabelCorrupt:
         return LabelCorrupt(f"the manifest of version {self.version} does not read: {MANIFEST}/{path}: {reason}")
+
+
+def _is_absent(file: Any, name: str) -> bool:
+    """Whether a file of the first days lacks a column that came later."""
+    return name in ADDED_COLUMNS and name not in file.schema_arrow.names
+
+
+def _column_of(batch: pa.RecordBatch, name: str) -> pa.Array:
+    absent = name not in batch.schema.names
+    return pa.nulls(batch.num_rows, MANIFEST_SCHEMA.field(name).type) if absent else batch.column(name)

@@ -3,8 +3,6 @@
 import contextlib
 from collections.abc import Iterator
 
-import pyarrow.compute as pc
-
 from hmsa_label.stores import schema
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing
 from hmsa_label.stores.label_store import LabelStore
@@ -17,11 +15,11 @@ from hmsa_label.stores.tags import pruned_versions, read_mark, tag_faults
 Faults = Iterator[tuple[str, str]]  # kind as in `Problem`, one line for people
 
 
-def trail_faults(store: LabelStore, commits: list[Commit]) -> Faults:
-    """(kind, detail) of each fault; `commits` are those of the whole log."""
+def trail_faults(store: LabelStore, commits: list[Commit], runs: set[str]) -> Faults:
+    """(kind, detail) of each fault; `commits` are those of the whole log, `runs` those that the version's rows name."""
     yield from (("tag", fault) for fault in tag_faults(store.root, commits))
     yield from _manifest_faults(store, commits)
-    yield from _run_faults(store, commits)
+    yield from _run_faults(store, commits, runs)
     yield from _pruned_faults(store, commits)
     yield from _log_end_faults(store, commits)
 
@@ -30,7 +28,7 @@ def _manifest_faults(store: LabelStore, commits: list[Commit]) -> Faults:
     """Rows against the content digest in the commit; the chain of digests from version to version."""
     if store.commit.is_finished and store.commit.version == store.version and store.digest != store.commit.digest:
         yield "manifest", f"the rows hash to {store.digest}, committed was {store.commit.digest}"
-    if len(store.keys()) != store.table().num_rows:
+    if len(store) != store.rows.table(["key"]).num_rows:
         yield "manifest", "some image has more than one row"
     finished = {commit.version: commit for commit in commits if commit.is_finished}
     for commit in finished.values():
@@ -39,10 +37,10 @@ def _manifest_faults(store: LabelStore, commits: list[Commit]) -> Faults:
             yield "manifest", f"version {commit.version} does not follow from its parent {commit.parent}"
 
 
-def _run_faults(store: LabelStore, commits: list[Commit]) -> Faults:
+def _run_faults(store: LabelStore, commits: list[Commit], runs: set[str]) -> Faults:
     """Records of the runs that log and rows name, against the digests in the log; outcomes of their attempts."""
     began = {commit.run: commit.run_sha256 for commit in commits if commit.run and commit.run_sha256}
-    for run_id in sorted({*began, *pc.unique(store.table()["run"]).to_pylist()}):
+    for run_id in sorted({*began, *runs}):
         try:
             run = read_run(store.root, run_id)
         except LabelMissing as error:
@@ -59,8 +57,7 @@ def _pruned_faults(store: LabelStore, commits: list[Commit]) -> Faults:
     marked = pruned_versions(store.root)
     for commit in commits:
         for version in sorted(set(commit.pruned) - marked):
-            faults = size_faults(store.root, manifest.at(version).table())
-            if any(kind == "missing" for _, kind, _ in faults):
+            if any(kind == "missing" for _, kind, _ in size_faults(manifest.at(version).rows())):
                 yield "tag", f"{schema.PRUNED}/{version}.json is gone; gc pruned version {version}"
 
 

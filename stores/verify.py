@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from hmsa_label.stores import schema
 from hmsa_label.stores.adoption import arrays_of
@@ -18,7 +19,7 @@ from hmsa_label.stores.identity import read_identity
 from hmsa_label.stores.label_store import LabelStore, resolve
 from hmsa_label.stores.log_files import log_faults, read_log
 from hmsa_label.stores.manifest import commits_in
-from hmsa_label.stores.objects import BATCH_ROWS, arrays_in, size_faults
+from hmsa_label.stores.objects import arrays_in, size_faults
 from hmsa_label.stores.parallel import map_threads
 from hmsa_label.stores.receipt import Receipt
 from hmsa_label.stores.schema import U8
@@ -80,12 +81,13 @@ def verify(
     try:
         # Not by `LabelStore.open`, which would only say that something is wrong with the rows.
         store = LabelStore(root, identity, resolve(root, version))
-        problems |= {_of_store(kind, detail) for kind, detail in trail_faults(store, commits_in(bodies))}
-        problems |= set(_check_metadata(store))
+        runs, arrays = _contents(store)
+        problems |= {_of_store(kind, detail) for kind, detail in trail_faults(store, commits_in(bodies), runs)}
+        problems |= set(_check_metadata(store, arrays))
     except LabelCorrupt as error:
         problems.add(_of_store("manifest", str(error)))
         return _sorted(problems)
-    for key, kind, detail in size_faults(root, store.table()):
+    for key, kind, detail in size_faults(store.rows):
         problems.add(Problem(key=key, kind=kind, detail=detail))
     if deep:
         for found in map_threads(lambda receipt: _check_image(store, receipt), _receipts(store), threads):
@@ -102,9 +104,19 @@ def _sorted(problems: set[Problem]) -> list[Problem]:
     return sorted(problems, key=lambda problem: (problem.key, problem.kind, problem.detail))
 
 
+def _contents(store: LabelStore) -> tuple[set[str], list[tuple[str, int, int, str]]]:
+    """Runs that a version's rows name, and arrays as `arrays_in` gives them; every column has been read by then."""
+    runs: set[str] = set()
+    arrays: set[tuple[str, int, int, str]] = set()
+    for batch in store.rows.batches():
+        runs.update(pc.unique(batch["run"]).to_pylist())
+        arrays |= arrays_in(batch)
+    return runs, sorted(arrays)
+
+
 def _receipts(store: LabelStore) -> Iterator[Receipt]:
     """The version's rows one after the other: a million of them at a time would take gigabytes."""
-    for batch in store.table().to_batches(BATCH_ROWS):
+    for batch in store.rows.batches():
         yield from map(Receipt.from_row, batch.to_pylist())
 
 
@@ -119,9 +131,8 @@ def _check_image(store: LabelStore, receipt: Receipt) -> list[Problem]:
     return [*([row] if row else []), *_check_arrays(store, receipt)]
 
 
-def _check_metadata(store: LabelStore) -> Iterator[Problem]:
+def _check_metadata(store: LabelStore, arrays: list[tuple[str, int, int, str]]) -> Iterator[Problem]:
     """The Zarr metadata that other readers rely on, once per array."""
-    arrays = arrays_in(store.table())
     for segment in sorted({array[0] for array in arrays}):
         try:
             grid = store.grid(segment)
