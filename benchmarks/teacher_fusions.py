@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("fusions"), help="folder for the trainings")
     parser.add_argument("--seeds", default="1,2", help="comma-separated")
     parser.add_argument("--first-steps", type=int, default=600)
-    parser.add_argument("--steps", type=int, default=240)
+    parser.add_argument("--steps", type=int, default=160)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", help="write the figures there, with .json and .md added")
     arguments = parser.parse_args()
