@@ -143,7 +143,7 @@ def check_files(part: str, store: LabelStore, info: dict[str, Any], config: Trac
     held_out: dict[str, str] = {}
     try:
         source = open_images(data.get("dataset", "cityscapes"), config.data or trained_on["data"], config.data_options)
-        for split in {*HELD_OUT_SPLITS, settings.get("val_split")} - {None, ""}:
+        for split in {*HELD_OUT_SPLITS, str(settings.get("val_split") or "val")}:
             with suppress(ValueError, NotAStore):  # most data sets have only some of them
                 held_out |= {ref.key: hashlib.sha256(source.read(ref.image)).hexdigest() for ref in source.list(split)}
     except Exception as error:  # storages raise errors of their own kinds
