@@ -19,7 +19,11 @@ Result = tuple[str, Receipt | Failure]  # of the image with this key
 
 
 class WorkerActor:
-    """Born empty; `start` loads the teacher, `work` takes images and brings results. Calls may overlap."""
+    """Born empty; `start` loads the teacher, `work` takes images and brings results. Calls may overlap.
+
+    Attributes:
+        is_awaited: whether a call waits for results now.
+    """
 
     def __init__(self, build: Callable[[int], Labeller], worker: int, threads: int) -> None:
         self._build = build
@@ -30,7 +34,7 @@ class WorkerActor:
         self._held = 0  # images not handed back yet
         self._finished: list[Result] = []
         self._error: BaseException | None = None
-        self._is_awaited = False
+        self.is_awaited = False
 
     def ping(self) -> int:
         """The process id, as soon as the process is up."""
@@ -55,13 +59,13 @@ class WorkerActor:
             self._held += len(tasks)
             for task in tasks:
                 self._threads.submit(self._label, self._labeller, task)
-            if self._is_awaited or not self._held:
+            if self.is_awaited or not self._held:
                 return []
-            self._is_awaited = True
+            self.is_awaited = True
             self._changed.wait_for(lambda: self._finished or self._error)
             # Half of what is here: the other half keeps the device busy until more arrives.
             self._changed.wait_for(lambda: self._error or 2 * len(self._finished) >= self._held, LINGER_SECONDS)
-            self._is_awaited = False
+            self.is_awaited = False
             if self._error is not None and not self._finished:
                 raise self._error
             finished, self._finished = self._finished, []
