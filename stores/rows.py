@@ -50,6 +50,9 @@ class Rows:
         for path, size_bytes in self.files:
             file = self._open(path, size_bytes)
             present = [name for name in MANIFEST_SCHEMA.names if not _is_absent(file, name)]
+            lost = sorted(set(present).difference(file.schema_arrow.names))
+            if lost:
+                raise self._damaged(path, f"it has no column {lost[0]}")
             rows, batches = 0, file.iter_batches(BATCH_ROWS, columns=present, use_threads=False)
             while (batch := self._next(path, batches)) is not None:
                 columns = [self._checked(path, name, _column_of(batch, name)) for name in MANIFEST_SCHEMA.names]

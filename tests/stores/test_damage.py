@@ -97,3 +97,13 @@ def test_a_damaged_tag_is_refused_by_name(history: Any) -> None:
     path.write_text(path.read_text().replace('"version": ', '"version": 1'))
     with pytest.raises(LabelCorrupt, match=r"tags/kept\.json is not what was written"):
         LabelStore.open(str(root), "kept")
+
+
+def test_a_column_whose_name_was_damaged_is_not_taken_for_an_empty_one(uri: str, labels: Any) -> None:
+    labels.fill(uri)
+    (file,) = (Path(uri) / "manifest").glob("*.parquet")
+    body = file.read_bytes()
+    file.write_bytes(body.replace(b"evidence_segment", b"evidence_zegment"))
+    assert len(file.read_bytes()) == len(body)
+    (problem,) = verify(uri, deep=False)
+    assert (problem.kind, file.name in problem.detail) == ("manifest", True)
