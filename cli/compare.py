@@ -42,7 +42,7 @@ class Watcher:
 @settings(AugmentConfig, "augment")
 @settings(AutoLabels, "auto")
 @settings(CoarseLabels, "coarse", split="train_extra")
-@settings(TrainConfig, "train", skip=("seed", "resume", "validate_every"))
+@settings(TrainConfig, "train", skip=("seed", "resume", "validate_every", "poly_by_epoch"))
 @settings(CompareConfig, "config")
 def compare(config: CompareConfig, as_json: bool) -> None:
     """Show what auto labels buy: train the same student with and without them.

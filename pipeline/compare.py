@@ -7,6 +7,7 @@ best on the scored split.
 
 import json
 import math
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +19,7 @@ import numpy as np
 import hmsa_label
 from hmsa_label.pipeline.bootstrap import Interval, draw, interval, mean_iou, resampled_iou
 from hmsa_label.pipeline.compare_page import render_comparison
-from hmsa_label.pipeline.compare_runs import Cost, Student, score_student, settings_of, train_student, write
+from hmsa_label.pipeline.compare_runs import Cost, Student, finish_student, score_student, settings_of, write
 from hmsa_label.pipeline.config import to_dict
 from hmsa_label.pipeline.evaluate import classes_of, labelled_images
 from hmsa_label.pipeline.provenance import git_state, library_versions
@@ -76,10 +77,13 @@ def compare(config: CompareConfig, on_step: OnStep | None = None) -> Comparison:
     """Trains what is missing, scores it, and writes `compare.json` and `compare.html` after every seed.
 
     Raises:
-        ValueError: no images to train on or to score; the folder holds a comparison with other settings.
+        ValueError: no images to train on or to score; one of several processes; the folder holds a comparison with
+            other settings.
         NotAStore, LabelMissing: there are no such auto labels.
         KeyboardInterrupt: interrupted; the same call goes on.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("compare trains in one process; call it without torchrun")
     data = config.train.data
     source = open_images(data.dataset, data.root, data.storage_options)
     refs = labelled_images(source, config.train.val_split, config.train.labels)
@@ -155,7 +159,7 @@ def _student(
 ) -> Student:
     settings = settings_of(config, arm, seed, steps)
     tell = on_step or (lambda arm, seed, event: None)
-    checkpoint, sha256, cost = train_student(settings, lambda event: tell(arm, seed, event))
+    checkpoint, sha256, cost = finish_student(settings, lambda event: tell(arm, seed, event))
     confusions = score_student(settings, checkpoint, sha256, source, refs)
     return Student(arm=arm, seed=seed, checkpoint=checkpoint, sha256=sha256, cost=cost, confusions=confusions)
 

@@ -97,7 +97,7 @@ def settings_of(config: CompareConfig, arm: str, seed: int, steps: int) -> Train
     )
 
 
-def train_student(config: TrainConfig, on_event: Callable[[TrainEvent], None]) -> tuple[str, str, Cost]:
+def finish_student(config: TrainConfig, on_event: Callable[[TrainEvent], None]) -> tuple[str, str, Cost]:
     """(checkpoint, its sha256, cost) of a training that is finished then, if it was not already.
 
     Raises:
@@ -108,7 +108,8 @@ def train_student(config: TrainConfig, on_event: Callable[[TrainEvent], None]) -
     checkpoint, done = folder / "last.safetensors", _read_json(folder / "done.json")
     fixed = _fixed(config)
     if done is not None:
-        changed = sorted(name for name in fixed if fixed[name] != done["settings"].get(name))
+        now, then = _flat(fixed), _flat(done["settings"])
+        changed = sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
         if changed:
             raise ValueError(
                 f"{folder} was trained with another {', '.join(changed)}; compare into another --output, or with the "
@@ -222,6 +223,14 @@ def _cost_so_far(folder: Path) -> Cost:
 def _fixed(config: TrainConfig) -> dict[str, Any]:
     settings = {name: value for name, value in to_dict(config).items() if name not in FREE_ON_RESUME}
     return dict(json.loads(json.dumps(settings)))
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by their full names, such as `second.threshold`."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {f"{prefix}{name}": value}
+    return flat
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

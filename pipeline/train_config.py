@@ -179,7 +179,7 @@ class CompareConfig:
 
     Attributes:
         train: of every student; its output is the folder of the comparison; `second`, `seed`, `resume` and
-            `validate_every` are set by it.
+            `validate_every` are set by it. The learning rate falls by step: epochs differ in length between arms.
         auto: the auto labels. coarse: where the coarse polygons are.
         arms: of fine, coarse, auto; empty is all that the data allows.
         resamples: of the bootstrap. confidence: of its intervals, 0..1.
@@ -196,6 +196,8 @@ class CompareConfig:
     def __post_init__(self) -> None:
         for arm in self.arms:
             one_of("arms", arm, ARMS)
+        if self.train.poly_by_epoch:
+            raise ValueError("poly_by_epoch would give each arm another schedule; compare without it")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
             raise ValueError(f"seeds must be distinct and not negative, such as 0,1,2; got {self.seeds}")
         if len(set(self.arms)) != len(self.arms):

@@ -154,6 +154,9 @@ def test_other_settings_are_refused_in_the_same_folder(compared, tree):
     _, folder, _ = compared
     with pytest.raises(ValueError, match=r"fine/seed0 was trained with another learning_rate"):
         compare(settings(tree, folder, learning_rate=0.5))
+    auto = AutoLabels(store=str(tree / "labels"), threshold=0.6)
+    with pytest.raises(ValueError, match=r"auto/seed0 was trained with another second\.threshold"):
+        compare(settings(tree, folder, auto=auto))
     with pytest.raises(ValueError, match=r"another steps 2 -> 3; compare into another --output"):
         compare(settings(tree, folder, max_steps=3))
 
@@ -222,3 +225,18 @@ def test_unfit_settings_are_refused_before_anything_is_done(tree, tmp_path):
         settings(tree, tmp_path, arms=("pseudo",))
     with pytest.raises(ValueError, match="seeds must be distinct"):
         settings(tree, tmp_path, seeds=(1, 1))
+    with pytest.raises(ValueError, match="poly_by_epoch would give each arm another schedule"):
+        settings(tree, tmp_path, poly_by_epoch=True)
+
+
+def test_several_processes_are_refused(tree, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="without torchrun"):
+        compare(settings(tree, tmp_path))
+    assert not (tmp_path / "plan.json").exists()
+
+
+def test_steps_follow_the_fine_images_where_epochs_are_given(tree, tmp_path):
+    config = settings(tree, tmp_path, max_steps=None, epochs=3)
+    source = open_images("cityscapes", str(tree))
+    assert compare_module._steps(config, source) == 6  # three passes over four images, two in a batch
