@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from hmsa_label.pipeline.config import LabelConfig
-from hmsa_label.pipeline.executor import Executor, LocalExecutor
+from hmsa_label.pipeline.executor import Executor, Labeller, LocalExecutor
 from hmsa_label.pipeline.forward import Rule
 from hmsa_label.pipeline.plan import Placement, cluster_address, images_in_flight, place, usable_cores, visible_gpus
 from hmsa_label.pipeline.worker import Worker, WorkerSpec
@@ -67,9 +67,11 @@ def _open_ray(config: LabelConfig, rule: Rule, stack: ExitStack) -> Executor:
     return RayExecutor(partial(_build_anywhere, _spec(config, rule, placement)), config.engine.workers, options)
 
 
-def _build_anywhere(spec: WorkerSpec, number: int) -> Worker:
+def _build_anywhere(spec: WorkerSpec, number: int) -> Labeller:
     """A worker on Ray, perhaps one that joined late: each process sees its own GPU alone, as the same device."""
-    return Worker(replace(spec, devices=spec.devices[:1] * (number + 1)), number)
+    from hmsa_label.pipeline.ray_metrics import MeasuredWorker
+
+    return MeasuredWorker(Worker(replace(spec, devices=spec.devices[:1] * (number + 1)), number), number)
 
 
 def _spec(config: LabelConfig, rule: Rule, placement: Placement) -> WorkerSpec:

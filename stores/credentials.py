@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 HIDDEN = "***"
@@ -54,6 +54,14 @@ def hide_in_arguments(arguments: Iterable[str]) -> list[str]:
 
 def secret_values(storage_options: dict[str, Any] | None = None) -> frozenset[str]:
     """Strings that must never be stored: what the options and the AWS_* environment authenticate with."""
-    options = storage_options or {}
-    values = [options.get(name) for name in _OPTIONS] + [os.environ.get(name) for name in _ENVIRONMENT]
+    values = [*_secrets_in(storage_options or {}), *(os.environ.get(name) for name in _ENVIRONMENT)]
     return frozenset(str(value) for value in values if value and len(str(value)) >= 4)
+
+
+def _secrets_in(options: dict[str, Any]) -> Iterator[Any]:
+    """Values of options that authenticate, those of nested ones (`client_kwargs`) included."""
+    for name, value in options.items():
+        if isinstance(value, dict):
+            yield from _secrets_in(value)
+        elif name in _OPTIONS or _ENTRY.search(str(name)):
+            yield value

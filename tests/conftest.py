@@ -12,6 +12,7 @@ os.environ.update(
     RAY_worker_niceness="0",
     RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",
     RAY_DEDUP_LOGS_SKIP_REGEX=".",
+    RAY_metrics_report_interval_ms="500",  # 10 s by default
 )
 
 

@@ -168,3 +168,26 @@ def test_unknown_run_and_missing_store_are_named(drawn):
         status_of(drawn, "nonsense")
     os.remove(next(Path(drawn.store).glob("runs/*/*.jsonl")))
     assert status_of(drawn)["state"] == "finished"  # from the outcome alone
+
+
+def test_no_object_of_a_store_and_no_event_holds_a_credential(drawn, s3_storage, monkeypatch):
+    nested = {"aws_session_token": "token-given-nested"}
+    options = {**s3_storage, "client_kwargs": nested}
+    secrets = [s3_storage["secret"], "token-given-nested", "env-secret-value"]
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "env-secret-value")
+
+    def fail(event: Event) -> None:
+        if isinstance(event, ImageLabelled):
+            raise EngineError(f"refused: {secrets} at s3://me:pw1234@host/x?token=tok1234")
+
+    store = "s3://labels/no-credentials"
+    with pytest.raises(EngineError):
+        drawn.label(store=store, storage_options=options, limit=2, on_event=fail)
+    drawn.label(store=store, storage_options=options, limit=2)
+    filesystem, root = FileRoot(store, options).open()
+    bodies = {path: filesystem.cat_file(path) for path in filesystem.find(root)}
+    assert sum(path.endswith(".jsonl") for path in bodies) >= 2
+    found = [(path, word) for path, body in bodies.items() for word in (*secrets, "pw1234", "tok1234")
+             if word.encode() in body]  # fmt: skip
+    assert found == []
+    assert not [word for word in secrets for event in drawn.events if word in str(event)]

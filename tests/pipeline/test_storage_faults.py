@@ -118,6 +118,7 @@ def test_answer_to_every_first_write_is_lost_and_nothing_is_doubled(proxy, s3_ru
     assert lossy.done["lost"] > 20
 
 
+@pytest.mark.slow  # the storage packages' own patience makes it last; the disk that is unmounted is its short form
 def test_store_that_vanishes_ends_the_run_with_one_line_and_the_next_run_finishes(
     proxy, s3_run, drawn, s3_storage, monkeypatch
 ):

@@ -57,3 +57,9 @@ def test_passwords_in_urls_and_known_secrets_in_text_are_blotted_out(monkeypatch
 
 def test_short_values_are_not_taken_for_secrets() -> None:
     assert "x" not in secret_values({"key": "x"})
+
+
+def test_nested_options_are_searched_for_secrets() -> None:
+    options = {"client_kwargs": {"aws_secret_access_key": "very-secret", "region_name": "eu-central-1"}, "anon": True}
+    assert {"very-secret"} <= secret_values(options)
+    assert not {"eu-central-1", "True"} & secret_values(options)
