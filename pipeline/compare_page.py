@@ -69,9 +69,10 @@ def headline(found: dict[str, Any]) -> str:
                 f"{NAMES[difference['arm']]} reaches mIoU {found['miou'][difference['arm']]['mean']:.3f}, "
                 f"{abs(miou['value']):.3f} {side} fine only ({100 * found['confidence']:g} % interval {_span(miou)})"
             )
-    missing = found["seeds_missing"]
+    missing = len(found["seeds_missing"])
+    to_come = "one seed is" if missing == 1 else f"{missing} seeds are"
     text = ". ".join(sentence[0].upper() + sentence[1:] for sentence in sentences) + "." if sentences else ""
-    return text + (f" Not finished: {len(missing)} seeds are still to come." if missing else "")
+    return text + (f" Not finished: {to_come} still to come." if missing else "")
 
 
 def _facts(found: dict[str, Any]) -> str:

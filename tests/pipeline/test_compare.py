@@ -179,6 +179,23 @@ def test_page_tells_the_outcome_and_asks_nothing_from_anywhere(compared):
     Tags().feed(text)
 
 
+def test_headline_says_by_how_much_and_what_is_missing():
+    gain = {"value": 0.0414, "low": -0.0001, "high": 0.0801}
+    found = {
+        "differences": [
+            {"arm": "auto", "against": "fine", "miou": gain},
+            {"arm": "auto", "against": "coarse", "miou": gain},
+        ],
+        "miou": {"auto": {"mean": 0.5432}},
+        "confidence": 0.9,
+        "seeds_missing": [2],
+    }
+    assert headline(found) == (
+        "Fine + auto reaches mIoU 0.543, 0.041 above fine only (90 % interval 0.000 to +0.080). "
+        "Not finished: one seed is still to come."
+    )
+
+
 def test_interrupted_comparison_goes_on_with_the_labels_it_began_with(tree, tmp_path, monkeypatch):
     config = settings(tree, tmp_path, arms=("auto",), seeds=(0, 1))
     train = compare_runs.train_teacher
