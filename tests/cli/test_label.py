@@ -80,14 +80,22 @@ def test_unknown_split_is_one_line(call, asked):
     assert "train_extra" in result.stderr
 
 
-def test_interrupted_run_ends_with_130_and_its_json_and_is_resumed(asked, call_json, tmp_path):
-    slow = ["fake:400ms" if arg == "fake:" else str(arg) for arg in asked]
+@pytest.mark.parametrize(
+    ("executor", "number"),
+    [
+        ("local", signal.SIGINT),
+        ("local", signal.SIGTERM),
+        pytest.param("ray", signal.SIGTERM, marks=pytest.mark.ray),
+    ],
+)
+def test_interrupted_run_ends_with_130_and_its_json_and_is_resumed(asked, call_json, tmp_path, executor, number):
+    slow = [{"fake:": "fake:400ms", "local": executor}.get(str(arg), str(arg)) for arg in asked]
     line = [sys.executable, "-c", "from hmsa_label.cli.main import main; main()", *slow, "--threads", "1", "--json"]
     running = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy())
     while running.poll() is None and not list((tmp_path / "labels").glob("data/*/receipts/*")):
         time.sleep(0.05)
-    running.send_signal(signal.SIGINT)
-    stdout, stderr = running.communicate(timeout=60)
+    running.send_signal(number)
+    stdout, stderr = running.communicate(timeout=30)
     assert running.returncode == 130, stderr
     done = json.loads(stdout)["images_labelled"]
     assert 0 < done < 5
