@@ -6,6 +6,7 @@ newest finished version, the open runs), and opening a store reads one commit, h
 """
 
 import hashlib
+import os
 import random
 import re
 import secrets
@@ -44,6 +45,7 @@ EMPTY = hashlib.sha256().hexdigest()  # content digest of no images
 # What a commit hands on to the next.
 STATE = ("finished", "finished_digest", "epoch", "collected", "open_runs", "fingerprint")
 COMMIT_SECONDS = 300.0
+SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
 TREE = re.compile(r"\x1b\[\d*m|↳")  # colours and arrows in the errors of delta-rs
 ATTEMPTS_AT_ONE_VERSION = 6  # a lost race shows as a newer version; without one it is the storage that refuses
 
@@ -284,8 +286,11 @@ class Manifest:
         """A refusal of the storage, which delta-rs draws as a coloured tree, for people; other errors as they are."""
         if isinstance(error, SchemaMismatchError | StoreError):
             return error
-        text = " ".join(TREE.sub("", str(error)).split())
-        return OSError(f"cannot commit to {public_uri(self.uri)}: {text}")
+        place, system = public_uri(self.uri), SYSTEM_ERROR.search(str(error))
+        if system is not None:
+            number = int(system[1])
+            return OSError(number, f"cannot commit, {os.strerror(number)}", place)
+        return OSError(f"cannot commit to {place}: {' '.join(TREE.sub('', str(error)).split())}")
 
     def _has_landed(self, commit: Commit) -> bool:
         """Whether a try to commit that ended in an error succeeded all the same: only the answer to it was lost."""
