@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from hmsa_label.labelers.heads.explicit_attention import ExplicitAttentionHead
+from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.pipeline.config import TeacherConfig, to_dict
 from hmsa_label.pipeline.devices import resolve_device
 from hmsa_label.pipeline.evaluate import Confusion, read_pair
@@ -73,28 +74,47 @@ class Student:
     confusions: NDArray[np.int64]
 
 
-def settings_of(config: CompareConfig, arm: str, seed: int, steps: int) -> TrainConfig:
-    """The training of one arm and seed: all that differs between arms is where the second labels come from.
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What all trainings of a comparison share.
 
-    Validation waits for the last step, because nothing is chosen by it.
+    Attributes:
+        config: with the arms to train, and the label version pinned. steps: of every training.
+        source, refs, classes: the images that students are scored on.
     """
-    folder = Path(config.train.output).expanduser().resolve() / arm / f"seed{seed}"
-    second: AutoLabels | CoarseLabels | None = None
-    if arm == "auto":
-        second = config.auto
-    elif arm == "coarse":
-        second = config.coarse
-    return replace(
-        config.train,
-        output=str(folder),
-        second=second,
-        mix=config.train.mix if second else 0.0,
-        fine_tail=config.train.fine_tail if second else 0.0,
-        seed=seed,
-        max_steps=steps,
-        validate_every=steps,
-        resume=(folder / "state.pt").exists(),
-    )
+
+    config: CompareConfig
+    steps: int
+    source: ImageSource
+    refs: list[ImageRef]
+    classes: ClassTable
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.config.train.output).expanduser().resolve()
+
+    def training(self, arm: str, seed: int) -> TrainConfig:
+        """Settings of one arm and seed: all that differs between arms is where the second labels come from.
+
+        Validation waits for the last step, because nothing is chosen by it.
+        """
+        train, folder = self.config.train, self.folder / arm / f"seed{seed}"
+        second: AutoLabels | CoarseLabels | None = None
+        if arm == "auto":
+            second = self.config.auto
+        elif arm == "coarse":
+            second = self.config.coarse
+        return replace(
+            train,
+            output=str(folder),
+            second=second,
+            mix=train.mix if second else 0.0,
+            fine_tail=train.fine_tail if second else 0.0,
+            seed=seed,
+            max_steps=self.steps,
+            validate_every=self.steps,
+            resume=(folder / "state.pt").exists(),
+        )
 
 
 def finish_student(config: TrainConfig, on_event: Callable[[TrainEvent], None]) -> tuple[str, str, Cost]:
@@ -130,21 +150,19 @@ def finish_student(config: TrainConfig, on_event: Callable[[TrainEvent], None]) 
     return str(checkpoint), sha256, _cost_so_far(folder)
 
 
-def score_student(
-    config: TrainConfig, checkpoint: str, sha256: str, source: ImageSource, refs: list[ImageRef]
-) -> NDArray[np.int64]:
+def score_student(config: TrainConfig, checkpoint: str, sha256: str, setup: Setup) -> NDArray[np.int64]:
     """[N, K, K] int64 confusion matrix of each image, at the scales that were trained, without flip.
 
     Kept beside the weights, and taken from there if weights and images are still the same.
     """
-    kept, keys = Path(checkpoint).with_name("scores.npz"), [ref.key for ref in refs]
+    kept, keys = Path(checkpoint).with_name("scores.npz"), [ref.key for ref in setup.refs]
     if kept.exists():
         with np.load(kept) as scores:
             if str(scores["sha256"]) == sha256 and scores["keys"].tolist() == keys:
                 return np.asarray(scores["confusions"], np.int64)
     with _arithmetic_kept():
         student = Teacher(_as_teacher(config, checkpoint))
-        confusions = np.stack([_confusion(student, source, ref) for ref in refs])
+        confusions = np.stack([_confusion(student, setup.source, ref) for ref in setup.refs])
     content = io.BytesIO()
     np.savez_compressed(content, sha256=sha256, keys=keys, confusions=confusions)
     write(kept, content.getvalue())
