@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from hmsa_label.pipeline.executor import EngineError
 from hmsa_label.pipeline.records import Failure
+from hmsa_label.pipeline.retry import patient_reader
 from hmsa_label.stores.errors import StoreError
 from hmsa_label.stores.files import FileRoot
 from hmsa_label.stores.images import ImageRef
@@ -59,7 +60,7 @@ def known_failures(store: FileRoot, data: FileRoot, images: Iterable[ImageRef]) 
         SourceState(key=key, path=paths[key], size_bytes=failure.source_bytes, sha256=failure.source_sha256)
         for key, failure in found.items()
     ]
-    changed = changed_sources(data, states) if states else set()
+    changed = changed_sources(data, states, patient_reader(data)) if states else set()
     return {key: found[key] for key in sorted(found.keys() - changed)}
 
 

@@ -79,7 +79,7 @@ def label_images(config: LabelConfig, on_event: OnEvent | None = None) -> LabelS
         if first is None:
             raise KeyboardInterrupt  # nothing is begun yet
         run = _open_run(config, rule, first.info, images, before)
-        left_out = before.done(with_retries("reading the store", run.done_keys)) | before.known.keys()
+        left_out = before.left_out(with_retries("reading the store", run.done_keys))
         todo = [Task(image=image, run_id=run.run_id) for image in before.order(images) if image.key not in left_out]
         done = len(images) - len(todo) - len(before.known)
         ledger = watch.ledger = Ledger(run, watch, policy, total=len(images), done_before=done)

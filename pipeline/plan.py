@@ -74,7 +74,7 @@ def plan_labels(config: LabelConfig) -> LabelPlan:
     if cluster_address(config.engine) is None:
         _check_weights(config.teacher)
     before = look_back(config, images)
-    left_out = before.done(() if config.relabel else before.stored - before.changed) | before.known.keys()
+    left_out = before.left_out(() if config.relabel else before.stored - before.changed)
     todo = [image for image in images if image.key not in left_out]
     placement = _local_placement(config)
     pixels = _mean_pixels(source, todo)

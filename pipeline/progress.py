@@ -46,7 +46,9 @@ class Counter:
 
     def update(self, event: Event) -> None:
         """Takes one event in."""
-        if isinstance(event, RunStarted):
+        if isinstance(event, WorkersStarting):
+            self.workers = event.workers
+        elif isinstance(event, RunStarted):
             self.total, self.done = event.images_total, event.images_done_before
         elif isinstance(event, ImageLabelled):
             self.done += 1

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from hmsa_label.pipeline.executor import EngineError
 from hmsa_label.stores.errors import StoreError
+from hmsa_label.stores.files import FileRoot
 
 ATTEMPTS = 6
 PATIENCE_SECONDS = 30.0  # a try that begins later than this is the last one: each may itself have waited for long
@@ -58,6 +59,11 @@ def with_retries(what: str, attempt: Callable[[], T], attempts: int = ATTEMPTS) 
         time.sleep(pause * random.uniform(0.75, 1.25))  # many workers, one storage: not all at the same moment
         pause *= 2
     raise AssertionError("unreachable")
+
+
+def patient_reader(root: FileRoot) -> Callable[[str], bytes]:
+    """Reads files below a root, each with tries of its own: among thousands one fails sooner or later."""
+    return lambda path: with_retries(f"reading {path}", lambda: root.read(path))
 
 
 def _may_pass(error: Exception) -> bool:

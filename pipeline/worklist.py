@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from hmsa_label.pipeline.config import LabelConfig
 from hmsa_label.pipeline.failures import known_failures
 from hmsa_label.pipeline.records import Failure
+from hmsa_label.pipeline.retry import patient_reader
 from hmsa_label.stores.errors import NotAStore
 from hmsa_label.stores.files import FileRoot
 from hmsa_label.stores.images import ImageRef
@@ -31,10 +32,10 @@ class LookBack:
     known: dict[str, Failure] = field(default_factory=dict)
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
 
-    def done(self, by_run: Iterable[str]) -> set[str]:
-        """Images without work left, given those that the run itself counts as done."""
+    def left_out(self, done: Iterable[str]) -> set[str]:
+        """Images that need no work or get none, given those that the run itself counts as done."""
         kept = self.stored - self.changed if self.changed else set()
-        return {*by_run, *kept} - self.known.keys()
+        return {*done, *kept, *self.known}
 
     def order(self, images: Iterable[ImageRef]) -> list[ImageRef]:
         """Images of equal size side by side where sizes are known, so that batches fill and shapes are reused."""
@@ -69,18 +70,12 @@ def look_back(config: LabelConfig, images: list[ImageRef]) -> LookBack:
 def changed_images(store: LabelStore, data: FileRoot, images: list[ImageRef]) -> set[str]:
     """Keys of labelled images whose files are not those that were labelled."""
     rows = {row["key"]: row for row in store.table(SOURCE_COLUMNS).to_pylist()}
-    return changed_sources(
-        data,
-        (
-            SourceState(
-                key=image.key,
-                path=image.image,
-                size_bytes=rows[image.key]["source_bytes"],
-                sha256=rows[image.key]["source_sha256"],
-            )
-            for image in images
-        ),
-    )
+
+    def state_of(image: ImageRef) -> SourceState:
+        row = rows[image.key]
+        return SourceState(key=image.key, path=image.image, size_bytes=row["source_bytes"], sha256=row["source_sha256"])
+
+    return changed_sources(data, map(state_of, images), patient_reader(data))
 
 
 def _sizes(store: LabelStore, keys: set[str]) -> dict[str, tuple[int, int]]:

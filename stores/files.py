@@ -317,7 +317,8 @@ def refuse_full_or_read_only(filesystem: Any, folder: str) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), folder)
     if not os.access(folder, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
-    if not disk.f_bavail:
+    free = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail  # the last blocks of a disk are root's
+    if disk.f_blocks and not free:  # a filesystem of no blocks does not count them
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from fsspec.implementations.local import LocalFileSystem
@@ -25,10 +25,15 @@ class SourceState:
     sha256: str | None
 
 
-def changed_sources(root: FileRoot, states: Iterable[SourceState]) -> set[str]:
+def changed_sources(
+    root: FileRoot, states: Iterable[SourceState], read: Callable[[str], bytes] | None = None
+) -> set[str]:
     """Keys of the images whose files hold other bytes now, or are gone.
 
     Costs a listing with sizes, and a read of every file whose size is what it was.
+
+    Args:
+        read: gives the bytes of a path below the root, if it shall be done otherwise than by `root.read`.
 
     Raises:
         OSError: if the storage fails.
@@ -36,7 +41,8 @@ def changed_sources(root: FileRoot, states: Iterable[SourceState]) -> set[str]:
     states = list(states)
     sizes = _sizes(root, [state.path for state in states])
     same_size = [state for state in states if state.size_bytes in (None, sizes.get(state.path))]
-    digests = map_threads(lambda state: _sha256(root, state.path), same_size, THREADS)
+    read = read or root.read
+    digests = map_threads(lambda state: _sha256(read, state.path), same_size, THREADS)
     unchanged = {state.key for state, digest in zip(same_size, digests, strict=True) if digest == state.sha256}
     return {state.key for state in states} - unchanged
 
@@ -57,8 +63,8 @@ def _sizes(root: FileRoot, paths: list[str]) -> dict[str, int]:
     return {path[len(top) + 1 :]: size for path, size in list_sizes(filesystem, folder).items()}
 
 
-def _sha256(root: FileRoot, path: str) -> str | None:
+def _sha256(read: Callable[[str], bytes], path: str) -> str | None:
     try:
-        return hashlib.sha256(root.read(path)).hexdigest()
+        return hashlib.sha256(read(path)).hexdigest()
     except (FileNotFoundError, IsADirectoryError):
         return None
