@@ -34,8 +34,10 @@ HEALTH = {
     "RAY_health_check_timeout_ms": "1000",
     "RAY_health_check_failure_threshold": "3",
 }
-PAUSE_SECONDS = (0.2, 4.0)  # drawn between kills
+PAUSE_SECONDS = (0.2, 4.0)  # before a kill at any moment, be it while a driver starts
+FLOW_SECONDS = (0.0, 1.5)  # before a kill once images are labelled again
 STUCK_SECONDS = 180.0
+ADDING_ATTEMPTS = 5
 TARGETS = ("driver", "actor", "raylet")
 
 
@@ -70,7 +72,13 @@ class Nodes:
         self.cluster.wait_for_nodes()
 
     def _add(self) -> Any:
-        return self.cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+        """Another host; Ray grants it 30 s to start, which a busy machine may exceed."""
+        for attempt in range(ADDING_ATTEMPTS):
+            try:
+                return self.cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+            except Exception as error:  # Ray raises a bare one
+                print(f"attempt {attempt} to add a host failed: {error}", file=sys.stderr)
+        raise RuntimeError("no host can be added to the cluster")
 
     def raylet_pid(self, host: Any) -> int:
         """Process id of a host's raylet."""
@@ -157,17 +165,37 @@ def run_through(run: Run, nodes: Nodes, random: Random, tally: Tally, kills: int
     Raises:
         RuntimeError: if nothing is written any more, though nothing is killed.
     """
-    next_kill, seen, seen_at = time.monotonic() + random.uniform(*PAUSE_SECONDS), -1, time.monotonic()
+    moment, seen, seen_at = Moment(random), -1, time.monotonic()
     while not run.is_done():
         time.sleep(0.05)
-        now = time.monotonic()
-        if tally.kills.total() < kills and now >= next_kill:
-            strike(run, nodes, random, tally)
-            next_kill = time.monotonic() + random.uniform(*PAUSE_SECONDS)
         if (written := run.receipts()) != seen:
-            seen, seen_at = written, now
-        if now - seen_at > STUCK_SECONDS:
+            moment.images_flow(seen < 0)
+            seen, seen_at = written, time.monotonic()
+        if tally.kills.total() < kills and moment.has_come():
+            strike(run, nodes, random, tally)
+            print(f"{tally.kills.total()} of {kills} kills, {written} images", file=sys.stderr)
+            moment, seen_at = Moment(random), time.monotonic()
+        if time.monotonic() - seen_at > STUCK_SECONDS:
             raise RuntimeError(f"stuck at {seen} images for {STUCK_SECONDS:g} s")
+
+
+class Moment:
+    """When to kill next: half of the times whatever is going on, half of them a little after images are labelled."""
+
+    def __init__(self, random: Random) -> None:
+        now, self._at = time.monotonic(), float("inf")
+        if random.random() < 0.5:
+            self._at = now + random.uniform(*PAUSE_SECONDS)
+        self._flow = random.uniform(*FLOW_SECONDS)
+
+    def images_flow(self, at_first: bool) -> None:
+        """Images were labelled since the last kill; what was there at first does not count."""
+        if not at_first:
+            self._at = min(self._at, time.monotonic() + self._flow)
+
+    def has_come(self) -> bool:
+        """Whether it is time."""
+        return time.monotonic() >= self._at
 
 
 def check(run: Run, images: int, wanted: str, tally: Tally) -> None:
@@ -208,8 +236,9 @@ def measure(folder: str | None, images: int, kills: int, seed: int) -> tuple[str
 def explanation(images: int, busy: str) -> str:
     """What was done."""
     return (
-        f"{images} images of {SIZE[0]}x{SIZE[1]} per store, teacher `{WEIGHTS}`, two workers; pauses of "
-        f"{PAUSE_SECONDS[0]:g} to {PAUSE_SECONDS[1]:g} s between kills. {busy}."
+        f"{images} images of {SIZE[0]}x{SIZE[1]} per store, teacher `{WEIGHTS}`, two workers. Half of the kills come "
+        f"{PAUSE_SECONDS[0]:g} to {PAUSE_SECONDS[1]:g} s after the last one, whatever is going on, half of them up to "
+        f"{FLOW_SECONDS[1]:g} s after the first image that is labelled since. {busy}."
     )
 
 
