@@ -10,7 +10,7 @@ from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.pipeline.config import to_dict
 from hmsa_label.pipeline.datasets import AutoLabelDataset, FineLabelDataset
 from hmsa_label.pipeline.provenance import git_state
-from hmsa_label.pipeline.train_config import AutoLabels, TrainConfig
+from hmsa_label.pipeline.train_config import AutoLabels, CoarseLabels, TrainConfig
 from hmsa_label.pipeline.training_data import keys_digest
 from hmsa_label.stores.errors import NotAStore
 from hmsa_label.stores.files import public_uri
@@ -103,31 +103,40 @@ def refuse_leak(leaked: list[str]) -> None:
 
 
 def describe_training(
-    config: TrainConfig, classes: ClassTable, fine: FineLabelDataset, auto: AutoLabelDataset | None, leaked: list[str]
+    config: TrainConfig, fine: FineLabelDataset, second: AutoLabelDataset | FineLabelDataset | None, leaked: list[str]
 ) -> dict[str, Any]:
     """The JSON-able part of a checkpoint's metadata that says what it was trained on; no credentials.
 
     Returns:
         `classes`, `config`, `hmsa_label` (version), `code` (state of the source tree), `trained_on` (the fine labels:
-        where, how many, which, with digests) and, for a student, `auto_labels` (the version of the store, its content
-        digest, thresholds and mix, and the teacher that made it).
+        where, how many, which, with digests), `coarse_labels` (the same of polygons mixed in) and, for a student,
+        `auto_labels` (the version of the store, its content digest, thresholds and mix, and the teacher that made it).
     """
     record = {
-        "classes": classes.to_dict(),
+        "classes": fine.classes.to_dict(),
         "config": to_dict(config),
         "hmsa_label": hmsa_label.__version__,
         "code": git_state(),
-        "trained_on": {
-            "data": public_uri(config.data.root),
-            "split": config.data.split,
-            "labels": config.labels,
-            "images": len(fine),
-            "keys_sha256": keys_digest(fine.keys),
-            "labels_sha256": fine.digest,
-            "keys": fine.keys,
-        },
+        "trained_on": _drawn_labels(config, config.data.split, config.labels, fine),
     }
-    return record if auto is None else {**record, "auto_labels": _auto_labels(config, auto, leaked)}
+    if isinstance(second, AutoLabelDataset):
+        return {**record, "auto_labels": _auto_labels(config, second, leaked)}
+    if second is not None and isinstance(config.second, CoarseLabels):
+        coarse = _drawn_labels(config, str(config.second.split), config.second.labels, second)
+        return {**record, "coarse_labels": {**coarse, "mix": config.mix, "fine_tail": config.fine_tail}}
+    return record
+
+
+def _drawn_labels(config: TrainConfig, split: str, labels: str, drawn: FineLabelDataset) -> dict[str, Any]:
+    return {
+        "data": public_uri(config.data.root),
+        "split": split,
+        "labels": labels,
+        "images": len(drawn),
+        "keys_sha256": keys_digest(drawn.keys),
+        "labels_sha256": drawn.digest,
+        "keys": drawn.keys,
+    }
 
 
 def _auto_labels(config: TrainConfig, auto: AutoLabelDataset, leaked: list[str]) -> dict[str, Any]:

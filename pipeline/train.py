@@ -84,6 +84,8 @@ class Trainer:
         self.best_miou: float | None = None
         if state is not None:
             self._restore(state)
+        if processes.leads:
+            self.folder.forget_after(self.step)
 
     @property
     def scored_net(self) -> SegmentationNet:
@@ -174,7 +176,7 @@ class Trainer:
 
     def _about(self) -> dict[str, Any]:
         config, data = self.config, self.data
-        about = describe_training(config, data.classes, data.fine, data.auto, data.leaked)
+        about = describe_training(config, data.fine, data.second, data.leaked)
         return {"model": config.model.name, "multi_scale": config.low_scale is not None, **about}
 
     def _build(self) -> SegmentationNet:
@@ -216,8 +218,6 @@ class Trainer:
         if self.averaged:
             self.averaged.net.load_state_dict(state["averaged"])
         self.step, self.best_miou = state["step"], state["best_miou"]
-        if self.processes.leads:
-            self.folder.forget_after(self.step)
 
 
 def train_teacher(config: TrainConfig, on_event: OnEvent | None = None) -> TrainSummary:

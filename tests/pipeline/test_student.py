@@ -160,7 +160,11 @@ def test_coarse_polygons_are_mixed_in_like_auto_labels(data, tmp_path):
     config = replace(settings(data, tmp_path, max_steps=2), second=CoarseLabels(split="train_extra"))
     assert [sum(draw.kind for draw in batch) for batch in draws_of(config)] == [2, 2]
     train_teacher(config)
-    assert "auto_labels" not in info_of(tmp_path / "last.safetensors")
+    info = info_of(tmp_path / "last.safetensors")
+    assert "auto_labels" not in info
+    coarse = info["coarse_labels"]
+    assert (coarse["split"], coarse["labels"], coarse["images"], coarse["mix"]) == ("train_extra", "gtCoarse", 4, 0.5)
+    assert len(coarse["labels_sha256"]) == 64
 
 
 def test_an_auto_labelled_copy_of_a_validation_image_is_refused(data, tmp_path):

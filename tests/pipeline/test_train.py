@@ -138,11 +138,18 @@ def test_explicit_attention_trains_and_is_validated_over_its_scales(tree, tmp_pa
     assert explicit.validate().images == 2
 
 
+def test_metrics_of_a_start_that_saved_nothing_are_dropped(tree, tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "total_steps": 6, "loss": 9.0}\n')
+    train_teacher(settings(tree, tmp_path, max_steps=1, val_split=""))
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
+
+
 def test_a_first_start_with_resume_takes_the_initial_weights(tree, tmp_path):
     train_teacher(settings(tree, tmp_path / "first", max_steps=1))
     model = ModelConfig(name="hrnet_tiny_ocr", init_weights=str(tmp_path / "first/last.safetensors"))
     started = trainer(settings(tree, tmp_path / "second", model=model, resume=True)).net.state_dict()
-    assert torch.equal(started["trunk.conv1.weight"], weights(tmp_path / "first/last.safetensors")["trunk.conv1.weight"])
+    given = weights(tmp_path / "first/last.safetensors")
+    assert torch.equal(started["trunk.conv1.weight"], given["trunk.conv1.weight"])
 
 
 @pytest.fixture
