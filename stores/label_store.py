@@ -121,13 +121,17 @@ class LabelStore:
     def table(self, columns: list[str] | None = None) -> pa.Table:
         """The manifest at this version, one row per image, sorted by key; all columns of FORMAT.md, or those asked for.
 
-        All columns stay in memory once they were read; a selection is read from the storage each time.
+        All columns stay in memory once they were read; of a selection, what reading labels does not need is read anew from
+        the storage each time.
 
         Raises:
             LabelCorrupt: if a file of the manifest is gone or damaged.
         """
         if columns is not None:
-            return self.rows.table(columns)
+            known = self._whole or self._eager  # not once more: a column of a million digests is 70 MB
+            others = [name for name in columns if name not in known]
+            read = _arrays(self.rows.table(others)) if others else {}
+            return _table({name: known[name] if name in known else read[name] for name in columns})
         if self._whole is None:
             self._whole = _arrays(self.rows.table())
         return _table(self._whole)
