@@ -121,8 +121,8 @@ class LabelStore:
     def table(self, columns: list[str] | None = None) -> pa.Table:
         """The manifest at this version, one row per image, sorted by key; all columns of FORMAT.md, or those asked for.
 
-        All columns stay in memory once they were read; of a selection, what reading labels does not need is read anew from
-        the storage each time.
+        All columns stay in memory once they were read; of a selection, those that reading labels does not need are read
+        anew each time.
 
         Raises:
             LabelCorrupt: if a file of the manifest is gone or damaged.
