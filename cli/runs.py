@@ -44,14 +44,18 @@ def status(store: StoreConfig, run: str | None, as_json: bool) -> None:
         output.show(f"lost     worker {loss['worker']} at {loss['time']}: {loss['reason']}")
     if len(facts["attempts"]) > 1:
         output.show("")
-        rows = [(a["began_at"], a["host"], a["state"], a["images_labelled"], a["seen_at"]) for a in facts["attempts"]]
+        rows = [
+            (a["began_at"][:19], a["host"], a["state"], a["images_labelled"], a["seen_at"][:19])
+            for a in facts["attempts"]
+        ]
         output.show_table(("attempt begun", "host", "state", "labelled", "last sign of life"), rows)
 
 
 def _row(run: dict[str, Any]) -> list[Any]:
     rate = run["images_per_second"]
+    seen_at = (run["seen_at"] or "-")[:19]
     return [run["run"], run["kind"], run["began_at"], run["host"], run["state"], run["images_done"],
-            run["images_total"], run["images_failed"], f"{rate:.2f}" if rate else None, run["seen_at"]]  # fmt: skip
+            run["images_total"], run["images_failed"], f"{rate:.2f}" if rate else None, seen_at]  # fmt: skip
 
 
 def _facts(facts: dict[str, Any]) -> dict[str, Any]:
