@@ -5,7 +5,6 @@ python benchmarks/engine_scale.py --images 10000 --output benchmarks/results/eng
 
 import argparse
 import os
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -81,10 +80,10 @@ def slope(samples: list[Sample], name: str) -> float:
     return 1000 * above / sum((one.done - mean_done) ** 2 for one in later)
 
 
-def measure(images: int, weights: str, workers: int, executor: str) -> str:
+def measure(folder: str | None, images: int, weights: str, workers: int, executor: str) -> str:
     """The result page."""
     busy = load()
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=folder) as name:
         draw_images(Path(name), images, SIZE)
         engine = {"executor": executor, "workers": workers}
         driver = Driver({"data": name, "store": f"{name}/labels", "weights": weights, "engine": engine})
@@ -137,10 +136,11 @@ def main() -> None:
     parser.add_argument("--weights", default="fake:5ms", help="teacher of the run")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--executor", default="ray")
+    parser.add_argument("--folder", help="where images and store are put for a while")
     parser.add_argument("--output", help="write the result there as Markdown")
     arguments = parser.parse_args()
-    publish(measure(arguments.images, arguments.weights, arguments.workers, arguments.executor), arguments.output)
-    sys.exit(0)
+    how = (arguments.images, arguments.weights, arguments.workers, arguments.executor)
+    publish(measure(arguments.folder, *how), arguments.output)
 
 
 if __name__ == "__main__":
