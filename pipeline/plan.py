@@ -126,7 +126,7 @@ def place(engine: EngineConfig, teacher: TeacherConfig, gpus: float, cpus: float
     """
     wants_gpu = not is_fake(teacher.weights) and teacher.device != "cpu"
     if wants_gpu and gpus > 0:
-        workers = engine.workers or max(1, int(gpus // engine.gpus_per_worker))
+        workers = engine.workers or max(1, int(gpus / engine.gpus_per_worker + 1e-6))
         return Placement(
             devices=tuple(_cuda(engine, teacher, worker, gpus) for worker in range(workers)),
             gpus_per_worker=engine.gpus_per_worker,

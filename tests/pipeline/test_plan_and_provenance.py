@@ -27,6 +27,7 @@ def test_threads_share_all_gpus_of_the_process():
 
 def test_parts_of_a_gpu_hold_a_worker_each():
     assert placed(gpus=1, gpus_per_worker=0.5) == (("cuda:0", "cuda:0"), 0.5, 0)
+    assert len(placed(gpus=1, gpus_per_worker=0.1)[0]) == 10
 
 
 def test_without_gpus_workers_share_the_cores():
