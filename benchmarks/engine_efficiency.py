@@ -2,8 +2,9 @@
 
 The bare teacher is measured in this process before and after each run, on decoded images, one after the other; a run of
 two workers is held against twice that. The teacher of 200 ms sleeps for most of them, as a process does that waits for
-its GPU. The last column says how busy all cores were during the run, with everything that runs on them: near 100 %, the
-machine is what limits.
+its GPU. Labels and evidence of the real size take about as many bytes as those of a real teacher (store_pixels.md). The
+last column says how busy all cores were during the run, with everything that runs on them: near 100 %, the machine is
+what limits.
 
     python benchmarks/engine_efficiency.py --output benchmarks/results/engine_efficiency.md
 """
@@ -69,7 +70,7 @@ def measure(folder: str | None, images: int, weights: str, sizes: tuple[tuple[in
     with tempfile.TemporaryDirectory(dir=folder) as name:
         for size in sizes:
             place = Path(name) / f"{size[0]}x{size[1]}"
-            draw_images(place, 2 * images, size)
+            draw_images(place, 2 * images, size, block_px=size[0] // 2)
             for workers in (1, 2):
                 for spare in sorted(place.glob("all/*.png"))[workers * images :]:
                     spare.rename(place / spare.name)

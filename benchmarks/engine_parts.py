@@ -33,12 +33,16 @@ RAY_ENVIRONMENT = {
 PATIENCE_SECONDS = 300.0
 
 
-def draw_images(folder: Path, count: int, size: tuple[int, int]) -> None:
-    """Random pictures of [H, W] pixels `all/00000.png` and so on; smooth ones, as photos are."""
+def draw_images(folder: Path, count: int, size: tuple[int, int], block_px: int = 8) -> None:
+    """Random pictures of [H, W] pixels `all/00000.png` and so on; smooth over `block_px`.
+
+    The fake teacher's labels follow the pixels, so larger blocks give labels that take fewer bytes.
+    """
     (folder / "all").mkdir(parents=True, exist_ok=True)
     height, width = size
     for number in range(count):
-        coarse = np.random.default_rng(number).integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+        blocks = (height // block_px, width // block_px, 3)
+        coarse = np.random.default_rng(number).integers(0, 256, blocks, dtype=np.uint8)
         pixels = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
         cv2.imwrite(str(folder / "all" / f"{number:05d}.png"), pixels)
 
