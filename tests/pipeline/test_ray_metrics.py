@@ -18,7 +18,7 @@ def scrape() -> dict[str, dict[str, float]]:
     text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
     found: dict[str, dict[str, float]] = {}
     for name, labels, value in re.findall(r"^(ray_hmsa_label\w+)\{([^}]*)\} (\S+)$", text, re.MULTILINE):
-        assert re.search(r'worker="\d+"', labels)  # those of other tests count from 0 too
+        assert re.search(r'worker="\d+"', labels)
         process = re.search(r'WorkerId="(\w+)"', labels)
         assert process
         found.setdefault(process[1], {})[name] = float(value)
