@@ -56,9 +56,14 @@ def open_auto_labels(
     )
 
 
-def held_out_images(source: ImageSource, config: TrainConfig) -> list[ImageRef]:
-    """The images kept for scoring: those of the split to validate on, and of the splits that are named for it."""
-    splits = dict.fromkeys(name for name in (config.val_split, *HELD_OUT_SPLITS) if name and name != config.data.split)
+def held_out_images(source: ImageSource, val_split: str, *, besides: str | None = None) -> list[ImageRef]:
+    """The images kept for scoring: those of the split to validate on, and of the splits that are named for it.
+
+    Args:
+        val_split: empty if nothing is validated.
+        besides: a split that is left out, as it is trained on by its name.
+    """
+    splits = dict.fromkeys(name for name in (val_split, *HELD_OUT_SPLITS) if name and name != besides)
     refs: list[ImageRef] = []
     for split in splits:
         with suppress(ValueError, NotAStore):  # most data sets have only some of them
@@ -76,16 +81,16 @@ def leaked_images(
     """
     names = {_below_split(ref.key) for ref in held_out}
     suspects = [ref for ref in trained if _below_split(ref.key) in names]
-    known = set(_digests(source, suspects).values())
+    known = set(file_digests(source, suspects).values())
     if auto is None:
         names = {_below_split(ref.key) for ref in suspects}
         held_out = [ref for ref in held_out if _below_split(ref.key) in names]
     else:
         known |= set(auto.store.table(["source_sha256"])["source_sha256"].to_pylist())
-    return sorted(key for key, digest in _digests(source, held_out).items() if digest in known)
+    return sorted(key for key, digest in file_digests(source, held_out).items() if digest in known)
 
 
-def _digests(source: ImageSource, refs: list[ImageRef]) -> dict[str, str]:
+def file_digests(source: ImageSource, refs: list[ImageRef]) -> dict[str, str]:
     """Hex sha256 of the files of images, by key."""
     with ThreadPoolExecutor(READERS) as pool:
         digests = pool.map(lambda ref: hashlib.sha256(source.read(ref.image)).hexdigest(), refs)

@@ -5,13 +5,13 @@ A check gives `ok`, `broken`, or `not checked` with the reason: what cannot be r
 
 import hashlib
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from hmsa_label.pipeline.config import TraceConfig
 from hmsa_label.pipeline.datasets import FineLabelDataset
-from hmsa_label.pipeline.lineage import HELD_OUT_SPLITS
+from hmsa_label.pipeline.lineage import HELD_OUT_SPLITS, file_digests, held_out_images
+from hmsa_label.pipeline.training_data import keys_digest
 from hmsa_label.pipeline.weights import read_weights
 from hmsa_label.stores.errors import NotAStore, StoreError
 from hmsa_label.stores.evidence import level_of
@@ -63,7 +63,7 @@ def check_training_data(part: str, info: dict[str, Any], config: TraceConfig) ->
     if not trained_on:
         return [Link(part=part, check="fine data", state=UNCHECKED, detail="the checkpoint does not say; published?")]
     keys, settings = trained_on["keys"], info.get("config") or {}
-    digest = hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()
+    digest = keys_digest(keys)
     recorded = _compare(part, "recorded list of fine images", digest, trained_on["keys_sha256"])
     left_out = check_held_out(part, "fine images", keys, settings.get("val_split"))
     return [recorded, left_out, *_check_data_now(part, trained_on, settings, config)]
@@ -146,18 +146,15 @@ def check_files(part: str, store: LabelStore, info: dict[str, Any], config: Trac
     check, settings = "no val or test file among the labelled images", info.get("config") or {}
     data, trained_on = settings.get("data") or {}, info["trained_on"]
     known = set(store.table(["source_sha256"])["source_sha256"].to_pylist())
-    held_out: dict[str, str] = {}
     try:
         source = open_images(data.get("dataset", "cityscapes"), config.data or trained_on["data"], config.data_options)
-        for split in {*HELD_OUT_SPLITS, str(settings.get("val_split") or "val")}:
-            with suppress(ValueError, NotAStore):  # most data sets have only some of them
-                held_out |= {ref.key: hashlib.sha256(source.read(ref.image)).hexdigest() for ref in source.list(split)}
+        digests = file_digests(source, held_out_images(source, str(settings.get("val_split") or "")))
     except Exception as error:  # storages raise errors of their own kinds
         return Link(part=part, check=check, state=UNCHECKED, detail=_reason(error))
-    found = sorted(key for key, digest in held_out.items() if digest in known)
+    found = sorted(key for key, digest in digests.items() if digest in known)
     if found:
         return Link(part=part, check=check, state=BROKEN, detail=f"{len(found)}, such as {found[0]}")
-    return Link(part=part, check=check, state=OK, detail=f"none of {len(held_out)}")
+    return Link(part=part, check=check, state=OK, detail=f"none of {len(digests)}")
 
 
 def _check_thresholds(part: str, store: LabelStore, auto: dict[str, Any]) -> Link:

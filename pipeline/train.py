@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -158,7 +159,7 @@ class Trainer:
         self.best_miou = miou if is_best else self.best_miou
         if not self.processes.leads:
             return
-        info = {**self._about(), "step": self.step, "val_miou": miou}
+        info = {**self._about, "step": self.step, "val_miou": miou}
         for name in ("last", "best") if is_best else ("last",):
             self.folder.write_checkpoint(name, self.scored_net, info)
         self.folder.write_state(
@@ -174,7 +175,9 @@ class Trainer:
             }
         )
 
+    @cached_property
     def _about(self) -> dict[str, Any]:
+        """What does not change while the training runs: the data, the settings, the code."""
         config, data = self.config, self.data
         about = describe_training(config, data.fine, data.second, data.leaked)
         return {"model": config.model.name, "multi_scale": config.low_scale is not None, **about}
