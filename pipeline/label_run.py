@@ -188,12 +188,13 @@ class _Watch:
         self._on_event = on_event
         self._teacher: dict[str, Any] = {}
         self._early: list[Event] = []  # what happened before there was a run to log it for
+        self._tick: Tick | None = None  # of these the last one says all
         self._log: RunLog | None = None
 
     def keep(self, log: RunLog) -> None:
         """From now on events go into the log too, the earlier ones first."""
         self._log = log
-        for event in self._early:
+        for event in [*self._early, *([self._tick] if self._tick else [])]:
             log(event)
 
     def __call__(self, event: Event) -> None:
@@ -203,7 +204,9 @@ class _Watch:
             self.ledger.commit_if_due()
         if self._log is not None:
             self._log(event)
-        elif isinstance(event, WorkerStarted | WorkerLost):
+        elif isinstance(event, Tick):
+            self._tick = event
+        else:
             self._early.append(event)
         if self._on_event is not None:
             self._on_event(event)

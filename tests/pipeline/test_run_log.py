@@ -58,23 +58,25 @@ def test_log_tells_a_run_from_start_to_end_and_harms_nothing(drawn):
 
 
 def test_status_of_a_live_run_tells_progress_and_rate(drawn, monkeypatch):
-    seen = []
+    labelled, seen = [], []
 
     def look(event: Event) -> None:
-        if isinstance(event, ImageLabelled) and not seen:
-            time.sleep(0.05)  # the log is written by another thread
+        labelled.extend([event] if isinstance(event, ImageLabelled) else [])
+        deadline = time.monotonic() + 20
+        while len(labelled) == 3 and not seen and time.monotonic() < deadline:
+            time.sleep(0.01)  # the log is written by another thread
             status = status_of(drawn)
-            seen.extend([status] if status["images_done"] and status["images_per_second"] else [])
+            seen.extend([status] if status["images_done"] == 3 else [])
 
     monkeypatch.setattr(run_log, "FIRST_SECONDS", 0.02)
     monkeypatch.setattr(run_log, "PART_SECONDS", 0.02)
     drawn.label("fake:30ms", on_event=look)
     (status,) = seen
-    assert status["state"] == "live"
-    assert 0 < status["images_done"] < status["images_total"] == 20
+    assert (status["state"], status["images_total"]) == ("live", 20)
     assert status["images_per_second"] > 0
-    assert 0 < status["seconds_left"] < 60
-    assert (status["workers"], status["workers_ready"]) == (2, 2)
+    assert status["seconds_left"] > 0
+    assert status["workers"] == 2
+    assert status["workers_ready"] in (1, 2)  # the second one may come after the first images
     assert status["seen_at"]
 
 
