@@ -25,7 +25,7 @@ class DeviceLost(RuntimeError):
     """The process can use its device no longer, such as after an illegal memory access; a new process can."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
     """One image to label for one run; all that ever travels to a worker."""
 

@@ -18,7 +18,6 @@ from hmsa_label.pipeline.events import (
     RunEnded,
     RunStarted,
     Tick,
-    WorkerLost,
     WorkersStarting,
     WorkerStarted,
 )

@@ -16,7 +16,7 @@ class BadImage(ValueError):
     """This one file cannot be used and never will be; the text is the reason in one line, without the file's name."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ImageRef:
     """One image of a source.
 

@@ -102,7 +102,8 @@ class RunWriter:
             return self.base.version
         commit = self.manifest.transact(lambda head: self._append_to(head, receipts))
         if commit.version == self._known[0] + 1 and commit.kind == m.PROGRESS:
-            self._known = (commit.version, self._known[1] | {receipt.key for receipt in receipts})
+            self._known[1].update(receipt.key for receipt in receipts)
+            self._known = (commit.version, self._known[1])
         self.labelled += len(receipts)  # last: after an error the same receipts come again
         return commit.version
 

@@ -1,6 +1,7 @@
 """Workers as Ray actors: the same bytes as on threads, whatever happens to their processes."""
 
 import contextlib
+import glob
 import os
 import re
 import signal
@@ -95,11 +96,11 @@ def family_of(pid: int) -> list[int]:
 
 
 def sockets_of(pid: int) -> set[str]:
-    """Inodes of a process's sockets."""
+    """Inodes of a process's sockets; none if it has ended."""
     found = set()
-    for number in os.listdir(f"/proc/{pid}/fd"):
+    for link in glob.glob(f"/proc/{pid}/fd/*"):
         with contextlib.suppress(OSError):
-            found |= set(re.findall(r"socket:\[(\d+)\]", os.readlink(f"/proc/{pid}/fd/{number}")))
+            found |= set(re.findall(r"socket:\[(\d+)\]", os.readlink(link)))
     return found
 
 
