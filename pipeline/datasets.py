@@ -19,6 +19,7 @@ from hmsa_label.stores.label_store import LabelStore
 
 Transform = Callable[[U8, U8], Any]
 Weights = NDArray[np.float32]
+Evidence = tuple[U8, U8, tuple[float, ...]]
 READERS = 4
 
 
@@ -111,6 +112,7 @@ class AutoLabelDataset:
         self.source: ImageSource = open_images(dataset, data, storage_options or {})
         self.threshold = threshold
         self.transform = transform
+        self._last: tuple[str, Evidence] | None = None
         names = list(store.classes["names"])
         unknown = sorted(set(threshold) - set(names)) if isinstance(threshold, Mapping) else []
         if unknown:
@@ -138,7 +140,7 @@ class AutoLabelDataset:
         key = self.keys[index]
         if self.threshold is None:
             return self.store.read(key)
-        top1, code, grid = self.store.read_evidence(key)
+        top1, code, grid = self._evidence(key)
         levels = self._levels(self.store.receipt(key).threshold, grid)
         return np.where(code >= levels[top1], top1, np.uint8(self.store.classes["ignore_index"]))
 
@@ -148,7 +150,7 @@ class AutoLabelDataset:
         Raises:
             LabelMissing: the store keeps no evidence for the item.
         """
-        _, code, grid = self.store.read_evidence(self.keys[index])
+        _, code, grid = self._evidence(self.keys[index])
         return np.array((0.0, *grid), np.float32)[code]
 
     @property
@@ -158,6 +160,12 @@ class AutoLabelDataset:
         if isinstance(self.threshold, Mapping):
             own = [f"{name}\t{value}" for name, value in sorted(self.threshold.items())]
         return _digest([self.store.digest, *own])
+
+    def _evidence(self, key: str) -> Evidence:
+        """Evidence of one image, read once for the label and the weights of the same item."""
+        if self._last is None or self._last[0] != key:
+            self._last = (key, self.store.read_evidence(key))
+        return self._last[1]
 
     def _levels(self, own: float, grid: tuple[float, ...]) -> NDArray[np.uint8]:
         """[256] the code that a pixel of each class must reach."""

@@ -153,7 +153,7 @@ def test_teacher_that_cannot_be_loaded_ends_the_run_with_its_own_message(drawn):
     started = time.monotonic()
     with pytest.raises(ValueError, match="was asked not to start"):
         drawn.label("fake:?start=fail")
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 20
     with pytest.raises(NotAStore):
         drawn.open()
 
