@@ -44,14 +44,14 @@ def proxy(s3_storage: dict[str, Any]) -> Iterator[Open]:
 def s3_run(drawn, s3_storage) -> Callable[..., LabelConfig]:
     """A run over images on S3 into a store on S3, both reached through a proxy."""
 
-    def config(proxy: FaultyProxy, store: str, **options: Any) -> LabelConfig:
+    def config(proxy: FaultyProxy, store: str, executor: str = "local", **options: Any) -> LabelConfig:
         reach = {**s3_storage, "endpoint_url": proxy.endpoint}
         return LabelConfig(
             data=DataConfig(root="s3://labels/images", dataset="folder", split="all", storage_options=reach),
             teacher=TeacherConfig(weights="fake:", scales=(1.0,)),
             store=f"s3://labels/{store}",
             storage_options=reach,
-            engine=EngineConfig(executor="local", workers=2),
+            engine=EngineConfig(executor=executor, workers=2),
             **options,
         )
 
@@ -77,13 +77,15 @@ def check_store(uri: str, digest: str, images: int, storage: dict[str, Any]) -> 
     assert verify(uri, storage_options=storage) == []
 
 
-def run_through_faults(proxies: Open, s3_run, bench, storage, *, images: int, seeds: range, **options: float) -> None:
+def run_through_faults(
+    proxies: Open, s3_run, bench, storage, *, images: int, seeds: range, executor: str = "local", **options: float
+) -> None:
     digest, seen = upload(bench, images, storage), set()
     for seed in seeds:
         proxy = proxies(seed=seed, **options)
-        summary = label_images(s3_run(proxy, f"faults-{images}-{seed}"))
+        summary = label_images(s3_run(proxy, f"faults-{executor}-{images}-{seed}", executor))
         assert (summary.images_labelled, summary.images_failed) == (images, 0)
-        check_store(f"s3://labels/faults-{images}-{seed}", digest, images, storage)
+        check_store(f"s3://labels/faults-{executor}-{images}-{seed}", digest, images, storage)
         seen |= set(proxy.done)
     assert seen == set(FAULTS)
 
@@ -100,6 +102,19 @@ def test_tenth_of_all_requests_fails_or_takes_five_seconds_and_the_labels_are_th
 ):
     monkeypatch.setattr(ledger, "COMMIT_IMAGES", 3)
     run_through_faults(proxy, s3_run, drawn, s3_storage, images=20, seeds=range(3), share=0.1, delay_s=5.0)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.usefixtures("ray_session")
+def test_actors_label_the_same_through_a_storage_that_fails_a_tenth_of_all_requests(
+    proxy, s3_run, drawn, s3_storage, monkeypatch
+):
+    monkeypatch.setattr(ledger, "COMMIT_IMAGES", 3)
+    run_through_faults(
+        proxy, s3_run, drawn, s3_storage, images=20, seeds=range(3), executor="ray", share=0.1, delay_s=5.0
+    )
 
 
 def test_answer_to_every_first_write_is_lost_and_nothing_is_doubled(proxy, s3_run, drawn, s3_storage, monkeypatch):
