@@ -28,6 +28,7 @@ RAY_ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",
+    "RAY_raylet_start_wait_time_s": "120",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
 }
 PATIENCE_SECONDS = 300.0
