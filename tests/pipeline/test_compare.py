@@ -15,9 +15,10 @@ from hmsa_label.pipeline.compare import compare
 from hmsa_label.pipeline.compare_page import headline
 from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, TeacherConfig
 from hmsa_label.pipeline.label_run import label_images
-from hmsa_label.pipeline.train_config import AugmentConfig, AutoLabels, CompareConfig, ModelConfig, TrainConfig
+from hmsa_label.pipeline.train_config import AutoLabels, CompareConfig
 from hmsa_label.stores.errors import NotAStore
 from hmsa_label.stores.images import open_images
+from tests.tiny_training import tiny_training
 
 STEPS = 2
 
@@ -52,20 +53,7 @@ def label(root, weights, **options):
 
 
 def settings(tree, output, **changes):
-    train = TrainConfig(
-        data=DataConfig(root=str(tree), split="train"),
-        output=str(output),
-        model=ModelConfig(name="hrnet_tiny_ocr"),
-        augment=AugmentConfig(crop_px=(32, 32), scale_range=(1.0, 1.0)),
-        loss="ce",
-        low_scale=None,
-        batch_size=2,
-        max_steps=STEPS,
-        save_every=1,
-        device="cpu",
-        precision="fp32",
-        cpu_threads=1,
-    )
+    train = tiny_training(tree, output, low_scale=None, max_steps=STEPS, save_every=1)
     changed = {name: changes.pop(name) for name in list(changes) if hasattr(train, name)}
     auto = changes.pop("auto", AutoLabels(store=str(tree / "labels")))
     defaults = {"seeds": (0,), "resamples": 100}

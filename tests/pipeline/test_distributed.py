@@ -5,17 +5,16 @@ import os
 import pickle
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
 from hmsa_label.labelers.checkpoints import decode_checkpoint
-from hmsa_label.pipeline.config import DataConfig
 from hmsa_label.pipeline.distributed import Processes, joined
 from hmsa_label.pipeline.train import Trainer, train_teacher
-from hmsa_label.pipeline.train_config import AugmentConfig, CoarseLabels, ModelConfig, RayTrainConfig, TrainConfig
+from hmsa_label.pipeline.train_config import AugmentConfig, CoarseLabels, RayTrainConfig
+from tests.tiny_training import tiny_training
 
 # Dropout is drawn by each process for itself, so it is left out where several are compared with one.
 TRAIN = """
@@ -29,21 +28,10 @@ with open(sys.argv[1], "rb") as file:
 
 
 def settings(blocks, output, **changes):
-    defaults = TrainConfig(
-        data=DataConfig(root=str(blocks), split="train"),
-        output=str(output),
-        model=ModelConfig(name="hrnet_tiny_ocr"),
-        augment=AugmentConfig(crop_px=(48, 64), scale_range=(1.5, 1.6), colour_jitter=0.05),  # no pixel is ignored
-        second=CoarseLabels(split="train_extra"),
-        loss="ce",
-        learning_rate=0.05,
-        batch_size=4,
-        max_steps=2,
-        device="cpu",
-        precision="fp32",
-        cpu_threads=1,
-    )
-    return replace(defaults, **changes)
+    unpadded = AugmentConfig(crop_px=(48, 64), scale_range=(1.5, 1.6), colour_jitter=0.05)  # no pixel is ignored
+    coarse = CoarseLabels(split="train_extra")
+    usual = {"augment": unpadded, "second": coarse, "learning_rate": 0.05, "batch_size": 4, "max_steps": 2}
+    return tiny_training(blocks, output, **{**usual, **changes})
 
 
 def weights(folder):

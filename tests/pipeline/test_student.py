@@ -18,10 +18,11 @@ from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, Te
 from hmsa_label.pipeline.distributed import Processes
 from hmsa_label.pipeline.label_run import label_images
 from hmsa_label.pipeline.train import Trainer, train_student, train_teacher
-from hmsa_label.pipeline.train_config import AugmentConfig, AutoLabels, CoarseLabels, ModelConfig, TrainConfig
+from hmsa_label.pipeline.train_config import AugmentConfig, AutoLabels, CoarseLabels
 from hmsa_label.pipeline.training_sets import open_training_sets
 from hmsa_label.stores.label_store import LabelStore
 from hmsa_label.stores.rethreshold import rethreshold
+from tests.tiny_training import tiny_training
 
 
 @pytest.fixture(scope="module")
@@ -47,22 +48,8 @@ def label(root, store, split):
 def settings(data, output, **changes):
     root, store = data
     auto = AutoLabels(store=store, **changes.pop("auto", {}))
-    defaults = TrainConfig(
-        data=DataConfig(root=str(root), split="train"),
-        output=str(output),
-        model=ModelConfig(name="hrnet_tiny_ocr"),
-        augment=AugmentConfig(crop_px=(32, 32), scale_range=(0.8, 1.25), colour_jitter=0.05),
-        second=auto,
-        loss="ce",
-        low_scale=None,
-        batch_size=4,
-        max_steps=4,
-        val_split="",
-        device="cpu",
-        precision="fp32",
-        cpu_threads=1,
-    )
-    return replace(defaults, **changes)
+    usual = {"second": auto, "low_scale": None, "batch_size": 4, "max_steps": 4, "val_split": ""}
+    return tiny_training(root, output, **{**usual, **changes})
 
 
 def trainer(config):

@@ -16,8 +16,9 @@ from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, Te
 from hmsa_label.pipeline.label_run import label_images
 from hmsa_label.pipeline.trace import trace_checkpoint
 from hmsa_label.pipeline.train import train_student, train_teacher
-from hmsa_label.pipeline.train_config import AugmentConfig, AutoLabels, ModelConfig, TrainConfig
+from hmsa_label.pipeline.train_config import AutoLabels
 from hmsa_label.stores.label_store import LabelStore
+from tests.tiny_training import tiny_training
 
 
 def draw(root):
@@ -35,20 +36,7 @@ def draw(root):
 
 
 def train_config(root, output, **changes):
-    return TrainConfig(
-        data=DataConfig(root=str(root / "data"), split="train"),
-        output=str(root / output),
-        model=ModelConfig(name="hrnet_tiny_ocr"),
-        augment=AugmentConfig(crop_px=(32, 32), scale_range=(1.0, 1.0)),
-        loss="ce",
-        low_scale=None,
-        batch_size=2,
-        max_steps=1,
-        device="cpu",
-        precision="fp32",
-        cpu_threads=1,
-        **changes,
-    )
+    return tiny_training(root / "data", root / output, low_scale=None, max_steps=1, **changes)
 
 
 @pytest.fixture(scope="module")

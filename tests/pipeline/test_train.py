@@ -14,7 +14,8 @@ from hmsa_label.pipeline.distributed import Processes
 from hmsa_label.pipeline.evaluate import evaluate
 from hmsa_label.pipeline.objective import learning_rate
 from hmsa_label.pipeline.train import Trainer, train_teacher
-from hmsa_label.pipeline.train_config import AugmentConfig, ModelConfig, TrainConfig
+from hmsa_label.pipeline.train_config import ModelConfig
+from tests.tiny_training import tiny_training
 
 
 @pytest.fixture(scope="module")
@@ -23,23 +24,8 @@ def tree(blocks):
 
 
 def settings(tree, output, **changes):
-    defaults = TrainConfig(
-        data=DataConfig(root=str(tree), split="train"),
-        output=str(output),
-        model=ModelConfig(name="hrnet_tiny_ocr"),
-        augment=AugmentConfig(crop_px=(48, 64), scale_range=(0.8, 1.25), colour_jitter=0.05),
-        loss="ce",
-        optimizer="adamw",
-        learning_rate=5e-3,
-        batch_size=2,
-        max_steps=6,
-        validate_every=3,
-        save_every=1,
-        device="cpu",
-        precision="fp32",
-        cpu_threads=1,
-    )
-    return replace(defaults, **changes)
+    usual = {"optimizer": "adamw", "learning_rate": 5e-3, "max_steps": 6, "validate_every": 3, "save_every": 1}
+    return tiny_training(tree, output, crop_px=(48, 64), **{**usual, **changes})
 
 
 def trainer(config):

@@ -1,0 +1,26 @@
+"""Settings of trainings that take seconds on one core."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hmsa_label.pipeline.config import DataConfig
+from hmsa_label.pipeline.train_config import AugmentConfig, ModelConfig, TrainConfig
+
+
+def tiny_training(data: Path, output: Path, *, crop_px: tuple[int, int] = (32, 32), **changes: Any) -> TrainConfig:
+    """The smallest network on small crops, in float32 on one thread; all else as users get it, or as `changes` say."""
+    return replace(
+        TrainConfig(
+            data=DataConfig(root=str(data), split="train"),
+            output=str(output),
+            model=ModelConfig(name="hrnet_tiny_ocr"),
+            augment=AugmentConfig(crop_px=crop_px, scale_range=(0.8, 1.25), colour_jitter=0.05),
+            loss="ce",
+            batch_size=2,
+            device="cpu",
+            precision="fp32",
+            cpu_threads=1,
+        ),
+        **changes,
+    )
