@@ -228,7 +228,7 @@ def start_cluster(hosts: list[Host], folder: str) -> None:
     for number in (1, 2):
         hosts.append(Host(number))
         hosts[number].start_ray(folder, f"--address={hosts[0].address}:6379", "--num-cpus=1")
-    wait_for_hosts(hosts, folder)
+        wait_for_hosts(hosts, folder)  # they share a folder for sockets, whose names two at once may both take
 
 
 def measure(images: int, weights: str) -> tuple[str, bool]:
