@@ -146,6 +146,7 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
         Setting("threshold", "--threshold", "Another stored threshold.  [default: that of the labels]"),
         Setting("class_thresholds", "--class-thresholds", "Other stored thresholds of some classes."),
         Setting("confidence_weight", "--confidence-weight", "Weight pixels by their confidence; needs --loss ce."),
+        Setting("polygons", "--polygons", "Label type of polygons that count over the teacher, such as gtCoarse."),
         Setting("allow_leak", "--allow-leak", "Train although held-out images are trained on; this is recorded."),
         Setting("storage_options", "--store-options", STORE_OPTIONS),
     )),

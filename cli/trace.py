@@ -39,7 +39,9 @@ def _chain(found: Any) -> dict[str, str | None]:
     if found.version is not None:
         own = "their own threshold" if found.threshold is None else f"threshold {found.threshold:g}"
         chosen = "".join(f", {name} {value:g}" for name, value in found.class_thresholds.items())
-        labels = f"version {found.version}, digest {found.digest[:16]}, {own}{chosen}, mix {found.mix:g}; {found.store}"
+        drawn = f", {found.student['polygons']} polygons over them" if found.student.get("polygons") else ""
+        labels = f"version {found.version}, digest {found.digest[:16]}, {own}{chosen}{drawn}, mix {found.mix:g}"
+        labels = f"{labels}; {found.store}"
     return {
         "student": _network(found.student),
         "its fine data": _data(found.student and found.student["trained_on"]),
@@ -47,6 +49,7 @@ def _chain(found: Any) -> dict[str, str | None]:
         **{f"run {run['run']}": _run(run) for run in found.runs},
         "teacher": _network(found.teacher) or (found.teacher_sha256 and f"sha256 {found.teacher_sha256[:16]}"),
         "its training data": _data(found.teacher_trained_on) or "not recorded",
+        "its coarse data": _data(found.teacher and found.teacher["coarse_labels"]),
     }
 
 

@@ -152,6 +152,7 @@ def _labels(setup: Setup) -> dict[str, Any]:
         "images": len(store),
         "threshold": store.commit.threshold if auto.threshold is None else auto.threshold,
         "class_thresholds": auto.class_thresholds,
+        "polygons": auto.polygons,
         "mix": train.mix,
         "fine_tail": train.fine_tail,
         "teacher_sha256": store.commit.teacher_sha256,

@@ -91,10 +91,13 @@ class AutoLabelDataset:
         data: root of the images that were labelled. dataset: how it is laid out.
         threshold: another stored threshold than the version's own, or one per class name (classes left out keep the
             version's own); read from the evidence.
+        polygons: label type of polygons drawn by hand, such as gtCoarse: inside them their class counts, whatever the
+            teacher said; None leaves them out.
         transform: called with (image, label); its result is the item.
 
     Raises:
-        ThresholdNotStored: a threshold is not on the grid of the evidence. ValueError: an unknown class name.
+        ThresholdNotStored: a threshold is not on the grid of the evidence.
+        ValueError: an unknown class name, or a labelled image without polygons of the type that is asked for.
     """
 
     def __init__(
@@ -104,6 +107,7 @@ class AutoLabelDataset:
         *,
         dataset: str = "cityscapes",
         threshold: float | Mapping[str, float] | None = None,
+        polygons: str | None = None,
         transform: Transform | None = None,
         storage_options: dict[str, Any] | None = None,
     ) -> None:
@@ -113,6 +117,7 @@ class AutoLabelDataset:
         self.threshold = threshold
         self.transform = transform
         self._last: tuple[str, Evidence] | None = None
+        self.polygons = None if polygons is None else _polygon_files(self.source, self.keys, polygons)
         names = list(store.classes["names"])
         unknown = sorted(set(threshold) - set(names)) if isinstance(threshold, Mapping) else []
         if unknown:
@@ -137,29 +142,59 @@ class AutoLabelDataset:
 
     def label(self, index: int) -> U8:
         """[H, W] uint8 trainIds of an item, without its image."""
-        key = self.keys[index]
-        if self.threshold is None:
-            return self.store.read(key)
-        top1, code, grid = self._evidence(key)
-        levels = self._levels(self.store.receipt(key).threshold, grid)
-        return np.where(code >= levels[top1], top1, np.uint8(self.store.classes["ignore_index"]))
+        label, drawn = self._kept(self.keys[index]), self._drawn(index)
+        return label if drawn is None else np.where(drawn == self._ignored, label, drawn)
 
     def weights(self, index: int) -> Weights:
-        """[H, W] float32 lowest confidence that each pixel's code allows, 0..1: the highest threshold it reached.
+        """[H, W] float32, 0..1: the lowest confidence that each pixel's code allows, the highest threshold it reached.
+
+        1 inside polygons drawn by hand.
 
         Raises:
             LabelMissing: the store keeps no evidence for the item.
         """
         _, code, grid = self._evidence(self.keys[index])
-        return np.array((0.0, *grid), np.float32)[code]
+        weights, drawn = np.array((0.0, *grid), np.float32)[code], self._drawn(index)
+        return weights if drawn is None else np.where(drawn == self._ignored, weights, np.float32(1))
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """Hex sha256 over the content digest of the store's version and the thresholds."""
+        """Hex sha256 over the content digest of the store's version, the thresholds and the files of the polygons."""
         own = [] if self.threshold is None else [str(self.threshold)]
         if isinstance(self.threshold, Mapping):
             own = [f"{name}\t{value}" for name, value in sorted(self.threshold.items())]
-        return _digest([self.store.digest, *own])
+        return _digest([self.store.digest, *own, *([self.polygons_digest] if self.polygons_digest else [])])
+
+    @cached_property
+    def polygons_digest(self) -> str | None:
+        """Hex sha256 over key and polygon file of every item; None without polygons."""
+        if self.polygons is None:
+            return None
+        with ThreadPoolExecutor(READERS) as pool:
+            files = pool.map(lambda path: hashlib.sha256(self.source.read(path)).hexdigest(), self.polygons)
+            return _digest(f"{key}\t{file}" for key, file in zip(self.keys, files, strict=True))
+
+    @property
+    def _ignored(self) -> np.uint8:
+        return np.uint8(self.store.classes["ignore_index"])
+
+    def _kept(self, key: str) -> U8:
+        """[H, W] uint8 trainIds of what the teacher was sure of."""
+        if self.threshold is None:
+            return self.store.read(key)
+        top1, code, grid = self._evidence(key)
+        levels = self._levels(self.store.receipt(key).threshold, grid)
+        return np.where(code >= levels[top1], top1, self._ignored)
+
+    def _drawn(self, index: int) -> U8 | None:
+        """[H, W] uint8 trainIds of an item's polygons; None if they are left out."""
+        if self.polygons is None:
+            return None
+        path, receipt = self.polygons[index], self.store.receipt(self.keys[index])
+        drawn = self.classes.train_id_of[decode_labels(self.source.read(path))]
+        if drawn.shape != (receipt.height, receipt.width):
+            raise ValueError(f"{path} has {drawn.shape} px, the label of its image {(receipt.height, receipt.width)}")
+        return drawn
 
     def _evidence(self, key: str) -> Evidence:
         """Evidence of one image, read once for the label and the weights of the same item."""
@@ -174,6 +209,23 @@ class AutoLabelDataset:
             chosen = self.threshold.get(name, own) if isinstance(self.threshold, Mapping) else self.threshold
             levels[train_id] = level_of(own if chosen is None else chosen, grid)
         return levels
+
+
+def _polygon_files(source: ImageSource, keys: list[str], labels: str) -> list[str]:
+    """The polygon file of each key.
+
+    Raises:
+        ValueError: some have none.
+    """
+    splits = dict.fromkeys(key.partition("/")[0] for key in keys)
+    files = {ref.key: ref.labels for split in splits for ref in source.list(split, labels=labels)}
+    missing = [key for key in keys if not files.get(key)]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} of {len(keys)} labelled images have no {labels} polygons in {source.root}, such as "
+            f"{missing[0]}; leave out --polygons, or name the label type that all of them have"
+        )
+    return [str(files[key]) for key in keys]
 
 
 def _digest(lines: Iterable[str]) -> str:

@@ -52,6 +52,7 @@ def open_auto_labels(
         config.data.root,
         dataset=config.data.dataset,
         threshold=threshold,
+        polygons=labels.polygons,
         storage_options=config.data.storage_options,
     )
 
@@ -160,6 +161,8 @@ def _auto_labels(config: TrainConfig, auto: AutoLabelDataset, leaked: list[str])
         "mix": config.mix,
         "fine_tail": config.fine_tail,
         "confidence_weight": labels.confidence_weight,
+        "polygons": labels.polygons,
+        "polygons_sha256": auto.polygons_digest,
         "run": commit.run,
         "teacher_sha256": commit.teacher_sha256,
         "teacher": teacher,

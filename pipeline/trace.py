@@ -14,6 +14,7 @@ from hmsa_label.pipeline.trace_links import (
     Link,
     check_files,
     check_labels,
+    check_polygons,
     check_runs,
     check_store,
     check_training_data,
@@ -73,7 +74,7 @@ def trace_checkpoint(checkpoint: str, config: TraceConfig) -> Trace:
     links, below = _student_links("", info, config)
     return _judged(
         links,
-        student={**facts, **{name: auto.get(name) for name in ("fine_tail", "images", "leaked")}},
+        student={**facts, **{name: auto.get(name) for name in ("fine_tail", "polygons", "images", "leaked")}},
         **{name: auto.get(name) for name in ("version", "digest", "store", "threshold", "mix", "teacher_sha256")},
         class_thresholds=auto.get("class_thresholds") or {},
         **below,
@@ -94,6 +95,7 @@ def _student_links(prefix: str, info: dict[str, Any], config: TraceConfig) -> tu
     runs: list[Run] = []
     if store is not None:
         links += check_labels(f"{prefix}labels", store, auto, info, config.deep)
+        links += check_polygons(f"{prefix}labels", store, auto, info, config)
         links += [check_files(f"{prefix}labels", store, info, config)] if config.deep else []
         runs, found = check_runs(f"{prefix}run", store, auto["teacher_sha256"])
         links += found
@@ -148,6 +150,7 @@ def _model_facts(info: dict[str, Any], place: str, sha256: str) -> dict[str, Any
         "seed": settings.get("seed"),
         "init_weights": (settings.get("model") or {}).get("init_weights"),
         "trained_on": _without_keys(info.get("trained_on")),
+        "coarse_labels": _without_keys(info.get("coarse_labels")),
     }
 
 

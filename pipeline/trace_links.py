@@ -4,12 +4,12 @@ A check gives `ok`, `broken`, or `not checked` with the reason: what cannot be r
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from hmsa_label.pipeline.config import TraceConfig
-from hmsa_label.pipeline.datasets import FineLabelDataset
+from hmsa_label.pipeline.datasets import AutoLabelDataset, FineLabelDataset
 from hmsa_label.pipeline.lineage import HELD_OUT_SPLITS, file_digests, held_out_images
 from hmsa_label.pipeline.training_data import keys_digest
 from hmsa_label.pipeline.weights import read_weights
@@ -58,56 +58,81 @@ def check_held_out(part: str, what: str, keys: Iterable[str], val_split: str | N
 
 
 def check_training_data(part: str, info: dict[str, Any], config: TraceConfig) -> list[Link]:
-    """The fine images a network was trained on: the recorded list, the list and the labels as they are now."""
-    trained_on = info.get("trained_on")
+    """The images a network was trained on, fine and coarse: the recorded list, the list and the labels as they are."""
+    trained_on, coarse = info.get("trained_on"), info.get("coarse_labels")
     if not trained_on:
         return [Link(part=part, check="fine data", state=UNCHECKED, detail="the checkpoint does not say; published?")]
-    keys, settings = trained_on["keys"], info.get("config") or {}
-    digest = keys_digest(keys)
-    recorded = _compare(part, "recorded list of fine images", digest, trained_on["keys_sha256"])
-    left_out = check_held_out(part, "fine images", keys, settings.get("val_split"))
-    return [recorded, left_out, *_check_data_now(part, trained_on, settings, config)]
+    settings = info.get("config") or {}
+    links = _check_drawn(part, "fine", trained_on, settings, config)
+    return [*links, *(_check_drawn(part, "coarse", coarse, settings, config) if coarse else [])]
 
 
-def _check_data_now(part: str, trained_on: dict[str, Any], settings: dict[str, Any], config: TraceConfig) -> list[Link]:
-    data, place = settings.get("data") or {}, config.data or trained_on["data"]
+def _check_drawn(
+    part: str, kind: str, drawn: dict[str, Any], settings: dict[str, Any], config: TraceConfig
+) -> list[Link]:
+    keys = drawn["keys"]
+    recorded = _compare(part, f"recorded list of {kind} images", keys_digest(keys), drawn["keys_sha256"])
+    left_out = check_held_out(part, f"{kind} images", keys, settings.get("val_split"))
+    return [recorded, left_out, *_check_drawn_now(part, kind, drawn, settings, config)]
+
+
+def _check_drawn_now(
+    part: str, kind: str, drawn: dict[str, Any], settings: dict[str, Any], config: TraceConfig
+) -> list[Link]:
+    data, place, check = settings.get("data") or {}, config.data or drawn["data"], f"{kind} images"
     dataset, options = data.get("dataset", "cityscapes"), config.data_options
     # A run's record says which images its teacher saw, but not how they were listed: a difference then proves nothing.
     differs = BROKEN if data else UNCHECKED
     try:
         open_images(dataset, place, options)
     except Exception as error:  # storages raise errors of their own kinds
-        return [Link(part=part, check="fine images", state=UNCHECKED, detail=_reason(error))]
+        return [Link(part=part, check=check, state=UNCHECKED, detail=_reason(error))]
     try:
         now = FineLabelDataset(
             place,
             dataset=dataset,
-            split=trained_on["split"],
-            labels=trained_on["labels"],
-            limit=data.get("limit"),
+            split=drawn["split"],
+            labels=drawn["labels"],
+            limit=data.get("limit") if kind == "fine" else None,
             storage_options=options,
         )
     except (ValueError, NotAStore) as error:  # the root is there, the split is not
-        return [Link(part=part, check="fine images", state=differs, detail=str(error))]
+        return [Link(part=part, check=check, state=differs, detail=str(error))]
     except Exception as error:
-        return [Link(part=part, check="fine images", state=UNCHECKED, detail=_reason(error))]
-    changed = set(now.keys) ^ set(trained_on["keys"])
+        return [Link(part=part, check=check, state=UNCHECKED, detail=_reason(error))]
+    changed = set(now.keys) ^ set(drawn["keys"])
     if changed:
         detail = f"{len(changed)} came or went in {now.source.root}, such as {min(changed)}"
-        return [Link(part=part, check="fine images", state=differs, detail=detail)]
-    there = Link(part=part, check="fine images", state=OK, detail=f"all {len(now)} are in {now.source.root}")
-    return [there, _check_fine_labels(part, trained_on.get("labels_sha256"), now)]
+        return [Link(part=part, check=check, state=differs, detail=detail)]
+    there = Link(part=part, check=check, state=OK, detail=f"all {len(now)} are in {now.source.root}")
+    return [there, _check_drawn_labels(part, f"{kind} labels", drawn.get("labels_sha256"), lambda: now.digest)]
 
 
-def _check_fine_labels(part: str, recorded: str | None, now: FineLabelDataset) -> Link:
+def check_polygons(
+    part: str, store: LabelStore, auto: dict[str, Any], info: dict[str, Any], config: TraceConfig
+) -> list[Link]:
+    """The polygons that counted over the teacher's labels, as they are now; no link if there were none."""
+    if not auto.get("polygons"):
+        return []
+    dataset = ((info.get("config") or {}).get("data") or {}).get("dataset", "cityscapes")
+    place, options = config.data or info["trained_on"]["data"], config.data_options
+
+    def digest() -> str | None:
+        labels = AutoLabelDataset(store, place, dataset=dataset, polygons=auto["polygons"], storage_options=options)
+        return labels.polygons_digest
+
+    return [_check_drawn_labels(part, "polygons", auto.get("polygons_sha256"), digest)]
+
+
+def _check_drawn_labels(part: str, check: str, recorded: str | None, digest: Callable[[], str | None]) -> Link:
     if recorded is None:
-        return Link(part=part, check="fine labels", state=UNCHECKED, detail="the checkpoint has no digest of them")
+        return Link(part=part, check=check, state=UNCHECKED, detail="the checkpoint has no digest of them")
     try:
-        return _compare(part, "fine labels", now.digest, recorded)
+        return _compare(part, check, str(digest()), recorded)
     except ValueError as error:  # a file that was listed is gone or no file any more
-        return Link(part=part, check="fine labels", state=BROKEN, detail=_reason(error))
+        return Link(part=part, check=check, state=BROKEN, detail=_reason(error))
     except Exception as error:
-        return Link(part=part, check="fine labels", state=UNCHECKED, detail=_reason(error))
+        return Link(part=part, check=check, state=UNCHECKED, detail=_reason(error))
 
 
 def check_store(part: str, auto: dict[str, Any], config: TraceConfig) -> tuple[LabelStore | None, list[Link]]:

@@ -61,6 +61,7 @@ class AutoLabels:
         version: number or tag; None is the last finished version.
         threshold: another stored threshold than the labels' own; class_thresholds: one for some classes, by name.
         confidence_weight: weight each pixel's loss by the lowest confidence that its code allows.
+        polygons: label type of polygons drawn by hand that count over the teacher's labels; None leaves them out.
         allow_leak: train although images that are validated on are among those trained on.
     """
 
@@ -69,6 +70,7 @@ class AutoLabels:
     threshold: float | None = None
     class_thresholds: dict[str, float] = field(default_factory=dict)
     confidence_weight: bool = False
+    polygons: str | None = None
     allow_leak: bool = False
     storage_options: dict[str, Any] = field(default_factory=dict)
 

@@ -12,9 +12,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from hmsa_label.labelers.checkpoints import decode_checkpoint
 from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, TeacherConfig
+from hmsa_label.pipeline.datasets import AutoLabelDataset
 from hmsa_label.pipeline.distributed import Processes
 from hmsa_label.pipeline.label_run import label_images
 from hmsa_label.pipeline.train import Trainer, train_student, train_teacher
@@ -152,6 +154,53 @@ def test_coarse_polygons_are_mixed_in_like_auto_labels(data, tmp_path):
     coarse = info["coarse_labels"]
     assert (coarse["split"], coarse["labels"], coarse["images"], coarse["mix"]) == ("train_extra", "gtCoarse", 4, 0.5)
     assert len(coarse["labels_sha256"]) == 64
+
+
+def polygon_of(root, key):
+    name = key.removeprefix("train_extra/town/")
+    return root / f"gtCoarse/train_extra/town/{name}_gtCoarse_labelIds.png"
+
+
+def test_polygons_count_over_the_teacher_and_nowhere_else(data, tmp_path):
+    root = tmp_path / "tree"
+    shutil.copytree(data[0], root)
+    store = LabelStore.open(data[1])
+    for key in store:
+        ids = np.zeros((96, 128), np.uint8)
+        ids[20:50, 30:90] = 26  # car, trainId 13
+        Image.fromarray(ids).save(polygon_of(root, key))
+    plain, drawn = (AutoLabelDataset(store, str(root), threshold=0.5, polygons=kind) for kind in (None, "gtCoarse"))
+    inside = np.zeros((96, 128), bool)
+    inside[20:50, 30:90] = True
+    for index in range(len(drawn)):
+        assert (drawn.label(index)[inside] == 13).all()
+        assert np.array_equal(drawn.label(index)[~inside], plain.label(index)[~inside])
+        assert (drawn.weights(index)[inside] == 1).all()
+        assert np.array_equal(drawn.weights(index)[~inside], plain.weights(index)[~inside])
+    assert drawn.digest != plain.digest
+    before = AutoLabelDataset(store, str(root), threshold=0.5, polygons="gtCoarse").digest
+    assert before == drawn.digest
+    Image.fromarray(np.zeros((96, 128), np.uint8)).save(polygon_of(root, store.keys()[0]))
+    assert AutoLabelDataset(store, str(root), threshold=0.5, polygons="gtCoarse").digest != before
+
+
+def test_image_without_the_polygons_that_are_asked_for_is_named(data, tmp_path):
+    root = tmp_path / "tree"
+    shutil.copytree(data[0], root)
+    store = LabelStore.open(data[1])
+    polygon_of(root, store.keys()[2]).unlink()
+    with pytest.raises(ValueError, match=f"^1 of 4 labelled images have no gtCoarse polygons .*{store.keys()[2]}"):
+        AutoLabelDataset(store, str(root), polygons="gtCoarse")
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(polygon_of(root, store.keys()[2]))
+    with pytest.raises(ValueError, match=r"000002_000000_gtCoarse_labelIds\.png has \(9, 9\) px.*\(96, 128\)"):
+        AutoLabelDataset(store, str(root), polygons="gtCoarse").label(2)
+
+
+def test_checkpoint_names_the_polygons_that_counted_over_the_teacher(data, tmp_path):
+    train_student(settings(data, tmp_path, max_steps=1, auto={"polygons": "gtCoarse"}))
+    labels = info_of(tmp_path / "last.safetensors")["auto_labels"]
+    assert labels["polygons"] == "gtCoarse"
+    assert len(labels["polygons_sha256"]) == 64
 
 
 def test_an_auto_labelled_copy_of_a_validation_image_is_refused(data, tmp_path):

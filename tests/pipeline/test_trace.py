@@ -16,20 +16,20 @@ from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, Te
 from hmsa_label.pipeline.label_run import label_images
 from hmsa_label.pipeline.trace import trace_checkpoint
 from hmsa_label.pipeline.train import train_student, train_teacher
-from hmsa_label.pipeline.train_config import AutoLabels
+from hmsa_label.pipeline.train_config import AutoLabels, CoarseLabels
 from hmsa_label.stores.label_store import LabelStore
 from tests.tiny_training import tiny_training
 
 
 def draw(root):
-    """Images of 32x64 px with fine labels in train and val, without labels in train_extra."""
+    """Images of 32x64 px with fine labels in train and val, with polygons in train_extra."""
     rng = np.random.default_rng(0)
     for split in ("train", "train_extra", "val"):
         for number in range(2):
             stem = f"{split}/town/town_{number:06}_000000"
             files = {f"leftImg8bit/{stem}_leftImg8bit.png": rng.integers(0, 256, (32, 64, 3), np.uint8)}
-            if split != "train_extra":
-                files[f"gtFine/{stem}_gtFine_labelIds.png"] = rng.choice([7, 11], (32, 64)).astype(np.uint8)
+            kind = "gtCoarse" if split == "train_extra" else "gtFine"
+            files[f"{kind}/{stem}_{kind}_labelIds.png"] = rng.choice([7, 11], (32, 64)).astype(np.uint8)
             for path, pixels in files.items():
                 (root / path).parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels).save(root / path)
@@ -236,6 +236,22 @@ def test_student_of_a_student_is_followed_to_the_end(chain):
     }
     shutil.rmtree(chain / "labels/data")
     assert broken(trace(chain, "grandchild")) == {("teacher's labels", "labels as written")}
+
+
+def test_polygons_of_a_student_and_of_a_teacher_are_part_of_the_chain(chain):
+    coarse = CoarseLabels(split="train_extra")
+    train_teacher(train_config(chain, "coarse", second=coarse))
+    assert trace(chain, "coarse").teacher["coarse_labels"]["images"] == 2
+    labels = AutoLabels(store=str(chain / "labels"), polygons="gtCoarse")
+    train_student(train_config(chain, "drawn", second=labels))
+    found = trace(chain, "drawn")
+    assert found.ok
+    assert found.student["polygons"] == "gtCoarse"
+    assert ("labels", "polygons", "ok") in {(link.part, link.check, link.state) for link in found.links}
+    polygon = next((chain / "data/gtCoarse").rglob("*_labelIds.png"))
+    Image.fromarray(np.full((32, 64), 7, np.uint8)).save(polygon)
+    assert broken(trace(chain, "drawn")) == {("labels", "polygons")}
+    assert broken(trace(chain, "coarse")) == {("teacher", "coarse labels")}
 
 
 def test_a_file_that_is_no_checkpoint_is_an_error(tmp_path):
