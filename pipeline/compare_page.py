@@ -82,7 +82,8 @@ def _facts(found: dict[str, Any]) -> str:
         "Steps of each training": f"{found['steps']:,}",
         "Images scored": f"{found['images']:,}",
         "Auto-labelled images": f"{labels['images']:,}",
-        "Threshold": f"{labels['threshold']:g}" if labels["threshold"] is not None else "-",
+        "Threshold": _threshold(labels),
+        "Polygons over them": labels["polygons"] or "none",
         "Share of auto or coarse": f"{100 * labels['mix']:g} %",
         "Label version": f"{labels['version']}",
         "Model": found["about"]["config"]["model"]["name"],
@@ -97,6 +98,11 @@ def _facts(found: dict[str, Any]) -> str:
         f'<div class="wide"><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>' for name, value in wide.items()
     )
     return f'<dl class="facts">{tiles}{lines}</dl>'
+
+
+def _threshold(labels: dict[str, Any]) -> str:
+    own = "-" if labels["threshold"] is None else f"{labels['threshold']:g}"
+    return ", ".join([own, *(f"{name} {value:g}" for name, value in labels["class_thresholds"].items())])
 
 
 def _charts(found: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from hmsa_label.labelers.checkpoints import decode_checkpoint
 from hmsa_label.pipeline import compare as compare_module
 from hmsa_label.pipeline import compare_runs
 from hmsa_label.pipeline.compare import compare
-from hmsa_label.pipeline.compare_page import headline
+from hmsa_label.pipeline.compare_page import headline, render_comparison
 from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, TeacherConfig
 from hmsa_label.pipeline.label_run import label_images
 from hmsa_label.pipeline.train_config import AutoLabels, CompareConfig
@@ -165,6 +165,16 @@ def test_page_tells_the_outcome_and_asks_nothing_from_anywhere(compared):
             assert not {name for name, _ in attrs} & {"src", "href", "onload"}
 
     Tags().feed(text)
+
+
+def test_page_tells_how_the_auto_labels_were_used(compared):
+    _, folder, _ = compared
+    document = json.loads((folder / "compare.json").read_text())
+    assert "<dt>Polygons over them</dt><dd>none</dd>" in render_comparison(document)
+    document["labels"] |= {"threshold": 0.9, "class_thresholds": {"rider": 0.5}, "polygons": "gtCoarse"}
+    text = render_comparison(document)
+    assert "<dt>Threshold</dt><dd>0.9, rider 0.5</dd>" in text
+    assert "<dt>Polygons over them</dt><dd>gtCoarse</dd>" in text
 
 
 def test_headline_says_by_how_much_and_what_is_missing():
