@@ -73,9 +73,7 @@ class FineLabelDataset:
     @cached_property
     def digest(self) -> str:
         """Hex sha256 over key and label file of every item."""
-        with ThreadPoolExecutor(READERS) as pool:
-            files = pool.map(lambda index: hashlib.sha256(self._label_bytes(index)).hexdigest(), range(len(self)))
-            return _digest(f"{key}\t{file}" for key, file in zip(self.keys, files, strict=True))
+        return _files_digest(self.source, self.keys, [str(ref.labels) for ref in self.refs])
 
     def _label_bytes(self, index: int) -> bytes:
         return self.source.read(str(self.refs[index].labels))
@@ -142,7 +140,8 @@ class AutoLabelDataset:
 
     def label(self, index: int) -> U8:
         """[H, W] uint8 trainIds of an item, without its image."""
-        label, drawn = self._kept(self.keys[index]), self._drawn(index)
+        label = self._kept(self.keys[index])
+        drawn = self._drawn(index, label.shape)
         return label if drawn is None else np.where(drawn == self._ignored, label, drawn)
 
     def weights(self, index: int) -> Weights:
@@ -154,7 +153,7 @@ class AutoLabelDataset:
             LabelMissing: the store keeps no evidence for the item.
         """
         _, code, grid = self._evidence(self.keys[index])
-        weights, drawn = np.array((0.0, *grid), np.float32)[code], self._drawn(index)
+        weights, drawn = np.array((0.0, *grid), np.float32)[code], self._drawn(index, code.shape)
         return weights if drawn is None else np.where(drawn == self._ignored, weights, np.float32(1))
 
     @cached_property
@@ -168,11 +167,7 @@ class AutoLabelDataset:
     @cached_property
     def polygons_digest(self) -> str | None:
         """Hex sha256 over key and polygon file of every item; None without polygons."""
-        if self.polygons is None:
-            return None
-        with ThreadPoolExecutor(READERS) as pool:
-            files = pool.map(lambda path: hashlib.sha256(self.source.read(path)).hexdigest(), self.polygons)
-            return _digest(f"{key}\t{file}" for key, file in zip(self.keys, files, strict=True))
+        return None if self.polygons is None else _files_digest(self.source, self.keys, self.polygons)
 
     @property
     def _ignored(self) -> np.uint8:
@@ -186,14 +181,14 @@ class AutoLabelDataset:
         levels = self._levels(self.store.receipt(key).threshold, grid)
         return np.where(code >= levels[top1], top1, self._ignored)
 
-    def _drawn(self, index: int) -> U8 | None:
-        """[H, W] uint8 trainIds of an item's polygons; None if they are left out."""
+    def _drawn(self, index: int, shape: tuple[int, ...]) -> U8 | None:
+        """[H, W] uint8 trainIds of an item's polygons, which must have its label's shape; None if they are left out."""
         if self.polygons is None:
             return None
-        path, receipt = self.polygons[index], self.store.receipt(self.keys[index])
+        path = self.polygons[index]
         drawn = self.classes.train_id_of[decode_labels(self.source.read(path))]
-        if drawn.shape != (receipt.height, receipt.width):
-            raise ValueError(f"{path} has {drawn.shape} px, the label of its image {(receipt.height, receipt.width)}")
+        if drawn.shape != shape:
+            raise ValueError(f"{path} has {drawn.shape} px, the label of its image {shape}")
         return drawn
 
     def _evidence(self, key: str) -> Evidence:
@@ -226,6 +221,12 @@ def _polygon_files(source: ImageSource, keys: list[str], labels: str) -> list[st
             f"{missing[0]}; leave out --polygons, or name the label type that all of them have"
         )
     return [str(files[key]) for key in keys]
+
+
+def _files_digest(source: ImageSource, keys: list[str], paths: list[str]) -> str:
+    with ThreadPoolExecutor(READERS) as pool:
+        files = pool.map(lambda path: hashlib.sha256(source.read(path)).hexdigest(), paths)
+        return _digest(f"{key}\t{file}" for key, file in zip(keys, files, strict=True))
 
 
 def _digest(lines: Iterable[str]) -> str:
