@@ -12,7 +12,7 @@ import pytest
 
 from hmsa_label.pipeline import run_log, run_states
 from hmsa_label.pipeline.config import StoreConfig
-from hmsa_label.pipeline.events import Event, ImageLabelled, WorkerLost
+from hmsa_label.pipeline.events import Event, ImageLabelled, RunStarted, WorkerLost
 from hmsa_label.pipeline.executor import EngineError
 from hmsa_label.pipeline.run_log import RunLog
 from hmsa_label.stores.errors import LabelMissing, NotAStore
@@ -78,6 +78,22 @@ def test_status_of_a_live_run_tells_progress_and_rate(drawn, monkeypatch):
     assert status["workers"] == 2
     assert status["workers_ready"] in (1, 2)  # the second one may come after the first images
     assert status["seen_at"]
+
+
+def test_status_of_a_run_that_has_just_begun_knows_its_workers(drawn, monkeypatch):
+    seen = []
+
+    def look(event: Event) -> None:
+        deadline = time.monotonic() + 20
+        while isinstance(event, RunStarted) and not seen and time.monotonic() < deadline:
+            time.sleep(0.01)
+            seen.extend(log_lines(drawn.store)[-1:])
+
+    monkeypatch.setattr(run_log, "FIRST_SECONDS", 0.02)
+    drawn.label("fake:30ms", on_event=look)
+    assert seen[0]["event"] == "state"
+    assert seen[0]["workers"] == 2
+    assert seen[0]["workers_ready"] in (1, 2)
 
 
 def test_killed_run_is_told_by_its_silence_and_its_next_attempt_by_its_end(drawn, monkeypatch):
