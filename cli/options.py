@@ -153,6 +153,7 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
     CoarseLabels: ("Coarse labels", (
         Setting("split", "--coarse-split", "Split with coarse polygons to mix in, such as train_extra."),
         Setting("labels", "--coarse-labels", "Label type of the polygons."),
+        Setting("limit", "--coarse-limit", "Take only the first N images with polygons."),
     )),
     RayTrainConfig: ("Ray cluster", (
         Setting("workers", "--train-workers", "Processes on a Ray cluster, a GPU each; 0 trains in this process."),

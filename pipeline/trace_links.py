@@ -93,7 +93,7 @@ def _check_drawn_now(
             dataset=dataset,
             split=drawn["split"],
             labels=drawn["labels"],
-            limit=data.get("limit") if kind == "fine" else None,
+            limit=(data if kind == "fine" else settings.get("second") or {}).get("limit"),
             storage_options=options,
         )
     except (ValueError, NotAStore) as error:  # the root is there, the split is not

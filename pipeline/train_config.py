@@ -77,10 +77,19 @@ class AutoLabels:
 
 @dataclass(frozen=True, kw_only=True)
 class CoarseLabels:
-    """Coarse polygons that a training uses beside the fine labels; None as `split` uses none."""
+    """Coarse polygons that a training uses beside the fine labels; None as `split` uses none.
+
+    Attributes:
+        limit: only the first images by key; None takes all.
+    """
 
     split: str | None = None
     labels: str = "gtCoarse"
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.limit is not None:
+            at_least("limit", self.limit, 1)
 
 
 @dataclass(frozen=True, kw_only=True)

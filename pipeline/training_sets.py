@@ -110,7 +110,7 @@ def open_training_sets(config: TrainConfig, processes: Processes, label_version:
     fine = _fine(config, config.data.split, config.labels, config.data.limit)
     second: AutoLabelDataset | FineLabelDataset | None = None
     if isinstance(config.second, CoarseLabels) and config.second.split:
-        second = _fine(config, config.second.split, config.second.labels)
+        second = _fine(config, config.second.split, config.second.labels, config.second.limit)
     elif isinstance(config.second, AutoLabels):
         second = open_auto_labels(config, config.second, fine.classes, label_version)
     val_refs = labelled_images(fine.source, config.val_split, config.labels) if config.val_split else []

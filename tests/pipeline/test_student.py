@@ -156,6 +156,15 @@ def test_coarse_polygons_are_mixed_in_like_auto_labels(data, tmp_path):
     assert len(coarse["labels_sha256"]) == 64
 
 
+def test_a_limit_takes_the_first_images_with_polygons(data, tmp_path):
+    coarse = CoarseLabels(split="train_extra", limit=3)
+    train_teacher(replace(settings(data, tmp_path, max_steps=2), second=coarse))
+    taken = info_of(tmp_path / "last.safetensors")["coarse_labels"]["keys"]
+    assert taken == [f"train_extra/town/town_{number:06}_000000" for number in range(3)]
+    with pytest.raises(ValueError, match="limit"):
+        CoarseLabels(split="train_extra", limit=0)
+
+
 def polygon_of(root, key):
     name = key.removeprefix("train_extra/town/")
     return root / f"gtCoarse/train_extra/town/{name}_gtCoarse_labelIds.png"
