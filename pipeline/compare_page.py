@@ -8,6 +8,7 @@ from hmsa_label.pipeline.compare_chart import Bar, chart
 from hmsa_label.pipeline.report_page import STYLE
 
 NAMES = {"fine": "fine only", "coarse": "fine + coarse", "auto": "fine + auto"}
+IMAGES = {"fine": "Images with fine labels", "coarse": "Images with polygons", "auto": "Auto-labelled images"}
 MORE_STYLE = """
 :root { --fine: #7b808a; --coarse: #b9791f; --auto: #3b6ea8; --better: #2e7d4f; --worse: #b3403a; }
 @media (prefers-color-scheme: dark) {
@@ -81,7 +82,7 @@ def _facts(found: dict[str, Any]) -> str:
         "Seeds": ", ".join(map(str, found["seeds"])),
         "Steps of each training": f"{found['steps']:,}",
         "Images scored": f"{found['images']:,}",
-        "Auto-labelled images": f"{labels['images']:,}",
+        **{IMAGES[kind]: f"{count:,}" for kind, count in found["trained_on"].items()},
         "Threshold": _threshold(labels),
         "Polygons over them": labels["polygons"] or "none",
         "Share of auto or coarse": f"{100 * labels['mix']:g} %",

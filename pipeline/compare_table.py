@@ -10,6 +10,7 @@ import hmsa_label
 from hmsa_label.pipeline.bootstrap import Interval, draw, interval, mean_iou, resampled_iou
 from hmsa_label.pipeline.compare_runs import Cost, Setup, Student
 from hmsa_label.pipeline.config import to_dict
+from hmsa_label.pipeline.evaluate import labelled_images
 from hmsa_label.pipeline.provenance import git_state, library_versions
 from hmsa_label.stores.credentials import hide_in_arguments
 from hmsa_label.stores.files import public_uri
@@ -32,6 +33,7 @@ class Comparison:
     Attributes:
         page: the HTML file. arms, seeds: in the order of the tables. seeds_missing: those still to train, which
             `compare.json` has while the comparison is at work. steps: of every training. images: that were scored.
+        trained_on: images with fine labels and, by arm, those with labels of its own.
         miou: by arm: `mean` over the seeds with `low` and `high`, and `seeds` one by one, 0..1.
         iou: by arm and class, averaged over the seeds; None for a class that the labels do not hold.
         differences: for each pair of arms: `arm`, `against`, `miou` and by class `iou`, each an interval or None.
@@ -45,6 +47,7 @@ class Comparison:
     seeds_missing: list[int]
     steps: int
     images: int
+    trained_on: dict[str, int]
     confidence: float
     miou: dict[str, dict[str, Any]]
     iou: dict[str, dict[str, float | None]]
@@ -67,6 +70,7 @@ def summarise(setup: Setup, seeds: list[int], students: list[Student]) -> Compar
     stacked = {arm: np.stack([student.confusions for student in students if student.arm == arm]) for arm in arms}
     iou = {arm: resampled_iou(counts, draws) for arm, counts in stacked.items()}
     names, counted = setup.classes.names, int((~np.isnan(iou[arms[0]][0])).sum())
+    labels = _labels(setup)
     pairs = [(arm, other) for place, arm in reversed(list(enumerate(arms))) for other in arms[:place]]
     return Comparison(
         page=str(setup.folder / "compare.html"),
@@ -75,6 +79,7 @@ def summarise(setup: Setup, seeds: list[int], students: list[Student]) -> Compar
         seeds_missing=[seed for seed in setup.config.seeds if seed not in seeds],
         steps=setup.steps,
         images=len(setup.refs),
+        trained_on=_trained_on(setup, labels["images"]),
         confidence=share,
         miou={arm: _miou(iou[arm], counts, seeds, share) for arm, counts in stacked.items()},
         iou={arm: {name: _value(figure) for name, figure in zip(names, iou[arm][0], strict=True)} for arm in arms},
@@ -82,7 +87,7 @@ def summarise(setup: Setup, seeds: list[int], students: list[Student]) -> Compar
             {"arm": arm, "against": other, **_difference(iou[arm], iou[other], setup)} for arm, other in pairs
         ],
         cost={arm: _cost(setup, arm, len(seeds), students) for arm in arms},
-        labels=_labels(setup),
+        labels=labels,
         students=[_student_facts(student) for student in students],
         method=_method(setup, len(seeds), counted),
         about=_about(setup),
@@ -139,6 +144,16 @@ def _cost(setup: Setup, arm: str, num_seeds: int, students: list[Student]) -> di
     crops = num_seeds * setup.steps * train.batch_size
     mixed = train.mix * (1 - train.fine_tail) if arm != "fine" else 0.0
     return {**asdict(total), "crops": crops, "fine_crops": round(crops * (1 - mixed))}
+
+
+def _trained_on(setup: Setup, auto_labelled: int) -> dict[str, int]:
+    train, coarse, arms = setup.config.train, setup.config.coarse, setup.config.arms
+    found = {"fine": len(labelled_images(setup.source, train.data.split, train.labels, train.data.limit))}
+    if "coarse" in arms:
+        found["coarse"] = len(labelled_images(setup.source, str(coarse.split), coarse.labels, coarse.limit))
+    if "auto" in arms:
+        found["auto"] = auto_labelled
+    return found
 
 
 def _labels(setup: Setup) -> dict[str, Any]:

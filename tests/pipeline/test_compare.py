@@ -15,7 +15,7 @@ from hmsa_label.pipeline.compare import compare
 from hmsa_label.pipeline.compare_page import headline, render_comparison
 from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, TeacherConfig
 from hmsa_label.pipeline.label_run import label_images
-from hmsa_label.pipeline.train_config import AutoLabels, CompareConfig
+from hmsa_label.pipeline.train_config import AutoLabels, CoarseLabels, CompareConfig
 from hmsa_label.stores.errors import NotAStore
 from hmsa_label.stores.images import open_images
 from tests.tiny_training import tiny_training
@@ -128,6 +128,17 @@ def test_cost_counts_crops_of_every_arm(compared):
     }
     assert all(cost["cpu_seconds"] > 0 and cost["attempts"] == 2 for cost in found.cost.values())
     assert found.labels["images"] == 3
+
+
+def test_report_counts_the_images_of_each_kind_of_label(compared, tree, tmp_path):
+    found, folder, _ = compared
+    assert found.trained_on == {"fine": 4, "coarse": 3, "auto": 3}
+    page = (folder / "compare.html").read_text()
+    for told in ("fine labels</dt><dd>4<", "polygons</dt><dd>3<", "Auto-labelled images</dt><dd>3<"):
+        assert told in page
+    few = settings(tree, tmp_path, coarse=CoarseLabels(split="train_extra", limit=2), arms=("coarse",))
+    assert compare(few).trained_on == {"fine": 4, "coarse": 2}
+    assert len(info(tmp_path, "coarse")["coarse_labels"]["keys"]) == 2
 
 
 def test_second_call_trains_nothing_and_finds_the_same(compared, tree, monkeypatch):
