@@ -83,13 +83,15 @@ def _facts(found: dict[str, Any]) -> str:
         "Steps of each training": f"{found['steps']:,}",
         "Images scored": f"{found['images']:,}",
         **{IMAGES[kind]: f"{count:,}" for kind, count in found["trained_on"].items()},
-        "Threshold": _threshold(labels),
+        "Threshold": "-" if labels["threshold"] is None else f"{labels['threshold']:g}",
         "Polygons over them": labels["polygons"] or "none",
         "Share of auto or coarse": f"{100 * labels['mix']:g} %",
         "Label version": f"{labels['version']}",
         "Model": found["about"]["config"]["model"]["name"],
     }
+    by_class = ", ".join(f"{name} {value:g}" for name, value in labels["class_thresholds"].items())
     wide = {
+        **({"Thresholds of classes": by_class} if by_class else {}),
         "Label store": labels["store"],
         "Digest of the labels": labels["digest"],
         "Teacher, sha256": labels["teacher_sha256"] or "-",
@@ -99,11 +101,6 @@ def _facts(found: dict[str, Any]) -> str:
         f'<div class="wide"><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>' for name, value in wide.items()
     )
     return f'<dl class="facts">{tiles}{lines}</dl>'
-
-
-def _threshold(labels: dict[str, Any]) -> str:
-    own = "-" if labels["threshold"] is None else f"{labels['threshold']:g}"
-    return ", ".join([own, *(f"{name} {value:g}" for name, value in labels["class_thresholds"].items())])
 
 
 def _charts(found: dict[str, Any]) -> str:

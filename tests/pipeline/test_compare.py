@@ -181,10 +181,13 @@ def test_page_tells_the_outcome_and_asks_nothing_from_anywhere(compared):
 def test_page_tells_how_the_auto_labels_were_used(compared):
     _, folder, _ = compared
     document = json.loads((folder / "compare.json").read_text())
-    assert "<dt>Polygons over them</dt><dd>none</dd>" in render_comparison(document)
+    text = render_comparison(document)
+    assert "<dt>Polygons over them</dt><dd>none</dd>" in text
+    assert "Thresholds of classes" not in text
     document["labels"] |= {"threshold": 0.9, "class_thresholds": {"rider": 0.5}, "polygons": "gtCoarse"}
     text = render_comparison(document)
-    assert "<dt>Threshold</dt><dd>0.9, rider 0.5</dd>" in text
+    assert "<dt>Threshold</dt><dd>0.9</dd>" in text
+    assert "<dt>Thresholds of classes</dt><dd>rider 0.5</dd>" in text
     assert "<dt>Polygons over them</dt><dd>gtCoarse</dd>" in text
 
 
