@@ -4,6 +4,7 @@ Whoever starts them (torchrun, Ray Train) sets RANK, WORLD_SIZE and LOCAL_RANK, 
 training is one process and no process group exists.
 """
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.distributed as dist
+
+# DistributedDataParallel imports it; the default arguments of its functions keep alive the group there is by then.
+import torch.distributed.nn
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -74,6 +78,8 @@ class Processes:
 def joined(device: str) -> Iterator[tuple[Processes, torch.device]]:
     """This process's place and device while the process group lives; one that is there already is used and kept.
 
+    What `Processes.wrap` returned must not outlive the block.
+
     Args:
         device: as `resolve_device` takes it; without a number each process of a host takes the GPU of its own number.
 
@@ -97,6 +103,9 @@ def joined(device: str) -> Iterator[tuple[Processes, torch.device]]:
         yield Processes(rank=dist.get_rank(), world=dist.get_world_size()), own
     finally:
         if begun_here:
+            # gloo's threads end with the last reference to the group, and one that still runs when the interpreter
+            # ends may abort the process. A wrapped network refers to the group and is part of a cycle.
+            gc.collect()
             dist.destroy_process_group()
 
 

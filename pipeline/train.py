@@ -236,26 +236,7 @@ def train_teacher(config: TrainConfig, on_event: OnEvent | None = None) -> Train
         ValueError: see `Trainer`; or the loss became NaN or infinite, naming the step.
     """
     with joined(config.device) as (processes, device), drain_on_signals() as stop:
-        trainer = Trainer(config, processes, device)
-        log = TrainLog(trainer.folder, tensorboard=config.tensorboard) if processes.leads else None
-
-        def tell(event: TrainEvent) -> None:
-            if log is not None:
-                log(event)
-                if on_event is not None:
-                    on_event(event)
-
-        started = time.monotonic()
-        finished = _train(trainer, tell, stop)
-        if log is not None:
-            log.close()
-        return TrainSummary(
-            checkpoint=trainer.folder.checkpoint_uri("best" if trainer.best_miou is not None else "last"),
-            best_miou=trainer.best_miou,
-            steps=trainer.step,
-            seconds=time.monotonic() - started,
-            interrupted=not finished,
-        )
+        return _take_part(config, processes, device, on_event, stop)
 
 
 def train_student(config: TrainConfig, on_event: OnEvent | None = None) -> TrainSummary:
@@ -267,6 +248,32 @@ def train_student(config: TrainConfig, on_event: OnEvent | None = None) -> Train
     if not isinstance(config.second, AutoLabels):
         raise ValueError("a student is trained on the labels of a store; give one, or train a teacher")
     return train_teacher(config, on_event)
+
+
+def _take_part(
+    config: TrainConfig, processes: Processes, device: torch.device, on_event: OnEvent | None, stop: threading.Event
+) -> TrainSummary:
+    """This process's part of a training, with its log if it leads."""
+    trainer = Trainer(config, processes, device)
+    log = TrainLog(trainer.folder, tensorboard=config.tensorboard) if processes.leads else None
+
+    def tell(event: TrainEvent) -> None:
+        if log is not None:
+            log(event)
+            if on_event is not None:
+                on_event(event)
+
+    started = time.monotonic()
+    finished = _train(trainer, tell, stop)
+    if log is not None:
+        log.close()
+    return TrainSummary(
+        checkpoint=trainer.folder.checkpoint_uri("best" if trainer.best_miou is not None else "last"),
+        best_miou=trainer.best_miou,
+        steps=trainer.step,
+        seconds=time.monotonic() - started,
+        interrupted=not finished,
+    )
 
 
 def _train(trainer: Trainer, tell: OnEvent, stop: threading.Event) -> bool:

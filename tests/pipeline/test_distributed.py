@@ -16,14 +16,20 @@ from hmsa_label.pipeline.train import Trainer, train_teacher
 from hmsa_label.pipeline.train_config import AugmentConfig, CoarseLabels, RayTrainConfig
 from tests.tiny_training import tiny_training
 
-# Dropout is drawn by each process for itself, so it is left out where several are compared with one.
+# Dropout is drawn by each process for itself, so it is left out where several are compared with one. The end is for
+# what aborts a process now and then: threads of the process group that still run when the interpreter ends. Garbage is
+# not collected by chance, or it would hide them.
 TRAIN = """
-import pickle, sys
+import gc, pickle, sys
+from pathlib import Path
 from torch import nn
 from hmsa_label.pipeline.train import train_teacher
 nn.Dropout2d.forward = lambda self, x: x
+gc.disable()
 with open(sys.argv[1], "rb") as file:
     train_teacher(pickle.load(file))
+threads = [task.read_text().strip() for task in Path("/proc/self/task").glob("*/comm")]
+assert not [name for name in threads if "gloo" in name], threads
 """
 
 
