@@ -51,8 +51,12 @@ def _setup(config: CompareConfig) -> Setup:
     data = config.train.data
     source = open_images(data.dataset, data.root, data.storage_options)
     refs = labelled_images(source, config.train.val_split, config.train.labels)
-    pinned, steps = _pinned(replace(config, arms=_arms(config, source)), source)
-    return Setup(config=pinned, steps=steps, source=source, refs=refs, classes=classes_of(source))
+    chosen = replace(config, arms=_arms(config, source))
+    trained_on = _trained_on(chosen, source)
+    pinned, steps = _pinned(chosen, trained_on["fine"])
+    return Setup(
+        config=pinned, steps=steps, trained_on=trained_on, source=source, refs=refs, classes=classes_of(source)
+    )
 
 
 def _student(setup: Setup, arm: str, seed: int, tell: OnStep) -> Student:
@@ -81,7 +85,16 @@ def _arms(config: CompareConfig, source: ImageSource) -> tuple[str, ...]:
     return tuple(arm for arm in ARMS if arm in asked)
 
 
-def _pinned(config: CompareConfig, source: ImageSource) -> tuple[CompareConfig, int]:
+def _trained_on(config: CompareConfig, source: ImageSource) -> dict[str, int]:
+    """How many images have fine labels, and coarse ones where they are an arm."""
+    train, coarse = config.train, config.coarse
+    found = {"fine": len(labelled_images(source, train.data.split, train.labels, train.data.limit))}
+    if "coarse" in config.arms:
+        found["coarse"] = len(labelled_images(source, str(coarse.split), coarse.labels, coarse.limit))
+    return found
+
+
+def _pinned(config: CompareConfig, fine_images: int) -> tuple[CompareConfig, int]:
     """The config with a label version that stays the same when the comparison is called again, and the steps.
 
     Raises:
@@ -95,7 +108,7 @@ def _pinned(config: CompareConfig, source: ImageSource) -> tuple[CompareConfig, 
         "store_uuid": store.identity.uuid,
         "version": store.version,
         "digest": store.digest,
-        "steps": _steps(config, source),
+        "steps": _steps(config, fine_images),
     }
     if begun is None:
         write(path, (json.dumps(plan, indent=2) + "\n").encode())
@@ -105,10 +118,7 @@ def _pinned(config: CompareConfig, source: ImageSource) -> tuple[CompareConfig, 
     return replace(config, auto=replace(config.auto, version=str(store.version))), plan["steps"]
 
 
-def _steps(config: CompareConfig, source: ImageSource) -> int:
+def _steps(config: CompareConfig, fine_images: int) -> int:
     """The same number for every arm: that of the fine labels alone, where epochs are given."""
     train = config.train
-    if train.max_steps is not None:
-        return train.max_steps
-    fine = labelled_images(source, train.data.split, train.labels, train.data.limit)
-    return train.epochs * math.ceil(len(fine) / train.batch_size)
+    return train.epochs * math.ceil(fine_images / train.batch_size) if train.max_steps is None else train.max_steps

@@ -80,11 +80,13 @@ class Setup:
 
     Attributes:
         config: with the arms to train, and the label version pinned. steps: of every training.
+        trained_on: images with fine labels, and with coarse ones where they are an arm.
         source, refs, classes: the images that students are scored on.
     """
 
     config: CompareConfig
     steps: int
+    trained_on: dict[str, int]
     source: ImageSource
     refs: list[ImageRef]
     classes: ClassTable

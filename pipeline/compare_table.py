@@ -10,7 +10,6 @@ import hmsa_label
 from hmsa_label.pipeline.bootstrap import Interval, draw, interval, mean_iou, resampled_iou
 from hmsa_label.pipeline.compare_runs import Cost, Setup, Student
 from hmsa_label.pipeline.config import to_dict
-from hmsa_label.pipeline.evaluate import labelled_images
 from hmsa_label.pipeline.provenance import git_state, library_versions
 from hmsa_label.stores.credentials import hide_in_arguments
 from hmsa_label.stores.files import public_uri
@@ -79,7 +78,7 @@ def summarise(setup: Setup, seeds: list[int], students: list[Student]) -> Compar
         seeds_missing=[seed for seed in setup.config.seeds if seed not in seeds],
         steps=setup.steps,
         images=len(setup.refs),
-        trained_on=_trained_on(setup, labels["images"]),
+        trained_on={**setup.trained_on, **({"auto": labels["images"]} if "auto" in arms else {})},
         confidence=share,
         miou={arm: _miou(iou[arm], counts, seeds, share) for arm, counts in stacked.items()},
         iou={arm: {name: _value(figure) for name, figure in zip(names, iou[arm][0], strict=True)} for arm in arms},
@@ -144,16 +143,6 @@ def _cost(setup: Setup, arm: str, num_seeds: int, students: list[Student]) -> di
     crops = num_seeds * setup.steps * train.batch_size
     mixed = train.mix * (1 - train.fine_tail) if arm != "fine" else 0.0
     return {**asdict(total), "crops": crops, "fine_crops": round(crops * (1 - mixed))}
-
-
-def _trained_on(setup: Setup, auto_labelled: int) -> dict[str, int]:
-    train, coarse, arms = setup.config.train, setup.config.coarse, setup.config.arms
-    found = {"fine": len(labelled_images(setup.source, train.data.split, train.labels, train.data.limit))}
-    if "coarse" in arms:
-        found["coarse"] = len(labelled_images(setup.source, str(coarse.split), coarse.labels, coarse.limit))
-    if "auto" in arms:
-        found["auto"] = auto_labelled
-    return found
 
 
 def _labels(setup: Setup) -> dict[str, Any]:

@@ -268,4 +268,5 @@ def test_several_processes_are_refused(tree, tmp_path, monkeypatch):
 def test_steps_follow_the_fine_images_where_epochs_are_given(tree, tmp_path):
     config = settings(tree, tmp_path, max_steps=None, epochs=3)
     source = open_images("cityscapes", str(tree))
-    assert compare_module._steps(config, source) == 6  # three passes over four images, two in a batch
+    fine = compare_module._trained_on(config, source)["fine"]
+    assert compare_module._steps(config, fine) == 6  # three passes over four images, two in a batch
