@@ -39,7 +39,7 @@ def _chain(found: Any) -> dict[str, str | None]:
     if found.version is not None:
         own = "their own threshold" if found.threshold is None else f"threshold {found.threshold:g}"
         chosen = "".join(f", {name} {value:g}" for name, value in found.class_thresholds.items())
-        drawn = f", {found.student['polygons']} polygons over them" if found.student.get("polygons") else ""
+        drawn = _polygons(found.student)
         labels = f"version {found.version}, digest {found.digest[:16]}, {own}{chosen}{drawn}, mix {found.mix:g}"
         labels = f"{labels}; {found.store}"
     return {
@@ -51,6 +51,14 @@ def _chain(found: Any) -> dict[str, str | None]:
         "its training data": _data(found.teacher_trained_on) or "not recorded",
         "its coarse data": _data(found.teacher and found.teacher["coarse_labels"]),
     }
+
+
+def _polygons(student: dict[str, Any]) -> str:
+    if not student.get("polygons"):
+        return ""
+    images = student["polygons_images"]
+    where = "them" if images is None else f"{images} of {student['images']}"  # early checkpoints do not say how many
+    return f", {student['polygons']} polygons over {where}"
 
 
 def _network(facts: dict[str, Any] | None) -> str | None:

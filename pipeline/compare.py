@@ -13,10 +13,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.pipeline.compare_page import render_comparison
 from hmsa_label.pipeline.compare_runs import Setup, Student, finish_student, score_student, write
 from hmsa_label.pipeline.compare_table import Comparison, summarise
 from hmsa_label.pipeline.evaluate import classes_of, labelled_images
+from hmsa_label.pipeline.lineage import open_auto_labels
 from hmsa_label.pipeline.train_config import ARMS, CompareConfig
 from hmsa_label.pipeline.train_log import TrainEvent
 from hmsa_label.stores.images import ImageSource, open_images
@@ -51,12 +53,11 @@ def _setup(config: CompareConfig) -> Setup:
     data = config.train.data
     source = open_images(data.dataset, data.root, data.storage_options)
     refs = labelled_images(source, config.train.val_split, config.train.labels)
-    chosen = replace(config, arms=_arms(config, source))
-    trained_on = _trained_on(chosen, source)
-    pinned, steps = _pinned(chosen, trained_on["fine"])
-    return Setup(
-        config=pinned, steps=steps, trained_on=trained_on, source=source, refs=refs, classes=classes_of(source)
-    )
+    chosen, classes = replace(config, arms=_arms(config, source)), classes_of(source)
+    drawn = _drawn_images(chosen, source)
+    pinned, steps = _pinned(chosen, drawn["fine"])
+    trained_on = {**drawn, **_auto_images(pinned, classes)}
+    return Setup(config=pinned, steps=steps, trained_on=trained_on, source=source, refs=refs, classes=classes)
 
 
 def _student(setup: Setup, arm: str, seed: int, tell: OnStep) -> Student:
@@ -85,13 +86,21 @@ def _arms(config: CompareConfig, source: ImageSource) -> tuple[str, ...]:
     return tuple(arm for arm in ARMS if arm in asked)
 
 
-def _trained_on(config: CompareConfig, source: ImageSource) -> dict[str, int]:
+def _drawn_images(config: CompareConfig, source: ImageSource) -> dict[str, int]:
     """How many images have fine labels, and coarse ones where they are an arm."""
     train, coarse = config.train, config.coarse
     found = {"fine": len(labelled_images(source, train.data.split, train.labels, train.data.limit))}
     if "coarse" in config.arms:
         found["coarse"] = len(labelled_images(source, str(coarse.split), coarse.labels, coarse.limit))
     return found
+
+
+def _auto_images(config: CompareConfig, classes: ClassTable) -> dict[str, int]:
+    """How many images have auto labels, and how many of these polygons over them, where they are an arm."""
+    if "auto" not in config.arms:
+        return {}
+    auto = open_auto_labels(config.train, config.auto, classes)
+    return {"auto": len(auto), **({"polygons_over_auto": auto.images_with_polygons} if config.auto.polygons else {})}
 
 
 def _pinned(config: CompareConfig, fine_images: int) -> tuple[CompareConfig, int]:

@@ -8,7 +8,12 @@ from hmsa_label.pipeline.compare_chart import Bar, chart
 from hmsa_label.pipeline.report_page import STYLE
 
 NAMES = {"fine": "fine only", "coarse": "fine + coarse", "auto": "fine + auto"}
-IMAGES = {"fine": "Images with fine labels", "coarse": "Images with polygons", "auto": "Auto-labelled images"}
+IMAGES = {
+    "fine": "Images with fine labels",
+    "coarse": "Images with polygons",
+    "auto": "Auto-labelled images",
+    "polygons_over_auto": "Of these with polygons",
+}
 MORE_STYLE = """
 :root { --fine: #7b808a; --coarse: #b9791f; --auto: #3b6ea8; --better: #2e7d4f; --worse: #b3403a; }
 @media (prefers-color-scheme: dark) {

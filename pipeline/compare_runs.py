@@ -80,7 +80,7 @@ class Setup:
 
     Attributes:
         config: with the arms to train, and the label version pinned. steps: of every training.
-        trained_on: images with fine labels, and with coarse ones where they are an arm.
+        trained_on: images by kind of label, as in the report.
         source, refs, classes: the images that students are scored on.
     """
 

@@ -32,7 +32,8 @@ class Comparison:
     Attributes:
         page: the HTML file. arms, seeds: in the order of the tables. seeds_missing: those still to train, which
             `compare.json` has while the comparison is at work. steps: of every training. images: that were scored.
-        trained_on: images with fine labels and, by arm, those with labels of its own.
+        trained_on: images with fine labels and, by arm, those with labels of its own; `polygons_over_auto` those with
+            auto labels that have polygons over them.
         miou: by arm: `mean` over the seeds with `low` and `high`, and `seeds` one by one, 0..1.
         iou: by arm and class, averaged over the seeds; None for a class that the labels do not hold.
         differences: for each pair of arms: `arm`, `against`, `miou` and by class `iou`, each an interval or None.
@@ -78,7 +79,7 @@ def summarise(setup: Setup, seeds: list[int], students: list[Student]) -> Compar
         seeds_missing=[seed for seed in setup.config.seeds if seed not in seeds],
         steps=setup.steps,
         images=len(setup.refs),
-        trained_on={**setup.trained_on, **({"auto": labels["images"]} if "auto" in arms else {})},
+        trained_on=setup.trained_on,
         confidence=share,
         miou={arm: _miou(iou[arm], counts, seeds, share) for arm, counts in stacked.items()},
         iou={arm: {name: _value(figure) for name, figure in zip(names, iou[arm][0], strict=True)} for arm in arms},

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +14,7 @@ from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.pipeline.decode import decode_image, decode_labels
 from hmsa_label.pipeline.evaluate import classes_of, labelled_images, read_pair
 from hmsa_label.pipeline.records import U8
+from hmsa_label.stores.errors import NotAStore
 from hmsa_label.stores.evidence import level_of
 from hmsa_label.stores.images import ImageSource, open_images
 from hmsa_label.stores.label_store import LabelStore
@@ -90,12 +92,12 @@ class AutoLabelDataset:
         threshold: another stored threshold than the version's own, or one per class name (classes left out keep the
             version's own); read from the evidence.
         polygons: label type of polygons drawn by hand, such as gtCoarse: inside them their class counts, whatever the
-            teacher said; None leaves them out.
+            teacher said; images without any keep the teacher's labels. None leaves all polygons out.
         transform: called with (image, label); its result is the item.
 
     Raises:
         ThresholdNotStored: a threshold is not on the grid of the evidence.
-        ValueError: an unknown class name, or a labelled image without polygons of the type that is asked for.
+        ValueError: an unknown class name, or no labelled image has polygons of the type that is asked for.
     """
 
     def __init__(
@@ -115,7 +117,8 @@ class AutoLabelDataset:
         self.threshold = threshold
         self.transform = transform
         self._last: tuple[str, Evidence] | None = None
-        self.polygons = None if polygons is None else _polygon_files(self.source, self.keys, polygons)
+        self.polygons = polygons
+        self._polygons = {} if polygons is None else _polygon_files(self.source, self.keys, polygons)
         names = list(store.classes["names"])
         unknown = sorted(set(threshold) - set(names)) if isinstance(threshold, Mapping) else []
         if unknown:
@@ -166,8 +169,15 @@ class AutoLabelDataset:
 
     @cached_property
     def polygons_digest(self) -> str | None:
-        """Hex sha256 over key and polygon file of every item; None without polygons."""
-        return None if self.polygons is None else _files_digest(self.source, self.keys, self.polygons)
+        """Hex sha256 over key and polygon file of every item that has one; None if polygons are left out."""
+        if self.polygons is None:
+            return None
+        return _files_digest(self.source, list(self._polygons), list(self._polygons.values()))
+
+    @property
+    def images_with_polygons(self) -> int:
+        """How many items have polygons that count over the teacher."""
+        return len(self._polygons)
 
     @property
     def _ignored(self) -> np.uint8:
@@ -182,10 +192,10 @@ class AutoLabelDataset:
         return np.where(code >= levels[top1], top1, self._ignored)
 
     def _drawn(self, index: int, shape: tuple[int, ...]) -> U8 | None:
-        """[H, W] uint8 trainIds of an item's polygons, which must have its label's shape; None if they are left out."""
-        if self.polygons is None:
+        """[H, W] uint8 trainIds of an item's polygons, which must have its label's shape; None if it has none."""
+        path = self._polygons.get(self.keys[index])
+        if path is None:
             return None
-        path = self.polygons[index]
         drawn = self.classes.train_id_of[decode_labels(self.source.read(path))]
         if drawn.shape != shape:
             raise ValueError(f"{path} has {drawn.shape} px, the label of its image {shape}")
@@ -206,21 +216,23 @@ class AutoLabelDataset:
         return levels
 
 
-def _polygon_files(source: ImageSource, keys: list[str], labels: str) -> list[str]:
-    """The polygon file of each key.
+def _polygon_files(source: ImageSource, keys: list[str], labels: str) -> dict[str, str]:
+    """The polygon file of each key that has one, in the order of the keys.
 
     Raises:
-        ValueError: some have none.
+        ValueError: none has.
     """
-    splits = dict.fromkeys(key.partition("/")[0] for key in keys)
-    files = {ref.key: ref.labels for split in splits for ref in source.list(split, labels=labels)}
-    missing = [key for key in keys if not files.get(key)]
-    if missing:
+    files: dict[str, str | None] = {}
+    for split in dict.fromkeys(key.partition("/")[0] for key in keys):
+        with suppress(NotAStore):  # a split without any
+            files |= {ref.key: ref.labels for ref in source.list(split, labels=labels)}
+    found = {key: str(files[key]) for key in keys if files.get(key)}
+    if keys and not found:
         raise ValueError(
-            f"{len(missing)} of {len(keys)} labelled images have no {labels} polygons in {source.root}, such as "
-            f"{missing[0]}; leave out --polygons, or name the label type that all of them have"
+            f"none of {len(keys)} labelled images, such as {keys[0]}, has {labels} polygons in {source.root}; leave "
+            "out --polygons, or name the label type that they have"
         )
-    return [str(files[key]) for key in keys]
+    return found
 
 
 def _files_digest(source: ImageSource, keys: list[str], paths: list[str]) -> str:

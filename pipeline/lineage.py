@@ -162,6 +162,7 @@ def _auto_labels(config: TrainConfig, auto: AutoLabelDataset, leaked: list[str])
         "fine_tail": config.fine_tail,
         "confidence_weight": labels.confidence_weight,
         "polygons": labels.polygons,
+        "polygons_images": auto.images_with_polygons,
         "polygons_sha256": auto.polygons_digest,
         "run": commit.run,
         "teacher_sha256": commit.teacher_sha256,

@@ -24,6 +24,7 @@ from hmsa_label.pipeline.weights import read_weights
 from hmsa_label.stores.files import public_uri
 from hmsa_label.stores.runs import Run
 
+STUDENT_FACTS = ("fine_tail", "polygons", "polygons_images", "images", "leaked")
 MODEL_FACTS = ("model", "step", "val_miou", "hmsa_label", "code")
 MAX_TEACHERS = 8  # of teachers' teachers; a chain that is longer goes in a circle
 
@@ -74,7 +75,7 @@ def trace_checkpoint(checkpoint: str, config: TraceConfig) -> Trace:
     links, below = _student_links("", info, config)
     return _judged(
         links,
-        student={**facts, **{name: auto.get(name) for name in ("fine_tail", "polygons", "images", "leaked")}},
+        student={**facts, **{name: auto.get(name) for name in STUDENT_FACTS}},
         **{name: auto.get(name) for name in ("version", "digest", "store", "threshold", "mix", "teacher_sha256")},
         class_thresholds=auto.get("class_thresholds") or {},
         **below,

@@ -61,7 +61,8 @@ class AutoLabels:
         version: number or tag; None is the last finished version.
         threshold: another stored threshold than the labels' own; class_thresholds: one for some classes, by name.
         confidence_weight: weight each pixel's loss by the lowest confidence that its code allows.
-        polygons: label type of polygons drawn by hand that count over the teacher's labels; None leaves them out.
+        polygons: label type of polygons drawn by hand that count over the teacher's labels, on the images that have
+            them; None leaves them out.
         allow_leak: train although images that are validated on are among those trained on.
     """
 

@@ -1,6 +1,7 @@
 """A comparison of tiny students on drawn blocks: fair, pinned, resumable, and told in one page."""
 
 import json
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -141,6 +142,16 @@ def test_report_counts_the_images_of_each_kind_of_label(compared, tree, tmp_path
     assert len(info(tmp_path, "coarse")["coarse_labels"]["keys"]) == 2
 
 
+def test_report_counts_the_auto_labels_that_have_polygons_over_them(tree, tmp_path):
+    root = tmp_path / "tree"
+    shutil.copytree(tree, root)
+    next((root / "gtCoarse").rglob("*_labelIds.png")).unlink()
+    auto = AutoLabels(store=str(root / "labels"), polygons="gtCoarse")
+    found = compare(settings(root, tmp_path / "compared", auto=auto, arms=("auto",)))
+    assert found.trained_on == {"fine": 4, "auto": 3, "polygons_over_auto": 2}
+    assert "Of these with polygons</dt><dd>2<" in (tmp_path / "compared/compare.html").read_text()
+
+
 def test_second_call_trains_nothing_and_finds_the_same(compared, tree, monkeypatch):
     found, folder, _ = compared
     monkeypatch.setattr(compare_runs, "train_teacher", None)
@@ -268,5 +279,5 @@ def test_several_processes_are_refused(tree, tmp_path, monkeypatch):
 def test_steps_follow_the_fine_images_where_epochs_are_given(tree, tmp_path):
     config = settings(tree, tmp_path, max_steps=None, epochs=3)
     source = open_images("cityscapes", str(tree))
-    fine = compare_module._trained_on(config, source)["fine"]
+    fine = compare_module._drawn_images(config, source)["fine"]
     assert compare_module._steps(config, fine) == 6  # three passes over four images, two in a batch

@@ -193,22 +193,39 @@ def test_polygons_count_over_the_teacher_and_nowhere_else(data, tmp_path):
     assert AutoLabelDataset(store, str(root), threshold=0.5, polygons="gtCoarse").digest != before
 
 
-def test_image_without_the_polygons_that_are_asked_for_is_named(data, tmp_path):
+def test_images_without_polygons_keep_the_labels_of_the_teacher(data, tmp_path):
     root = tmp_path / "tree"
     shutil.copytree(data[0], root)
     store = LabelStore.open(data[1])
+    plain, full = (AutoLabelDataset(store, str(data[0]), polygons=kind) for kind in (None, "gtCoarse"))
     polygon_of(root, store.keys()[2]).unlink()
-    with pytest.raises(ValueError, match=f"^1 of 4 labelled images have no gtCoarse polygons .*{store.keys()[2]}"):
+    some = AutoLabelDataset(store, str(root), polygons="gtCoarse")
+    assert (full.images_with_polygons, some.images_with_polygons, plain.images_with_polygons) == (4, 3, 0)
+    assert np.array_equal(some.label(2), plain.label(2))
+    assert np.array_equal(some.weights(2), plain.weights(2))
+    assert not np.array_equal(some.label(1), plain.label(1))
+    assert np.array_equal(some.label(1), full.label(1))
+    assert len({plain.digest, some.digest, full.digest}) == 3
+
+
+def test_polygons_that_no_image_has_or_of_another_size_are_refused(data, tmp_path):
+    root = tmp_path / "tree"
+    shutil.copytree(data[0], root)
+    store = LabelStore.open(data[1])
+    first, *others = (polygon_of(root, key) for key in store)
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(first)
+    with pytest.raises(ValueError, match=r"000000_000000_gtCoarse_labelIds\.png has \(9, 9\) px.*\(96, 128\)"):
+        AutoLabelDataset(store, str(root), polygons="gtCoarse").label(0)
+    for polygon in (first, *others):
+        polygon.unlink()
+    with pytest.raises(ValueError, match=f"^none of 4 labelled images, such as {store.keys()[0]}, has gtCoarse"):
         AutoLabelDataset(store, str(root), polygons="gtCoarse")
-    Image.fromarray(np.zeros((9, 9), np.uint8)).save(polygon_of(root, store.keys()[2]))
-    with pytest.raises(ValueError, match=r"000002_000000_gtCoarse_labelIds\.png has \(9, 9\) px.*\(96, 128\)"):
-        AutoLabelDataset(store, str(root), polygons="gtCoarse").label(2)
 
 
 def test_checkpoint_names_the_polygons_that_counted_over_the_teacher(data, tmp_path):
     train_student(settings(data, tmp_path, max_steps=1, auto={"polygons": "gtCoarse"}))
     labels = info_of(tmp_path / "last.safetensors")["auto_labels"]
-    assert labels["polygons"] == "gtCoarse"
+    assert (labels["polygons"], labels["polygons_images"]) == ("gtCoarse", 4)
     assert len(labels["polygons_sha256"]) == 64
 
 

@@ -247,7 +247,7 @@ def test_polygons_of_a_student_and_of_a_teacher_are_part_of_the_chain(chain):
     train_student(train_config(chain, "drawn", second=labels))
     found = trace(chain, "drawn")
     assert found.ok
-    assert found.student["polygons"] == "gtCoarse"
+    assert (found.student["polygons"], found.student["polygons_images"]) == ("gtCoarse", 2)
     assert ("labels", "polygons", "ok") in {(link.part, link.check, link.state) for link in found.links}
     polygon = next((chain / "data/gtCoarse").rglob("*_labelIds.png"))
     Image.fromarray(np.full((32, 64), 7, np.uint8)).save(polygon)
