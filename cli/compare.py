@@ -50,6 +50,7 @@ def compare(config: CompareConfig, as_json: bool) -> None:
     For every seed one training on fine labels alone, one with coarse polygons mixed in, one with auto labels; start,
     schedule and number of steps are the same. The last weights are scored on --val-split. A page with intervals,
     classes and cost goes to --output and is renewed after every seed; the same call goes on after an interruption.
+    With --score-split it scores the same students on another split, which no choice was made on, in a page of its own.
     """
     found = pipeline.compare_students(config, Watcher())
     if as_json:

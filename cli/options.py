@@ -163,6 +163,7 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
     CompareConfig: ("Comparison", (
         Setting("arms", "--arms", "Of fine, coarse, auto.  [default: all that the data allows]"),
         Setting("seeds", "--seeds", "Seeds; every arm is trained once with each."),
+        Setting("score_split", "--score-split", "Split to score the students on.  [default: that of --val-split]"),
         Setting("resamples", "--resamples", "Resamples of the bootstrap."),
         Setting("confidence", "--confidence", "Share of the resamples that an interval holds."),
     )),

@@ -13,15 +13,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.pipeline.compare_page import render_comparison
 from hmsa_label.pipeline.compare_runs import Setup, Student, finish_student, score_student, write
 from hmsa_label.pipeline.compare_table import Comparison, summarise
 from hmsa_label.pipeline.evaluate import classes_of, labelled_images
-from hmsa_label.pipeline.lineage import open_auto_labels
+from hmsa_label.pipeline.lineage import leaked_images, open_auto_labels, refuse_leak
 from hmsa_label.pipeline.train_config import ARMS, CompareConfig
 from hmsa_label.pipeline.train_log import TrainEvent
-from hmsa_label.stores.images import ImageSource, open_images
+from hmsa_label.stores.images import ImageRef, ImageSource, open_images
 from hmsa_label.stores.label_store import LabelStore
 
 OnStep = Callable[[str, int, TrainEvent], None]
@@ -30,9 +29,11 @@ OnStep = Callable[[str, int, TrainEvent], None]
 def compare(config: CompareConfig, on_step: OnStep | None = None) -> Comparison:
     """Trains what is missing, scores it, and writes `compare.json` and `compare.html` after every seed.
 
+    With `score_split` these are `compare-<split>.json` and `.html`, beside those of the split that is validated on.
+
     Raises:
-        ValueError: no images to train on or to score; one of several processes; the folder holds a comparison with
-            other settings.
+        ValueError: no images to train on or to score, or the same ones; one of several processes; the folder holds a
+            comparison with other settings.
         NotAStore, LabelMissing: there are no such auto labels.
         KeyboardInterrupt: interrupted; the same call goes on.
     """
@@ -52,12 +53,22 @@ def compare(config: CompareConfig, on_step: OnStep | None = None) -> Comparison:
 def _setup(config: CompareConfig) -> Setup:
     data = config.train.data
     source = open_images(data.dataset, data.root, data.storage_options)
-    refs = labelled_images(source, config.train.val_split, config.train.labels)
-    chosen, classes = replace(config, arms=_arms(config, source)), classes_of(source)
+    classes, split = classes_of(source), config.score_split or config.train.val_split
+    refs = labelled_images(source, split, config.train.labels)
+    chosen = replace(config, arms=_arms(config, source))
     drawn = _drawn_images(chosen, source)
-    pinned, steps = _pinned(chosen, drawn["fine"])
-    trained_on = {**drawn, **_auto_images(pinned, classes)}
-    return Setup(config=pinned, steps=steps, trained_on=trained_on, source=source, refs=refs, classes=classes)
+    pinned, steps = _pinned(chosen, len(drawn["fine"]))
+    auto = open_auto_labels(pinned.train, pinned.auto, classes) if "auto" in pinned.arms else None
+    if not pinned.auto.allow_leak:
+        refuse_leak(leaked_images(source, refs, [ref for images in drawn.values() for ref in images], auto))
+    trained_on = {kind: len(images) for kind, images in drawn.items()}
+    if auto is not None:
+        trained_on |= {"auto": len(auto)}
+    if auto is not None and auto.polygons:
+        trained_on |= {"polygons_over_auto": auto.images_with_polygons}
+    return Setup(
+        config=pinned, steps=steps, trained_on=trained_on, source=source, split=split, refs=refs, classes=classes
+    )
 
 
 def _student(setup: Setup, arm: str, seed: int, tell: OnStep) -> Student:
@@ -86,21 +97,13 @@ def _arms(config: CompareConfig, source: ImageSource) -> tuple[str, ...]:
     return tuple(arm for arm in ARMS if arm in asked)
 
 
-def _drawn_images(config: CompareConfig, source: ImageSource) -> dict[str, int]:
-    """How many images have fine labels, and coarse ones where they are an arm."""
+def _drawn_images(config: CompareConfig, source: ImageSource) -> dict[str, list[ImageRef]]:
+    """The images with fine labels, and those with coarse ones where they are an arm."""
     train, coarse = config.train, config.coarse
-    found = {"fine": len(labelled_images(source, train.data.split, train.labels, train.data.limit))}
+    found = {"fine": labelled_images(source, train.data.split, train.labels, train.data.limit)}
     if "coarse" in config.arms:
-        found["coarse"] = len(labelled_images(source, str(coarse.split), coarse.labels, coarse.limit))
+        found["coarse"] = labelled_images(source, str(coarse.split), coarse.labels, coarse.limit)
     return found
-
-
-def _auto_images(config: CompareConfig, classes: ClassTable) -> dict[str, int]:
-    """How many images have auto labels, and how many of these polygons over them, where they are an arm."""
-    if "auto" not in config.arms:
-        return {}
-    auto = open_auto_labels(config.train, config.auto, classes)
-    return {"auto": len(auto), **({"polygons_over_auto": auto.images_with_polygons} if config.auto.polygons else {})}
 
 
 def _pinned(config: CompareConfig, fine_images: int) -> tuple[CompareConfig, int]:

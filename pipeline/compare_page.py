@@ -86,7 +86,7 @@ def _facts(found: dict[str, Any]) -> str:
     facts = {
         "Seeds": ", ".join(map(str, found["seeds"])),
         "Steps of each training": f"{found['steps']:,}",
-        "Images scored": f"{found['images']:,}",
+        "Images scored": f"{found['images']:,} of {found['split']}",
         **{IMAGES[kind]: f"{count:,}" for kind, count in found["trained_on"].items()},
         "Threshold": "-" if labels["threshold"] is None else f"{labels['threshold']:g}",
         "Polygons over them": labels["polygons"] or "none",

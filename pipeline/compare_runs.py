@@ -4,7 +4,8 @@
 <output>/<arm>/seed<n>/             what a training leaves: last.safetensors, state.pt, metrics.jsonl
 <output>/<arm>/seed<n>/cost.json    seconds of every attempt
 <output>/<arm>/seed<n>/done.json    settings and sha256 of the finished weights
-<output>/<arm>/seed<n>/scores.npz   their confusion matrix for every scored image
+<output>/<arm>/seed<n>/scores.npz   their confusion matrix for every scored image; scores-<split>.npz if it is not the
+                                    split that is validated on
 """
 
 import hashlib
@@ -81,19 +82,25 @@ class Setup:
     Attributes:
         config: with the arms to train, and the label version pinned. steps: of every training.
         trained_on: images by kind of label, as in the report.
-        source, refs, classes: the images that students are scored on.
+        source, split, refs, classes: the images that students are scored on.
     """
 
     config: CompareConfig
     steps: int
     trained_on: dict[str, int]
     source: ImageSource
+    split: str
     refs: list[ImageRef]
     classes: ClassTable
 
     @property
     def folder(self) -> Path:
         return Path(self.config.train.output).expanduser().resolve()
+
+    def file_of_split(self, name: str) -> str:
+        """A file's name, such as scores.npz, with the split that is scored if it is not the one to validate on."""
+        stem, dot, suffix = name.partition(".")
+        return name if self.split == self.config.train.val_split else f"{stem}-{self.split}{dot}{suffix}"
 
     def training(self, arm: str, seed: int) -> TrainConfig:
         """Settings of one arm and seed: all that differs between arms is where the second labels come from.
@@ -157,7 +164,7 @@ def score_student(config: TrainConfig, checkpoint: str, sha256: str, setup: Setu
 
     Kept beside the weights, and taken from there if weights and images are still the same.
     """
-    kept, keys = Path(checkpoint).with_name("scores.npz"), [ref.key for ref in setup.refs]
+    kept, keys = Path(checkpoint).with_name(setup.file_of_split("scores.npz")), [ref.key for ref in setup.refs]
     if kept.exists():
         with np.load(kept) as scores:
             if str(scores["sha256"]) == sha256 and scores["keys"].tolist() == keys:

@@ -31,7 +31,8 @@ class Comparison:
 
     Attributes:
         page: the HTML file. arms, seeds: in the order of the tables. seeds_missing: those still to train, which
-            `compare.json` has while the comparison is at work. steps: of every training. images: that were scored.
+            `compare.json` has while the comparison is at work. steps: of every training. split, images: that were
+            scored, and how many.
         trained_on: images with fine labels and, by arm, those with labels of its own; `polygons_over_auto` those with
             auto labels that have polygons over them.
         miou: by arm: `mean` over the seeds with `low` and `high`, and `seeds` one by one, 0..1.
@@ -46,6 +47,7 @@ class Comparison:
     seeds: list[int]
     seeds_missing: list[int]
     steps: int
+    split: str
     images: int
     trained_on: dict[str, int]
     confidence: float
@@ -73,11 +75,12 @@ def summarise(setup: Setup, seeds: list[int], students: list[Student]) -> Compar
     labels = _labels(setup)
     pairs = [(arm, other) for place, arm in reversed(list(enumerate(arms))) for other in arms[:place]]
     return Comparison(
-        page=str(setup.folder / "compare.html"),
+        page=str(setup.folder / setup.file_of_split("compare.html")),
         arms=list(arms),
         seeds=seeds,
         seeds_missing=[seed for seed in setup.config.seeds if seed not in seeds],
         steps=setup.steps,
+        split=setup.split,
         images=len(setup.refs),
         trained_on=setup.trained_on,
         confidence=share,

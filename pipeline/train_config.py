@@ -194,6 +194,7 @@ class CompareConfig:
             `validate_every` are set by it. The learning rate falls by step: epochs differ in length between arms.
         auto: the auto labels. coarse: where the coarse polygons are.
         arms: of fine, coarse, auto; empty is all that the data allows.
+        score_split: split that students are scored on; None takes the one that they are validated on.
         resamples: of the bootstrap. confidence: of its intervals, 0..1.
     """
 
@@ -202,6 +203,7 @@ class CompareConfig:
     coarse: CoarseLabels = field(default_factory=lambda: CoarseLabels(split="train_extra"))
     arms: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0, 1, 2)
+    score_split: str | None = None
     resamples: int = 2000
     confidence: float = 0.95
 

@@ -26,10 +26,14 @@ STEPS = 2
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """Images of 32x64 px: four to train on, three with coarse labels and auto labels, two to score; three classes."""
+    """Images of 32x64 px: four to train on, three with coarse labels and auto labels, two to score; three classes.
+
+    One image more is in a split of which nobody knows by its name that it is held out.
+    """
     root = tmp_path_factory.mktemp("blocks")
     rng = np.random.default_rng(0)
-    for split, count, kind in (("train", 4, "gtFine"), ("train_extra", 3, "gtCoarse"), ("val", 2, "gtFine")):
+    kinds = (("train", 4, "gtFine"), ("train_extra", 3, "gtCoarse"), ("val", 2, "gtFine"), ("fresh", 1, "gtFine"))
+    for split, count, kind in kinds:
         for number in range(count):
             ids = rng.choice([7, 11, 23], (2, 4)).repeat(16, 0).repeat(16, 1).astype(np.uint8)
             image = rng.integers(0, 256, (32, 64, 3), np.uint8)
@@ -160,6 +164,25 @@ def test_second_call_trains_nothing_and_finds_the_same(compared, tree, monkeypat
     assert (again.miou, again.differences, again.cost) == (found.miou, found.differences, found.cost)
 
 
+def test_finished_students_are_scored_on_another_split(compared, tree, monkeypatch):
+    _, folder, _ = compared
+    before = (folder / "compare.html").read_bytes()
+    monkeypatch.setattr(compare_runs, "train_teacher", None)
+    found = compare(settings(tree, folder, seeds=(0, 5), score_split="fresh"))
+    assert (found.split, found.images, found.page) == ("fresh", 1, str(folder / "compare-fresh.html"))
+    assert "<dt>Images scored</dt><dd>1 of fresh</dd>" in (folder / "compare-fresh.html").read_text()
+    assert json.loads((folder / "compare-fresh.json").read_text())["miou"] == found.miou
+    assert (folder / "compare.html").read_bytes() == before
+    with np.load(folder / "auto/seed5/scores-fresh.npz") as scores:
+        assert scores["keys"].tolist() == ["fresh/town/town_000000_000000"]
+
+
+def test_a_split_that_is_trained_on_is_not_scored(compared, tree):
+    _, folder, _ = compared
+    with pytest.raises(ValueError, match=r"^4 images held out for scoring are among those trained on"):
+        compare(settings(tree, folder, seeds=(0, 5), score_split="train"))
+
+
 def test_other_settings_are_refused_in_the_same_folder(compared, tree):
     _, folder, _ = compared
     with pytest.raises(ValueError, match=r"fine/seed0 was trained with another learning_rate"):
@@ -280,4 +303,4 @@ def test_steps_follow_the_fine_images_where_epochs_are_given(tree, tmp_path):
     config = settings(tree, tmp_path, max_steps=None, epochs=3)
     source = open_images("cityscapes", str(tree))
     fine = compare_module._drawn_images(config, source)["fine"]
-    assert compare_module._steps(config, fine) == 6  # three passes over four images, two in a batch
+    assert compare_module._steps(config, len(fine)) == 6  # three passes over four images, two in a batch
