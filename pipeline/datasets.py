@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from hmsa_label.stores.evidence import level_of
 from hmsa_label.stores.images import ImageSource, open_images
 from hmsa_label.stores.label_store import LabelStore
 
+T = TypeVar("T")
 Transform = Callable[[U8, U8], Any]
 Weights = NDArray[np.float32]
 Evidence = tuple[U8, U8, tuple[float, ...]]
@@ -116,7 +117,8 @@ class AutoLabelDataset:
         self.source: ImageSource = open_images(dataset, data, storage_options or {})
         self.threshold = threshold
         self.transform = transform
-        self._last: tuple[str, Evidence] | None = None
+        self._last_evidence: _Last[Evidence] = _Last()
+        self._last_drawn: _Last[U8] = _Last()
         self.polygons = polygons
         self._polygons = {} if polygons is None else _polygon_files(self.source, self.keys, polygons)
         names = list(store.classes["names"])
@@ -196,16 +198,13 @@ class AutoLabelDataset:
         path = self._polygons.get(self.keys[index])
         if path is None:
             return None
-        drawn = self.classes.train_id_of[decode_labels(self.source.read(path))]
+        drawn = self._last_drawn.of(path, lambda: self.classes.train_id_of[decode_labels(self.source.read(path))])
         if drawn.shape != shape:
             raise ValueError(f"{path} has {drawn.shape} px, the label of its image {shape}")
         return drawn
 
     def _evidence(self, key: str) -> Evidence:
-        """Evidence of one image, read once for the label and the weights of the same item."""
-        if self._last is None or self._last[0] != key:
-            self._last = (key, self.store.read_evidence(key))
-        return self._last[1]
+        return self._last_evidence.of(key, lambda: self.store.read_evidence(key))
 
     def _levels(self, own: float, grid: tuple[float, ...]) -> NDArray[np.uint8]:
         """[256] the code that a pixel of each class must reach."""
@@ -214,6 +213,20 @@ class AutoLabelDataset:
             chosen = self.threshold.get(name, own) if isinstance(self.threshold, Mapping) else self.threshold
             levels[train_id] = level_of(own if chosen is None else chosen, grid)
         return levels
+
+
+class _Last(Generic[T]):
+    """What was read last, so that the label and the weights of an item read it once; several threads may ask."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[str, T] | None = None
+
+    def of(self, key: str, read: Callable[[], T]) -> T:
+        """What is kept of `key`, or else what `read` gives."""
+        kept = self._kept  # another thread may replace it meanwhile
+        if kept is None or kept[0] != key:
+            kept = self._kept = (key, read())
+        return kept[1]
 
 
 def _polygon_files(source: ImageSource, keys: list[str], labels: str) -> dict[str, str]:
