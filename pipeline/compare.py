@@ -59,13 +59,13 @@ def _setup(config: CompareConfig) -> Setup:
     drawn = _drawn_images(chosen, source)
     pinned, steps = _pinned(chosen, len(drawn["fine"]))
     auto = open_auto_labels(pinned.train, pinned.auto, classes) if "auto" in pinned.arms else None
-    if not pinned.auto.allow_leak:
+    if split != config.train.val_split and not config.auto.allow_leak:  # trainings check the split they validate on
         refuse_leak(leaked_images(source, refs, [ref for images in drawn.values() for ref in images], auto))
     trained_on = {kind: len(images) for kind, images in drawn.items()}
     if auto is not None:
-        trained_on |= {"auto": len(auto)}
-    if auto is not None and auto.polygons:
-        trained_on |= {"polygons_over_auto": auto.images_with_polygons}
+        trained_on["auto"] = len(auto)
+        if auto.polygons:
+            trained_on["polygons_over_auto"] = auto.images_with_polygons
     return Setup(
         config=pinned, steps=steps, trained_on=trained_on, source=source, split=split, refs=refs, classes=classes
     )
