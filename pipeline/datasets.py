@@ -120,7 +120,7 @@ class AutoLabelDataset:
         self._last_evidence: _Last[Evidence] = _Last()
         self._last_drawn: _Last[U8] = _Last()
         self.polygons = polygons
-        self._polygons = {} if polygons is None else _polygon_files(self.source, self.keys, polygons)
+        self._drawn_files = {} if polygons is None else _polygon_files(self.source, self.keys, polygons)
         names = list(store.classes["names"])
         unknown = sorted(set(threshold) - set(names)) if isinstance(threshold, Mapping) else []
         if unknown:
@@ -174,12 +174,12 @@ class AutoLabelDataset:
         """Hex sha256 over key and polygon file of every item that has one; None if polygons are left out."""
         if self.polygons is None:
             return None
-        return _files_digest(self.source, list(self._polygons), list(self._polygons.values()))
+        return _files_digest(self.source, list(self._drawn_files), list(self._drawn_files.values()))
 
     @property
     def images_with_polygons(self) -> int:
         """How many items have polygons that count over the teacher."""
-        return len(self._polygons)
+        return len(self._drawn_files)
 
     @property
     def _ignored(self) -> np.uint8:
@@ -195,7 +195,7 @@ class AutoLabelDataset:
 
     def _drawn(self, index: int, shape: tuple[int, ...]) -> U8 | None:
         """[H, W] uint8 trainIds of an item's polygons, which must have its label's shape; None if it has none."""
-        path = self._polygons.get(self.keys[index])
+        path = self._drawn_files.get(self.keys[index])
         if path is None:
             return None
         drawn = self._last_drawn.of(path, lambda: self.classes.train_id_of[decode_labels(self.source.read(path))])
