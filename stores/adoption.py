@@ -54,9 +54,9 @@ def is_sound(root: FileRoot, receipt: Receipt) -> bool:
     try:
         for array in arrays_of(receipt).values():
             data = root.read(array.path)
-            schema.decode_checked(
-                data, receipt.height, receipt.width, digest=array.sha256, chunk_digest=array.chunk_sha256
-            )
+            pixels = schema.decode_checked(data, receipt.height, receipt.width, chunk_digest=array.chunk_sha256)
+            if schema.digest_of(pixels) != array.sha256:
+                return False
     except (FileNotFoundError, StoreError):
         return False
     return True
@@ -68,7 +68,7 @@ class StoredArray:
 
     path: str
     sha256: str
-    chunk_sha256: str | None
+    chunk_sha256: str
 
 
 def arrays_of(receipt: Receipt) -> dict[str, StoredArray]:
@@ -80,7 +80,7 @@ def arrays_of(receipt: Receipt) -> dict[str, StoredArray]:
         name: StoredArray(
             path=schema.chunk_path(segment, receipt.height, receipt.width, name, row),
             sha256=str(getattr(receipt, f"{name}_sha256")),
-            chunk_sha256=getattr(receipt, f"{name}_chunk_sha256"),
+            chunk_sha256=str(getattr(receipt, f"{name}_chunk_sha256")),
         )
         for name, (segment, row) in places.items()
     }

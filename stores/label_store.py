@@ -227,13 +227,7 @@ class LabelStore:
         path = schema.chunk_path(segment, height, width, name, row)
         try:
             data = self.root.read(path)
-            pixels = schema.decode_checked(
-                data,
-                height,
-                width,
-                digest=self._value(f"{name}_sha256", place),
-                chunk_digest=self._value(f"{name}_chunk_sha256", place),
-            )
+            pixels = schema.decode_checked(data, height, width, chunk_digest=self._value(f"{name}_chunk_sha256", place))
         except FileNotFoundError:
             raise LabelMissing(
                 f"{key}: {name} of version {self.version} is gone: no object {path} in {self.uri}"

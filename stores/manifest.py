@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -37,7 +37,7 @@ from hmsa_label.stores.log_files import (
 )
 from hmsa_label.stores.receipt import now
 from hmsa_label.stores.rows import Rows
-from hmsa_label.stores.schema import ADDED_COLUMNS, MANIFEST, MANIFEST_CONFIGURATION, MANIFEST_SCHEMA
+from hmsa_label.stores.schema import MANIFEST, MANIFEST_CONFIGURATION, MANIFEST_SCHEMA
 from hmsa_label.stores.sealed import seal
 
 PAIRS = pa.schema([(name, pa.large_string()) for name in ("key", "label_sha256")])
@@ -319,22 +319,16 @@ class Manifest:
             CommitFailedError: if the head is not the newest version any more.
         """
         properties, schema = _properties(change.commit), head.delta.schema()
-        known = {field.name for field in schema.fields}
-        widen = not known.issuperset(ADDED_COLUMNS)  # a table of the first days gets the columns that came later
-        mode: Literal["merge"] | None = "merge" if widen else None
         if change.append is not None:
-            write_deltalake(head.delta, change.append, mode="append", schema_mode=mode, commit_properties=properties)
+            write_deltalake(head.delta, change.append, mode="append", commit_properties=properties)
         elif change.rewrite is not None:
-            write_deltalake(
-                head.delta, change.rewrite, mode="overwrite", schema_mode=mode, commit_properties=properties
-            )
+            write_deltalake(head.delta, change.rewrite, mode="overwrite", commit_properties=properties)
         elif change.merge is not None:
             merger = head.delta.merge(
                 change.merge,
                 "old.key = new.key",
                 source_alias="new",
                 target_alias="old",
-                merge_schema=widen,
                 commit_properties=properties,
             )
             merger.when_matched_update_all().when_not_matched_insert_all().execute()

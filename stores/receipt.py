@@ -47,10 +47,13 @@ class Receipt:
     segment: str
     row: int
     label_sha256: str
+    label_chunk_sha256: str
     label_bytes: int
     top1_sha256: str | None = None
+    top1_chunk_sha256: str | None = None
     top1_bytes: int | None = None
     code_sha256: str | None = None
+    code_chunk_sha256: str | None = None
     code_bytes: int | None = None
     evidence_segment: str | None = None
     evidence_row: int | None = None
@@ -67,9 +70,6 @@ class Receipt:
     device: str | None = None
     seconds: float | None = None
     labelled_at: str
-    label_chunk_sha256: str | None = None
-    top1_chunk_sha256: str | None = None
-    code_chunk_sha256: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form, read back by `from_dict`."""

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from hmsa_label.stores.errors import LabelCorrupt
 from hmsa_label.stores.files import FileRoot
-from hmsa_label.stores.schema import ADDED_COLUMNS, MANIFEST, MANIFEST_SCHEMA
+from hmsa_label.stores.schema import MANIFEST, MANIFEST_SCHEMA
 
 BATCH_ROWS = 4096
 
@@ -49,13 +49,12 @@ class Rows:
         """
         for path, size_bytes in self.files:
             file = self._open(path, size_bytes)
-            present = [name for name in MANIFEST_SCHEMA.names if not _is_absent(file, name)]
-            lost = sorted(set(present).difference(file.schema_arrow.names))
+            lost = sorted(set(MANIFEST_SCHEMA.names).difference(file.schema_arrow.names))
             if lost:
                 raise self._damaged(path, f"it has no column {lost[0]}")
-            rows, batches = 0, file.iter_batches(BATCH_ROWS, columns=present, use_threads=False)
+            rows, batches = 0, file.iter_batches(BATCH_ROWS, columns=MANIFEST_SCHEMA.names, use_threads=False)
             while (batch := self._next(path, batches)) is not None:
-                columns = [self._checked(path, name, _column_of(batch, name)) for name in MANIFEST_SCHEMA.names]
+                columns = [self._checked(path, name, batch.column(name)) for name in MANIFEST_SCHEMA.names]
                 rows += batch.num_rows
                 yield pa.table(columns, schema=MANIFEST_SCHEMA)
             if rows != file.metadata.num_rows:
@@ -85,8 +84,6 @@ class Rows:
 
     def _part(self, path: str, file: Any, name: str) -> pa.ChunkedArray:
         """One column of one file, every value of the right type: writers spell the types of strings in several ways."""
-        if _is_absent(file, name):
-            return pa.chunked_array([pa.nulls(file.metadata.num_rows, MANIFEST_SCHEMA.field(name).type)])
         try:
             read = file.read(columns=[name], use_threads=False)[name]
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
@@ -110,13 +107,3 @@ class Rows:
 
     def _damaged(self, path: str, reason: object) -> LabelCorrupt:
         return LabelCorrupt(f"the manifest of version {self.version} does not read: {MANIFEST}/{path}: {reason}")
-
-
-def _is_absent(file: Any, name: str) -> bool:
-    """Whether a file of the first days lacks a column that came later."""
-    return name in ADDED_COLUMNS and name not in file.schema_arrow.names
-
-
-def _column_of(batch: pa.RecordBatch, name: str) -> pa.Array:
-    absent = name not in batch.schema.names
-    return pa.nulls(batch.num_rows, MANIFEST_SCHEMA.field(name).type) if absent else batch.column(name)

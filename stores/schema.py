@@ -30,8 +30,6 @@ DATA, MANIFEST, COMMITS, RUNS, TAGS, PRUNED = "data", "manifest", "commits", "ru
 ZSTD_LEVEL = 9
 ZSTD_MAGIC, CHECKSUM_FLAG, CHECKSUM_BYTES = b"\x28\xb5\x2f\xfd", 0x04, 4
 
-# Columns that tables of the first days lack; their rows are read as if they held null.
-ADDED_COLUMNS = tuple(f"{name}_chunk_sha256" for name in (LABEL, *EVIDENCE))
 MANIFEST_SCHEMA = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False),
@@ -40,10 +38,13 @@ MANIFEST_SCHEMA = pa.schema(
         pa.field("segment", pa.string(), nullable=False),
         pa.field("row", pa.int64(), nullable=False),
         pa.field("label_sha256", pa.string(), nullable=False),
+        pa.field("label_chunk_sha256", pa.string(), nullable=False),
         pa.field("label_bytes", pa.int64(), nullable=False),
         pa.field("top1_sha256", pa.string()),
+        pa.field("top1_chunk_sha256", pa.string()),
         pa.field("top1_bytes", pa.int64()),
         pa.field("code_sha256", pa.string()),
+        pa.field("code_chunk_sha256", pa.string()),
         pa.field("code_bytes", pa.int64()),
         pa.field("evidence_segment", pa.string()),
         pa.field("evidence_row", pa.int64()),
@@ -60,7 +61,6 @@ MANIFEST_SCHEMA = pa.schema(
         pa.field("device", pa.string()),
         pa.field("seconds", pa.float64()),
         pa.field("labelled_at", pa.timestamp("us", tz="UTC"), nullable=False),
-        *(pa.field(name, pa.string()) for name in ADDED_COLUMNS),
     ]
 )
 
@@ -107,24 +107,22 @@ def decode(data: bytes, height: int, width: int) -> U8:
     return np.frombuffer(raw, np.uint8).reshape(height, width)
 
 
-def decode_checked(data: bytes, height: int, width: int, *, digest: str, chunk_digest: str | None) -> U8:
+def decode_checked(data: bytes, height: int, width: int, *, chunk_digest: str) -> U8:
     """[H, W] uint8 image of a chunk object that must be the one that was written.
 
-    The frame's own checksum finds damage; the digest also finds a sound object in the wrong place. That of the chunk is
-    compared where there is one: hashing the pixels takes longer than decoding them, the chunk is a fiftieth of them.
+    The digest finds damage as well as a sound object in the wrong place. It is that of the chunk: hashing the pixels
+    takes longer than decoding them, and the chunk is a fiftieth of them.
 
     Args:
-        digest, chunk_digest: hex sha256 of the pixels, and of the chunk object or None, as the manifest states them.
+        chunk_digest: hex sha256 of the chunk object, as the manifest states it.
 
     Raises:
-        LabelCorrupt: if the chunk does not decode or is another.
+        LabelCorrupt: if the chunk is another, or does not decode.
     """
-    if chunk_digest is not None and hashlib.sha256(data).hexdigest() == chunk_digest:
-        return decode(_without_checksum(data), height, width)
-    pixels = decode(data, height, width)
-    if chunk_digest is not None or digest_of(pixels) != digest:
+    if hashlib.sha256(data).hexdigest() != chunk_digest:
+        decode(data, height, width)  # says more of damage than that the digests differ
         raise LabelCorrupt("it is not what the manifest states")
-    return pixels
+    return decode(_without_checksum(data), height, width)
 
 
 def _without_checksum(frame: bytes) -> bytes:

@@ -6,7 +6,7 @@ from typing import Any
 
 from hmsa_label.stores.errors import LabelCorrupt
 
-CHECK = "check"  # documents of the first days lack it and are taken as they are
+CHECK = "check"
 
 
 def seal(document: dict[str, Any]) -> dict[str, Any]:
@@ -16,13 +16,7 @@ def seal(document: dict[str, Any]) -> dict[str, Any]:
 
 def is_whole(document: Any) -> bool:
     """Whether a document is what was sealed."""
-    if not isinstance(document, dict):
-        return False
-    if CHECK in document:
-        return bool(document[CHECK] == _digest_of(document))
-    # The seal's own name may be what is damaged.
-    digests = (name for name, value in document.items() if isinstance(value, str) and len(value) == 64)
-    return not any(document[name] == _digest_of(document, name) for name in digests)
+    return isinstance(document, dict) and document.get(CHECK) == _digest_of(document)
 
 
 def to_bytes(document: dict[str, Any]) -> bytes:
@@ -45,7 +39,7 @@ def from_bytes(body: bytes, path: str) -> dict[str, Any]:
     return {name: value for name, value in document.items() if name != CHECK}
 
 
-def _digest_of(document: dict[str, Any], seal_name: str = CHECK) -> str:
+def _digest_of(document: dict[str, Any]) -> str:
     """Hex sha256 of a document without its seal, whatever the order of its fields."""
-    plain = {name: value for name, value in document.items() if name != seal_name}
+    plain = {name: value for name, value in document.items() if name != CHECK}
     return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,7 +1,7 @@
 """Names for versions: written once, never moved, and kept from gc. And the marks of versions that gc has pruned.
 
 A tag's file comes first, then a commit that records it, so that the log tells of every tag whose file is lost. A file
-that no commit records was left by a writer that was killed in between, or by one of the first days; it counts as well.
+that no commit records was left by a writer that was killed in between; it counts as well.
 """
 
 import re

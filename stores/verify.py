@@ -186,7 +186,7 @@ def _check_arrays(store: LabelStore, receipt: Receipt) -> Iterator[Problem]:
                 yield Problem(key=receipt.key, kind="digest", detail=detail)
                 continue
             sound[name] = pixels
-            if array.chunk_sha256 not in (None, hashlib.sha256(data).hexdigest()):
+            if array.chunk_sha256 != hashlib.sha256(data).hexdigest():
                 detail = f"{name}: {path} holds the pixels that were committed, but in other bytes; readers refuse it"
                 yield Problem(key=receipt.key, kind="digest", detail=detail)
     yield from _check_rule(store, receipt, sound)
