@@ -218,7 +218,7 @@ class LabelStore:
         return iter(self._places)
 
     def _read_array(self, key: str, name: str, segment: str, row: int) -> U8:
-        return self._fetch(key, name, segment, row)[1].copy()  # what was decoded is read-only
+        return self._fetch(key, name, segment, row)[1]
 
     def _fetch(self, key: str, name: str, segment: str, row: int) -> tuple[bytes, U8]:
         """An array's chunk object and its [H, W] pixels, checked against the manifest."""

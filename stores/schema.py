@@ -13,6 +13,7 @@ from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
 from hmsa_label.stores.errors import LabelCorrupt
+from hmsa_label.stores.zstd_frame import content_bytes, without_checksum
 
 U8 = NDArray[np.uint8]
 
@@ -28,7 +29,7 @@ ROOT = "zarr.json"
 DATA, MANIFEST, COMMITS, RUNS, TAGS, PRUNED = "data", "manifest", "commits", "runs", "tags", "pruned"
 
 ZSTD_LEVEL = 9
-ZSTD_MAGIC, CHECKSUM_FLAG, CHECKSUM_BYTES = b"\x28\xb5\x2f\xfd", 0x04, 4
+MAX_PIXELS = 2**27  # of one image; what a damaged or hostile store states must not decide what memory is taken
 
 MANIFEST_SCHEMA = pa.schema(
     [
@@ -93,18 +94,24 @@ def encode(array: U8) -> bytes:
 
 
 def decode(data: bytes, height: int, width: int) -> U8:
-    """[H, W] uint8 image of a chunk object.
+    """[H, W] uint8 image of a chunk object, writable; takes no more memory than its pixels.
 
     Raises:
         LabelCorrupt: if the frame is damaged or holds another number of pixels.
     """
+    if height < 1 or width < 1 or height * width > MAX_PIXELS:
+        raise LabelCorrupt(f"an image of {height} x {width} is stated; a store holds 1 to {MAX_PIXELS:,} pixels each")
+    stated = content_bytes(data)
+    if stated is None:
+        raise LabelCorrupt(f"the chunk of {len(data)} bytes does not decode: no zstd frame that says its size")
+    if stated != height * width:
+        raise LabelCorrupt(f"the chunk holds {stated} pixels, expected {height} x {width} = {height * width}")
+    pixels = np.empty((height, width), np.uint8)
     try:
-        raw = Zstd().decode(data)
-    except (RuntimeError, ValueError, MemoryError, OverflowError) as error:
+        Zstd().decode(data, out=pixels)
+    except (RuntimeError, ValueError) as error:
         raise LabelCorrupt(f"the chunk of {len(data)} bytes does not decode: {error}") from None
-    if len(raw) != height * width:
-        raise LabelCorrupt(f"the chunk holds {len(raw)} pixels, expected {height} x {width} = {height * width}")
-    return np.frombuffer(raw, np.uint8).reshape(height, width)
+    return pixels
 
 
 def decode_checked(data: bytes, height: int, width: int, *, chunk_digest: str) -> U8:
@@ -122,17 +129,7 @@ def decode_checked(data: bytes, height: int, width: int, *, chunk_digest: str) -
     if hashlib.sha256(data).hexdigest() != chunk_digest:
         decode(data, height, width)  # says more of damage than that the digests differ
         raise LabelCorrupt("it is not what the manifest states")
-    return decode(_without_checksum(data), height, width)
-
-
-def _without_checksum(frame: bytes) -> bytes:
-    """The same zstd frame (RFC 8878, section 3.1.1) without its content checksum, which costs a third of decoding.
-
-    Only for a frame whose bytes are known to be those that were written.
-    """
-    if frame[:4] != ZSTD_MAGIC or not frame[4] & CHECKSUM_FLAG:
-        return frame
-    return b"".join((ZSTD_MAGIC, bytes([frame[4] & ~CHECKSUM_FLAG]), memoryview(frame)[5:-CHECKSUM_BYTES]))
+    return decode(without_checksum(data), height, width)
 
 
 def digest_of(array: U8) -> str:

@@ -115,6 +115,8 @@ class SegmentWriter:
                     f"{key}: {name} must be uint8 [H, W] of one size; got {array.dtype} {list(array.shape)} beside a "
                     f"label of {list(label.shape)}"
                 )
+        if not 0 < label.size <= schema.MAX_PIXELS:
+            raise ValueError(f"{key}: a label of {list(label.shape)}; a store holds 1 to {schema.MAX_PIXELS:,} pixels")
         counts = np.bincount(label.ravel(), minlength=256)
         strange = [value for value in np.flatnonzero(counts) if self.num_classes <= value != schema.IGNORE_INDEX]
         if strange:
