@@ -1,32 +1,18 @@
-"""The command and group classes: help with headings and an example, errors in one line, commands loaded when called."""
+"""The command and group classes: help with headings and an example, commands that are loaded when they are called."""
 
 import contextlib
 import importlib
 import sys
-import traceback
-from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from hmsa_label import pipeline
+from hmsa_label.cli.errors import Reporting, errors_in_one_line
 from hmsa_label.cli.output import say
 from hmsa_label.cli.settings import SettingOption, nearest, unknown_variables
-from hmsa_label.pipeline import StoreError, hide_in_text
-
-BAD_INPUT, INTERRUPTED = 2, 130
 
 
-class OneLineError(click.ClickException):
-    """An expected failure: `Error: <one line>` on stderr, and exit code 2."""
-
-    exit_code = BAD_INPUT
-
-    def __init__(self, message: str) -> None:
-        super().__init__(hide_in_text(" ".join(message.split())))
-
-
-class Command(click.Command):
+class Command(Reporting):
     """A command of hmsa-label.
 
     Attributes:
@@ -72,7 +58,7 @@ class Command(click.Command):
         )
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Reporting, click.Group):
     """A group that knows where its commands are and imports each when it is needed.
 
     Attributes:
@@ -99,28 +85,3 @@ class LazyGroup(click.Group):
         if args and args[0] not in self.places and not args[0].startswith("-"):
             ctx.fail(f"no command {args[0]!r}{nearest(args[0], set(self.places))}")
         return super().resolve_command(ctx, args)
-
-
-@contextlib.contextmanager
-def errors_in_one_line() -> Iterator[None]:
-    """Turns what goes wrong inside into one line on stderr and an exit code; `--debug` prints the traceback as well."""
-    try:
-        yield
-    except (click.ClickException, click.exceptions.Exit, click.Abort):
-        raise
-    except KeyboardInterrupt:
-        say("Interrupted; finished work is kept.")
-        raise click.exceptions.Exit(INTERRUPTED) from None
-    except Exception as error:
-        if click.get_current_context().meta.get("debug"):
-            say(traceback.format_exc().rstrip())
-        raise OneLineError(_reason(error)) from None
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, (StoreError, ValueError, pipeline.EngineError)):
-        return str(error) or type(error).__name__
-    if isinstance(error, OSError):
-        what = error.strerror or str(error) or type(error).__name__
-        return f"{what}: {error.filename}" if error.filename else f"{what} (--debug shows where)"
-    return f"unexpected {type(error).__name__}: {error} (--debug shows where)"

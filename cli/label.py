@@ -6,7 +6,7 @@ import click
 
 from hmsa_label import pipeline
 from hmsa_label.cli import output
-from hmsa_label.cli.command import INTERRUPTED
+from hmsa_label.cli.errors import INTERRUPTED
 from hmsa_label.cli.options import command, flag, settings
 from hmsa_label.pipeline import DataConfig, EngineConfig, LabelConfig, TeacherConfig
 

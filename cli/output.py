@@ -3,8 +3,9 @@
 import dataclasses
 import json
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import IO, Any
 
 import click
 
@@ -15,12 +16,22 @@ LIST_SHOWN = 24
 
 def say(text: str) -> None:
     """A line for the person watching, on stderr."""
-    click.echo(hide_in_text(text), err=True)
+    click.echo(printable(hide_in_text(text), sys.stderr), err=True)
 
 
 def show(text: str) -> None:
     """A result, on stdout."""
-    click.echo(hide_in_text(text), file=click.get_current_context().meta.get("stdout"))
+    stream = click.get_current_context().meta.get("stdout") or sys.stdout
+    click.echo(printable(hide_in_text(text), stream), file=stream)
+
+
+def printable(text: str, stream: IO[str]) -> str:
+    """The text with what a stream cannot hold escaped, such as the bytes of a file's name that are not UTF-8."""
+    return _escaped(text, getattr(stream, "encoding", None) or "utf-8")
+
+
+def _escaped(text: str, encoding: str = "utf-8") -> str:
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def show_json(result: Any) -> None:
@@ -50,16 +61,16 @@ def plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
+        return {_escaped(str(key)): plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(entry) for entry in value]
     if hasattr(value, "tolist"):  # a NumPy scalar or array, without importing NumPy
         return plain(value.tolist())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if value is None or isinstance(value, (bool, int, str)):
+    if value is None or isinstance(value, (bool, int)):
         return value
-    return str(value)
+    return _escaped(str(value))
 
 
 def show_tree(facts: Mapping[str, Any]) -> None:

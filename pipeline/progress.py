@@ -147,8 +147,10 @@ class Bar:
             self._write(remark)
         if self._bar is None:
             return
-        if isinstance(event, ImageLabelled):
+        if isinstance(event, ImageLabelled | ImageFailed):
             self._bar.update()
+        elif isinstance(event, FailuresKnown):
+            self._bar.update(len(event.failures))
         if isinstance(event, ImageLabelled | Tick):
             self._bar.set_postfix(self._count.notes(), refresh=isinstance(event, Tick))
         if isinstance(event, RunEnded):
