@@ -1,20 +1,20 @@
 """Weights on disk: our safetensors files, and the published `.pth` layout by a two-way key table.
 
-Loading is strict, and pickle is only ever read by torch's restricted loader.
+Loading is strict.
 """
 
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO
+from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from hmsa_label.labelers.hmsa import SegmentationNet
+from hmsa_label.labelers.published import read_state_dict
 
 # ours -> published, in front of the rest of the key; the first match wins
 _PREFIXES = (
@@ -92,13 +92,19 @@ def load_strict(
 ) -> None:
     """Copies `state` into `net`.
 
+    Counts of batches may be missing: older files have none, and a batch norm with a momentum does not use them. A
+    network on the meta device is given copies on the CPU: nothing need be drawn at random to be overwritten.
+
     Args:
         spell: how a key is called in the file that the tensors come from; messages use it.
 
     Raises:
-        WeightsMismatch: naming missing, unexpected and wrongly shaped keys; the network is then unchanged.
+        WeightsMismatch: naming missing, unexpected and wrongly shaped keys, and values that no network can use; the
+            network is then unchanged.
     """
     own = net.state_dict()
+    counts = [key for key in own if key.endswith("num_batches_tracked")]
+    state = {**dict.fromkeys(counts, torch.zeros((), dtype=torch.int64)), **state}
     missing = sorted(map(spell, own.keys() - state.keys()))
     unexpected = sorted(map(spell, state.keys() - own.keys()))
     shapes = [
@@ -113,7 +119,23 @@ def load_strict(
     ]
     if problems:
         raise WeightsMismatch(f"the weights do not fit the network: {'; '.join(problems)}")
-    net.load_state_dict(dict(state))
+    for key, value in own.items():
+        if value.is_floating_point():
+            _check_values(spell(key), state[key], value.dtype)
+    if not next(iter(own.values())).is_meta:
+        net.load_state_dict(dict(state))
+        return
+    copies = {key: state[key].to(value.dtype, copy=True).contiguous() for key, value in own.items()}
+    net.load_state_dict(copies, assign=True)
+
+
+def _check_values(name: str, value: Tensor, expected: torch.dtype) -> None:
+    if not value.is_floating_point():
+        raise WeightsMismatch(f"{name} holds {value.dtype} numbers; expected {expected}")
+    if not value.to(expected).isfinite().all():
+        raise WeightsMismatch(
+            f"{name} holds NaN or infinite values; every label would be wrong. Train or copy it again"
+        )
 
 
 def encode_checkpoint(net: torch.nn.Module, info: Mapping[str, Any]) -> bytes:
@@ -131,18 +153,21 @@ def decode_checkpoint(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         tensors = load_safetensors(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        info = json.loads(header["__metadata__"]["hmsa_label"])
     except Exception as error:
-        raise ValueError(f"not a safetensors checkpoint of hmsa-label ({error})") from error
+        raise ValueError(f"it is not a safetensors checkpoint of hmsa-label ({error})") from error
+    metadata = header.get("__metadata__") or {}
+    if "hmsa_label" not in metadata:
+        raise ValueError(
+            "it is not a safetensors checkpoint of hmsa-label: its metadata has no hmsa_label, which a training writes "
+            f"(it has {', '.join(sorted(metadata)[:3]) or 'nothing'})"
+        )
+    try:
+        info = json.loads(metadata["hmsa_label"])
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"its metadata hmsa_label is no JSON ({error})") from error
+    if not isinstance(info, dict):
+        raise ValueError(f"its metadata hmsa_label is a JSON {type(info).__name__}; expected an object")
     return tensors, info
-
-
-def _reason(error: Exception) -> str:
-    """What torch's loader stumbled over, without its advice to switch the safety off."""
-    found = re.search(r"GLOBAL ([\w.]+)", str(error))
-    if found:
-        return f"it wants {found.group(1)}, which is neither a tensor nor a number"
-    return "it holds no pickle that torch.save writes"
 
 
 def from_imagenet(net: SegmentationNet, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -158,30 +183,19 @@ def from_imagenet(net: SegmentationNet, state: Mapping[str, Tensor]) -> dict[str
             name = re.sub(r"^bn1\.", "layer0.1.", re.sub(r"^conv1\.", "layer0.0.", name))
         if not name.startswith(_CLASSIFIER):
             found[f"trunk.{name}"] = value
-    for key, value in net.state_dict().items():
-        # older files do not count batches; the count plays no part in a batch norm with a momentum
-        if key.startswith("trunk.") and key.endswith("num_batches_tracked"):
-            found.setdefault(key, value)
     return found
 
 
-def read_published(file: BinaryIO) -> dict[str, Tensor]:
-    """Tensors of a published `.pth` file under our keys.
-
-    The file holds a dict with `state_dict` beside optimizer state and numpy scalars, or the state dict itself.
-    Only tensors, containers and numpy scalars are unpickled.
+def read_published(data: bytes) -> dict[str, Tensor]:
+    """Tensors of a published `.pth` file under our keys; see `published.read_state_dict`.
 
     Raises:
-        ValueError: the file needs arbitrary pickle, or holds no state dict.
+        ValueError: the file cannot be read, or names one of our keys twice.
     """
-    scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
-    dtypes = [type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32")]
-    with torch.serialization.safe_globals([scalar, np.dtype, *dtypes]):
-        try:
-            content = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise ValueError(f"torch's safe loader refuses this checkpoint: {_reason(error)}") from error
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError("this checkpoint holds no state dict of tensors")
-    return {from_published_key(key): value for key, value in state.items()}
+    found: dict[str, Tensor] = {}
+    for key, value in read_state_dict(data).items():
+        name = from_published_key(key)
+        if name in found:
+            raise ValueError(f"it holds {key!r} twice, with and without 'module.' or under both of its names")
+        found[name] = value
+    return found

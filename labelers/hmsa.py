@@ -61,8 +61,9 @@ class SegmentationNet(nn.Module):
     def __init__(self, trunk: nn.Module, head: nn.Module, attention: nn.Module | None) -> None:
         super().__init__()
         self.trunk, self.head, self.attention = trunk, head, attention
-        self.register_buffer("mean", torch.tensor(IMAGE_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGE_STD).view(1, 3, 1, 1), persistent=False)
+        # a network built on the meta device takes its weights from a file, but these from here
+        for name, values in (("mean", IMAGE_MEAN), ("std", IMAGE_STD)):
+            self.register_buffer(name, torch.tensor(values, device="cpu").view(1, 3, 1, 1), persistent=False)
 
     @property
     def fusion(self) -> str:

@@ -1,5 +1,6 @@
 """Class tables: raw label ids, trainIds, names and colours."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 IGNORE_INDEX = 255
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_colour(value: object) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == 3 and all(_is_int(v) and 0 <= v <= 255 for v in value)
+
+
+def _every(fits: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, (list, tuple)) and all(map(fits, value))
+
+
+# fields of a class table in JSON: what each must be, in words and as a test
+_FIELDS: dict[str, tuple[str, Callable[[object], bool]]] = {
+    "name": ("a string", lambda value: isinstance(value, str)),
+    "names": ("a list of strings", _every(lambda name: isinstance(name, str))),
+    "colours": ("a list of [red, green, blue], 0..255", _every(_is_colour)),
+    "raw_ids": ("a list of integers", _every(_is_int)),
+    "ignore_index": ("an integer", _is_int),
+}
 
 
 @dataclass(frozen=True)
@@ -35,8 +58,10 @@ class ClassTable:
             )
         if len(set(self.raw_ids)) != len(self.raw_ids):
             raise ValueError(f"class table {self.name!r}: raw ids repeat")
-        if len(self.names) >= 254:
-            raise ValueError(f"class table {self.name!r}: at most 253 classes fit beside 254 and 255")
+        if not 0 < len(self.names) < 254:
+            raise ValueError(f"class table {self.name!r}: {len(self.names)} classes; 1 to 253 fit beside 254 and 255")
+        if not all(0 <= raw_id <= 255 for raw_id in (*self.raw_ids, self.ignore_index)):
+            raise ValueError(f"class table {self.name!r}: raw ids and ignore_index must lie in 0..255")
 
     @property
     def num_classes(self) -> int:
@@ -67,8 +92,17 @@ class ClassTable:
         }
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "ClassTable":
-        """The table that `to_dict` wrote."""
+    def from_dict(cls, data: Any) -> "ClassTable":
+        """The table that `to_dict` wrote.
+
+        Raises:
+            ValueError: a field is missing or of another form; the message names it.
+        """
+        if not isinstance(data, dict):
+            raise ValueError(f"a class table must be an object with {', '.join(_FIELDS)}; got {data!r:.80}")
+        for field, (expected, fits) in _FIELDS.items():
+            if field not in data or not fits(data[field]):
+                raise ValueError(f"class table: {field!r} must be {expected}; got {data.get(field)!r:.80}")
         colours = tuple((int(r), int(g), int(b)) for r, g, b in data["colours"])
         return cls(data["name"], tuple(data["names"]), colours, tuple(data["raw_ids"]), data["ignore_index"])
 

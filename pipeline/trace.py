@@ -7,7 +7,8 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from hmsa_label.labelers.checkpoints import decode_checkpoint
+from hmsa_label.labelers.file_kinds import TORCH, kind_of
+from hmsa_label.pipeline.checkpoint_info import read_checkpoint
 from hmsa_label.pipeline.config import TraceConfig
 from hmsa_label.pipeline.trace_links import (
     BROKEN,
@@ -20,7 +21,7 @@ from hmsa_label.pipeline.trace_links import (
     check_training_data,
     check_weights,
 )
-from hmsa_label.pipeline.weights import read_weights
+from hmsa_label.pipeline.weights import naming, read_weights
 from hmsa_label.stores.files import public_uri
 from hmsa_label.stores.runs import Run
 
@@ -65,7 +66,8 @@ def trace_checkpoint(checkpoint: str, config: TraceConfig) -> Trace:
         FileNotFoundError: there is no such file. ValueError: it is no checkpoint of this package.
     """
     data = read_weights(checkpoint)
-    info = decode_checkpoint(data)[1]
+    with naming(checkpoint):
+        info = read_checkpoint(data)[1]
     sha256 = hashlib.sha256(data).hexdigest()
     facts = _model_facts(info, checkpoint, sha256)
     auto = info.get("auto_labels")
@@ -124,10 +126,9 @@ def _teacher_links(
 
 
 def _info_of(data: bytes) -> dict[str, Any]:
-    try:
-        return decode_checkpoint(data)[1]
-    except ValueError:  # a published file, which has no metadata
+    if kind_of(data) == TORCH:  # a published file, which has no metadata
         return {"trained_on": None}
+    return read_checkpoint(data)[1]
 
 
 def _leak(part: str, leaked: list[str]) -> Link:

@@ -1,23 +1,31 @@
 """Weights files: which network they hold, and how a training starts from them."""
 
-import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from hmsa_label.labelers import SegmentationNet, build_labeler
-from hmsa_label.labelers.checkpoints import (
-    decode_checkpoint,
-    from_imagenet,
-    load_strict,
-    read_published,
-    to_published_key,
-)
+from hmsa_label.labelers.checkpoints import from_imagenet, load_strict, read_published, to_published_key
+from hmsa_label.labelers.file_kinds import SAFETENSORS, TORCH, kind_of
 from hmsa_label.labelers.taxonomy import CITYSCAPES, ClassTable
+from hmsa_label.pipeline.checkpoint_info import read_checkpoint
 from hmsa_label.stores.files import open_filesystem, public_uri, read_bytes
 
 PUBLISHED_MODEL = "hrnet_w48_ocr"
+_MOST_CLASSES = 253  # see ClassTable
 CLASS_HEADS = ("head.class_head.", "head.aux_head.1.", "head.layers.2.")
+
+
+@contextmanager
+def naming(source: str) -> Iterator[None]:
+    """Puts a weights file's name before what is wrong with it."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"cannot use the weights {public_uri(source)}: {error}") from error
 
 
 def read_weights(uri: str) -> bytes:
@@ -45,26 +53,37 @@ def read_network(data: bytes, source: str) -> tuple[SegmentationNet, ClassTable,
     Raises:
         ValueError: neither, or the tensors do not fit the network that the file claims to hold.
     """
+    with naming(source):
+        return _read_own(data) if _kind_of(data, source) == SAFETENSORS else _read_published(data)
+
+
+def _kind_of(data: bytes, source: str) -> str:
+    """`safetensors` or `torch.save`, as the bytes and, where it says something, the name of a file agree."""
     if not data:
-        raise ValueError(f"the weights file {source} is empty")
-    try:
-        return _read_own(data) if source.endswith(".safetensors") else _read_published(data)
-    except ValueError as error:
-        raise ValueError(f"cannot use the weights {source}: {error}") from error
+        raise ValueError("the file is empty")
+    kind = kind_of(data)
+    wrong = {".safetensors": TORCH, ".pth": SAFETENSORS, ".pt": SAFETENSORS}
+    for ending, other in wrong.items():
+        if kind == other and source.endswith(ending):
+            right = ".pth" if kind == TORCH else ".safetensors"
+            raise ValueError(f"it is a {kind} file, whatever its name says; rename it to end in {right}")
+    return kind
 
 
 def _read_own(data: bytes) -> tuple[SegmentationNet, ClassTable, dict[str, Any]]:
-    state, info = decode_checkpoint(data)
+    state, info = read_checkpoint(data)
     classes = ClassTable.from_dict(info["classes"])
-    net = build_labeler(info["model"], classes.num_classes, multi_scale=info["multi_scale"])
+    with torch.device("meta"):
+        net = build_labeler(info["model"], classes.num_classes, multi_scale=info["multi_scale"])
     load_strict(net, state)
     return net, classes, info
 
 
 def _read_published(data: bytes) -> tuple[SegmentationNet, ClassTable, dict[str, Any]]:
-    state = read_published(io.BytesIO(data))
+    state = read_published(data)
     classes = _published_classes(state)
-    net = build_labeler(PUBLISHED_MODEL, classes.num_classes, multi_scale="attention.layers.2.weight" in state)
+    with torch.device("meta"):
+        net = build_labeler(PUBLISHED_MODEL, classes.num_classes, multi_scale="attention.layers.2.weight" in state)
     load_strict(net, state, to_published_key)
     return net, classes, {"model": PUBLISHED_MODEL, "trained_on": None}
 
@@ -73,6 +92,9 @@ def _published_classes(state: dict[str, Tensor]) -> ClassTable:
     head = state.get("head.class_head.weight")
     if head is None:
         raise ValueError("the state dict has no class head (ocr.cls_head.weight); is it an HRNet-OCR checkpoint?")
+    if head.dim() != 4 or not 0 < head.shape[0] <= _MOST_CLASSES:
+        shape = tuple(head.shape)
+        raise ValueError(f"ocr.cls_head.weight has shape {shape}; expected (K, 512, 1, 1), K from 1 to {_MOST_CLASSES}")
     if head.shape[0] == CITYSCAPES.num_classes:
         return CITYSCAPES
     names = tuple(f"class {index}" for index in range(head.shape[0]))
@@ -94,7 +116,7 @@ def load_start(net: SegmentationNet, data: bytes, source: str, *, new_class_head
         ValueError: naming the keys that do not fit.
     """
     fresh = net.state_dict()
-    imagenet = None if source.endswith(".safetensors") else _imagenet_trunk(net, data, source)
+    imagenet = _imagenet_trunk(net, data, source)
     if imagenet is not None:
         kept = {key: value for key, value in fresh.items() if not key.startswith("trunk.")}
         _load(net, {**kept, **imagenet}, source)
@@ -131,10 +153,10 @@ def _load(net: SegmentationNet, state: dict[str, Tensor], source: str) -> None:
 
 def _imagenet_trunk(net: SegmentationNet, data: bytes, source: str) -> dict[str, Tensor] | None:
     """The trunk's tensors if the file holds an ImageNet classifier, which knows no class head of ours."""
-    try:
-        state = read_published(io.BytesIO(data))
-    except ValueError as error:
-        raise ValueError(f"cannot use the weights {source}: {error}") from error
+    with naming(source):
+        if _kind_of(data, source) == SAFETENSORS:
+            return None
+        state = read_published(data)
     if any(key.startswith(("head.", "attention.")) for key in state):
         return None
     return from_imagenet(net, {key.removeprefix("trunk."): value for key, value in state.items()})

@@ -31,8 +31,7 @@ def published(net, **changes):
     content = {"epoch": 3, "mean_iu": np.float64(0.8), "optimizer": {"lr": 0.1}, "state_dict": state, **changes}
     file = io.BytesIO()
     torch.save(content, file)
-    file.seek(0)
-    return file
+    return file.getvalue()
 
 
 def test_our_file_gives_back_tensors_and_info(tiny):
@@ -102,6 +101,31 @@ def test_a_file_that_needs_arbitrary_pickle_is_refused(tiny):
 def test_a_file_without_a_state_dict_is_refused():
     file = io.BytesIO()
     torch.save({"state_dict": {"a": 1}}, file)
-    file.seek(0)
-    with pytest.raises(ValueError, match="no state dict of tensors"):
-        read_published(file)
+    with pytest.raises(ValueError, match="no state dict of tensors: under 'a' lies a int"):
+        read_published(file.getvalue())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_named(tiny, value):
+    state = tiny.state_dict()
+    state["head.class_head.weight"] = torch.full_like(state["head.class_head.weight"], value)
+    with pytest.raises(WeightsMismatch, match=r"head\.class_head\.weight holds NaN or infinite values"):
+        load_strict(tiny, state)
+
+
+def test_half_precision_weights_that_fit_are_widened(tiny):
+    state = {key: value.half() if value.is_floating_point() else value for key, value in tiny.state_dict().items()}
+    other = build_labeler("hrnet_tiny_ocr", 5)
+    load_strict(other, state)
+    assert other.trunk.conv1.weight.dtype == torch.float32
+    assert torch.equal(other.trunk.conv1.weight, state["trunk.conv1.weight"].float())
+
+
+def test_counts_of_batches_may_be_missing_and_nothing_else(tiny):
+    state = {key: value for key, value in tiny.state_dict().items() if not key.endswith("num_batches_tracked")}
+    other = build_labeler("hrnet_tiny_ocr", 5)
+    load_strict(other, state)
+    assert torch.equal(other.trunk.conv1.weight, tiny.trunk.conv1.weight)
+    del state["trunk.bn1.running_mean"]
+    with pytest.raises(WeightsMismatch, match=r"1 missing \(trunk\.bn1\.running_mean\)"):
+        load_strict(other, state)
