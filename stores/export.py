@@ -1,6 +1,7 @@
 """A version for other tools: one dense Zarr array with its manifest, or PNG files in the layout of Cityscapes."""
 
 import io
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hmsa_label.stores import schema
-from hmsa_label.stores.files import FileRoot, create_bytes, join, list_names, public_uri, share_bytes
+from hmsa_label.stores.files import FileRoot, copy_on_server, create_bytes, delete_files, join, list_names, public_uri
 from hmsa_label.stores.label_store import LabelStore
 from hmsa_label.stores.parallel import map_threads
 from hmsa_label.stores.png import encode_png
@@ -19,6 +20,7 @@ from hmsa_label.stores.schema import IGNORE_INDEX, U8
 
 Progress = Callable[[int, int], None]
 UNLABELED_ID = 0  # Cityscapes' raw id for "unlabeled"
+UNFINISHED = "UNFINISHED.json"  # at a destination from the beginning of an export to its end: what is being exported
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,16 +45,16 @@ def export_zarr(
     """Labels as one Zarr v3 array `label` [N, H, W] in the order of the keys, with `manifest.parquet` beside it.
 
     Images of several sizes give one array per size, `label_<H>x<W>`. The manifest's added columns `array` and `index`
-    say where each image is. Chunks are checked against the manifest and taken as they are: as hard links on one disk,
-    copied by the server on one object storage, written anew elsewhere.
+    say where each image is. Chunks are checked against the manifest and copied as they are, by the server itself within
+    one object storage. An export that was interrupted is finished by the same call.
 
     Args:
         storage_options: for the destination; the store has its own.
 
     Raises:
-        ValueError: if something is at the destination already.
+        ValueError: if something else is at the destination already.
     """
-    root = _empty_destination(destination, storage_options)
+    root = _begin(store, destination, storage_options, {"layout": "zarr"})
     places = _dense_places(store)
     identity = {"store": store.uri, "uuid": store.identity.uuid, "version": store.version, "digest": store.digest}
     _create(root, schema.ROOT, schema.group_metadata({**identity, "classes": store.classes, **_values()}))
@@ -64,11 +66,12 @@ def export_zarr(
     def copy(key: str) -> None:
         array, index, *_ = places[key]
         data, target = store.read_encoded(key), f"{array}/c.{index}.0.0"
-        if not _share(store, key, root, target):
+        if not _copy_on_server(store, key, root, target):
             _create(root, target, data)
 
     _for_each(copy, store, threads, on_image)
     _create(root, "manifest.parquet", _manifest(store, places))
+    _end(root)
     return _exported(store, destination, len(store) + len(arrays) + 2)
 
 
@@ -85,14 +88,15 @@ def export_cityscapes(
 
     With the keys of a Cityscapes tree, such as `train_extra/troisdorf/troisdorf_000000_000073`, that is the layout of
     the data set's own labels, and `name="gtCoarse"` takes their place for tools that know no other. labelIds are the
-    class table's raw ids, 0 (unlabeled) where ignored; labelTrainIds keep 255; colours are black where ignored.
+    class table's raw ids, 0 (unlabeled) where ignored; labelTrainIds keep 255; colours are black where ignored. An export that
+    was interrupted is finished by the same call.
 
     Raises:
-        ValueError: if something is at the destination already, or a key would lead outside of it.
+        ValueError: if something else is at the destination already, or a key would lead outside of it.
     """
-    root = _empty_destination(destination, storage_options)
     for key in store:
         _refuse_outside(key)
+    root = _begin(store, destination, storage_options, {"layout": "cityscapes", "name": name})
     ids, colours = _raw_ids(store.classes), _colours(store.classes)
 
     def write(key: str) -> None:
@@ -103,6 +107,7 @@ def export_cityscapes(
         _create(root, f"{stem}_color.png", encode_png(colours[label]))
 
     _for_each(write, store, threads, on_image)
+    _end(root)
     return _exported(store, destination, 3 * len(store))
 
 
@@ -159,12 +164,30 @@ def _refuse_outside(key: str) -> None:
         raise ValueError(f"the key {key!r} would be written outside of the destination")
 
 
-def _empty_destination(destination: str, storage_options: dict[str, Any] | None) -> FileRoot:
+def _begin(
+    store: LabelStore, destination: str, storage_options: dict[str, Any] | None, asked: dict[str, str]
+) -> FileRoot:
+    """The destination, with a note of what is being exported; one that holds more than that very export is refused."""
     root = FileRoot(destination, dict(storage_options or {}))
     filesystem, path = root.open()
-    if list_names(filesystem, path):
+    note = {"store": store.identity.uuid, "version": store.version, "digest": store.digest, **asked}
+    body = (json.dumps(note, indent=2, sort_keys=True) + "\n").encode()
+    names = list_names(filesystem, path)
+    if names and UNFINISHED not in names:
         raise ValueError(f"{public_uri(destination)} is not empty; export into a new folder")
+    try:
+        create_bytes(filesystem, join(path, UNFINISHED), body)
+    except FileExistsError:
+        raise ValueError(
+            f"{public_uri(destination)} holds another export that was not finished, {UNFINISHED} says which; "
+            "export into a new folder"
+        ) from None
     return root
+
+
+def _end(root: FileRoot) -> None:
+    filesystem, path = root.open()
+    delete_files(filesystem, [join(path, UNFINISHED)])
 
 
 def _create(root: FileRoot, path: str, data: bytes) -> None:
@@ -172,14 +195,14 @@ def _create(root: FileRoot, path: str, data: bytes) -> None:
     create_bytes(filesystem, join(start, path), data)
 
 
-def _share(store: LabelStore, key: str, root: FileRoot, target: str) -> bool:
-    """Whether a label's chunk could be put at the target without moving its bytes."""
+def _copy_on_server(store: LabelStore, key: str, root: FileRoot, target: str) -> bool:
+    """Whether a label's chunk could be put at the target without moving its bytes to this machine."""
     (filesystem, start), (other, destination) = store.root.open(), root.open()
     if type(filesystem) is not type(other) or filesystem.storage_options != other.storage_options:
         return False
     row = store.receipt(key)
     chunk = schema.chunk_path(row.segment, row.height, row.width, schema.LABEL, row.row)
-    return share_bytes(filesystem, join(start, chunk), join(destination, target))
+    return copy_on_server(filesystem, join(start, chunk), join(destination, target))
 
 
 def _exported(store: LabelStore, destination: str, files: int) -> Exported:

@@ -192,21 +192,36 @@ class FileRoot:
 
 
 def create_bytes(filesystem: Any, path: str, data: bytes) -> None:
-    """Writes a file that must not exist yet; whole or not at all, and at most one of several creators wins.
+    """Writes a file that must not exist yet; whole or not at all, and at most one of several contents wins.
 
     Local: a temporary file, flushed to the disk, then a hard link, which fails if the name is taken. Object stores:
     a PUT under the condition that nothing is there (`If-None-Match: *`).
 
+    The same bytes at the path count as this very write: a request whose answer was lost on the way is sent again, and
+    is refused although it succeeded. So creators that must know which of them won write bytes of their own.
+
     Raises:
-        FileExistsError: if something is at the path already.
+        FileExistsError: if other bytes are at the path already.
         OSError: naming the path, if the storage is full, read-only or away; nothing is left behind then.
     """
-    with _naming(path):
-        if isinstance(filesystem, LocalFileSystem):
-            with _partial(path, data) as partial:
-                os.link(partial, path)
-        else:
-            _put_if_absent(filesystem, path, data)
+    try:
+        with _naming(path):
+            if isinstance(filesystem, LocalFileSystem):
+                with _partial(path, data) as partial:
+                    os.link(partial, path)
+            else:
+                _put_if_absent(filesystem, path, data)
+    except FileExistsError:
+        if not _holds(filesystem, path, data):
+            raise
+
+
+def _holds(filesystem: Any, path: str, data: bytes) -> bool:
+    """Whether exactly these bytes are at a path."""
+    try:
+        return read_bytes(filesystem, path) == data
+    except (FileNotFoundError, IsADirectoryError):
+        return False
 
 
 def _put_if_absent(filesystem: Any, path: str, data: bytes) -> None:
@@ -224,35 +239,18 @@ def _put_if_absent(filesystem: Any, path: str, data: bytes) -> None:
             time.sleep(random.uniform(0, 0.05 * 2**attempt))
 
 
-def create_own_bytes(filesystem: Any, path: str, data: bytes) -> None:
-    """As `create_bytes`, for a path that no other process writes: the same bytes found there are this very write.
+def copy_on_server(filesystem: Any, source: str, target: str) -> bool:
+    """Puts a file at a second path of one object storage without moving its bytes to this machine.
 
-    A request whose answer was lost on the way is sent again, and is refused although it is the one that succeeded.
-
-    Raises:
-        FileExistsError: if other bytes are at the path.
-    """
-    try:
-        create_bytes(filesystem, path, data)
-    except FileExistsError:
-        if read_bytes(filesystem, path) != data:
-            raise
-
-
-def share_bytes(filesystem: Any, source: str, target: str) -> bool:
-    """Puts a write-once file at a second path without moving its bytes: a hard link, or a copy made by the server.
+    Never by a hard link on a disk: a write to one of the two names would change the other one as well.
 
     Returns:
-        False if the filesystem cannot, as across disks; nothing is written then.
+        False if the filesystem cannot, as on disks; nothing is written then.
     """
+    if isinstance(filesystem, LocalFileSystem):
+        return False
     try:
-        if isinstance(filesystem, LocalFileSystem):
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            os.link(source, target)
-        else:
-            filesystem.cp_file(source, target)
-    except FileExistsError:
-        raise
+        filesystem.cp_file(source, target)
     except (OSError, NotImplementedError):
         return False
     return True

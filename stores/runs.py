@@ -15,7 +15,7 @@ from typing import Any
 from hmsa_label.stores import sealed
 from hmsa_label.stores.credentials import hide_in_record, secret_values
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing
-from hmsa_label.stores.files import FileRoot, create_own_bytes, join, public_uri
+from hmsa_label.stores.files import FileRoot, create_bytes, join, public_uri
 from hmsa_label.stores.manifest import PAUSE, Commit
 from hmsa_label.stores.schema import RUNS
 
@@ -94,7 +94,7 @@ def new_run(record: dict[str, Any], kind: str, secrets_to_hide: dict[str, Any] |
 def write_run(root: FileRoot, run: Run) -> None:
     """Stores a run's record; it can never be rewritten."""
     filesystem, path = root.open()
-    create_own_bytes(filesystem, join(path, RUNS, f"{run.id}.json"), _body(run.record))
+    create_bytes(filesystem, join(path, RUNS, f"{run.id}.json"), _body(run.record))
 
 
 def read_run(root: FileRoot, run_id: str) -> Run:
@@ -122,7 +122,7 @@ def write_outcome(root: FileRoot, run_id: str, outcome: dict[str, Any]) -> str:
     """
     filesystem, path = root.open()
     body = sealed.to_bytes(outcome)
-    create_own_bytes(filesystem, join(path, _outcome_path(run_id, outcome["attempt"])), body)
+    create_bytes(filesystem, join(path, _outcome_path(run_id, outcome["attempt"])), body)
     return hashlib.sha256(body).hexdigest()
 
 

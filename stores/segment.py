@@ -17,7 +17,7 @@ import numpy as np
 from hmsa_label.stores import schema
 from hmsa_label.stores.errors import StoreConflict
 from hmsa_label.stores.evidence import label_at, level_of
-from hmsa_label.stores.files import FileRoot, create_bytes, join, read_bytes
+from hmsa_label.stores.files import FileRoot, create_bytes, join
 from hmsa_label.stores.identity import read_identity
 from hmsa_label.stores.receipt import ImageFacts, Receipt, now
 from hmsa_label.stores.schema import CODE, LABEL, TOP1, U8
@@ -178,9 +178,7 @@ class SegmentWriter:
         try:
             create_bytes(filesystem, join(root, path), data)
         except FileExistsError:
-            # A repeated request whose first answer got lost finds its own bytes; anything else is a second writer.
-            if read_bytes(filesystem, join(root, path)) != data:
-                raise StoreConflict(f"{path} was written by another process; nothing was overwritten") from None
+            raise StoreConflict(f"{path} was written by another process; nothing was overwritten") from None
 
 
 def _evidence_columns(receipt: Receipt | None) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Exports hold the same labels, for tools that know nothing of the store."""
 
 import io
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +15,12 @@ from PIL import Image
 
 from hmsa_label.stores.errors import LabelCorrupt
 from hmsa_label.stores.export import export_cityscapes, export_zarr
+from hmsa_label.stores.files import open_filesystem
 from hmsa_label.stores.label_store import LabelStore
 from hmsa_label.stores.png import encode_png
 from hmsa_label.stores.schema import chunk_path
+from hmsa_label.stores.verify import verify
+from tests.faulty_proxy import FaultyProxy
 
 
 def test_dense_array_is_in_the_order_of_its_manifest(uri: str, tmp_path: Path, labels: Any) -> None:
@@ -42,12 +46,59 @@ def test_several_sizes_become_several_arrays(uri: str, tmp_path: Path, labels: A
         np.testing.assert_array_equal(group[row["array"]][row["index"]], run.labels[row["key"]])
 
 
-def test_an_export_on_the_disk_of_the_store_takes_no_second_space(tmp_path: Path, labels: Any) -> None:
+def test_a_write_in_an_export_leaves_the_store_alone(tmp_path: Path, labels: Any) -> None:
     run = labels.fill(f"{tmp_path}/store")
     export_zarr(LabelStore.open(run.uri), str(tmp_path / "out"))
-    chunks = sorted((tmp_path / "out/label").glob("c.*"))
-    assert [chunk.stat().st_nlink for chunk in chunks] == [2, 2, 2]
-    np.testing.assert_array_equal(zarr.open_group(str(tmp_path / "out"), mode="r")["label"][0], run.labels["a"])
+    array = zarr.open_group(str(tmp_path / "out"), mode="r+")["label"]
+    array[:] = 1
+    for chunk in (tmp_path / "out/label").glob("c.*"):
+        chunk.write_bytes(b"")  # in place, which a write by Zarr is not
+    assert verify(run.uri) == []
+    np.testing.assert_array_equal(LabelStore.open(run.uri).read("a"), run.labels["a"])
+
+
+@pytest.mark.parametrize("export", [export_zarr, export_cityscapes])
+def test_an_interrupted_export_says_so_and_is_finished_by_the_same_call(
+    uri: str, tmp_path: Path, labels: Any, export: Any
+) -> None:
+    labels.fill(uri)
+    store, out = LabelStore.open(uri), tmp_path / "out"
+
+    def die(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export(store, str(out), threads=1, on_image=die)
+    assert json.loads((out / "UNFINISHED.json").read_text())["digest"] == store.digest
+    labels.fill(uri, ["d"])
+    with pytest.raises(ValueError, match="holds another export that was not finished"):
+        export(LabelStore.open(uri), str(out))
+    done = export(store, str(out))
+    assert len([path for path in out.rglob("*") if path.is_file()]) == done.files
+    whole = tmp_path / "whole"
+    export(store, str(whole))
+    assert files_in(out) == files_in(whole)
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("export", [export_zarr, export_cityscapes])
+def test_an_export_to_s3_survives_that_the_first_answer_to_every_write_is_lost(
+    uri: str, s3_environment: str, labels: Any, export: Any
+) -> None:
+    labels.fill(uri)
+    proxy = FaultyProxy(s3_environment, share=0.0)
+    proxy.lose_first = True
+    try:
+        options = {"key": "made-up", "secret": "made-up", "endpoint_url": proxy.endpoint}
+        done = export(LabelStore.open(uri), f"s3://labels/lost-{export.__name__}", storage_options=options)
+        filesystem, path = open_filesystem(f"s3://labels/lost-{export.__name__}", options)
+        assert len(filesystem.find(path)) == done.files
+        assert proxy.done["lost"] > done.files
+    finally:
+        proxy.close()
 
 
 def test_an_export_to_the_storage_of_the_store_is_copied_there(s3_environment: str, labels: Any) -> None:
