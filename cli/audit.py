@@ -135,7 +135,7 @@ def _log_row(entry: dict[str, Any]) -> list[Any]:
 
 
 def _short(value: float | None) -> str | None:
-    return None if value is None else f"{value:g}"
+    return None if value is None else f"{value}"
 
 
 def _show_diff(changes: dict[str, Any]) -> None:

@@ -25,6 +25,6 @@ def explain(image: str, config: ExplainConfig, as_json: bool) -> None:
     output.show("")
     output.show_facts({
         "mean confidence": f"{result.mean_confidence:.4f}",
-        f"kept at {result.threshold:g}": output.percent(result.kept_share),
+        f"kept at {result.threshold}": output.percent(result.kept_share),
         "picture": result.output,
     })  # fmt: skip

@@ -45,5 +45,5 @@ def main() -> None:
     Then with your own:                     hmsa-label run --data DIR --weights FILE --store DIR
 
     Exit codes: 0 done; 1 done, but images failed or a check found problems; 2 bad usage or input;
-    130 interrupted, finished work is kept.
+    130 interrupted, finished work is kept; 141 the reader of the output left.
     """

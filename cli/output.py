@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any
@@ -12,6 +13,7 @@ import click
 from hmsa_label.pipeline import hide_in_text
 
 LIST_SHOWN = 24
+READER_LEFT = 141  # 128 + SIGPIPE, as the shell says of a program that a closed pipe ended
 
 
 def say(text: str) -> None:
@@ -20,9 +22,14 @@ def say(text: str) -> None:
 
 
 def show(text: str) -> None:
-    """A result, on stdout."""
+    """A result, on stdout. Ends the command without a word if whoever read it has left, as `head` does."""
     stream = click.get_current_context().meta.get("stdout") or sys.stdout
-    click.echo(printable(hide_in_text(text), stream), file=stream)
+    try:
+        click.echo(printable(hide_in_text(text), stream), file=stream)
+    except BrokenPipeError:
+        # What is still in the buffer would fail once more when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        raise click.exceptions.Exit(READER_LEFT) from None
 
 
 def printable(text: str, stream: IO[str]) -> str:

@@ -3,7 +3,7 @@
 import json
 import types
 import typing
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 
@@ -45,6 +45,20 @@ class Size(click.ParamType[tuple[int, int]]):
         except (TypeError, ValueError):
             self.fail(f"{value!r} is not a size, height x width, such as 512x1024", param, ctx)
         return height, width
+
+
+class Duration(click.ParamType[float]):
+    """A time span such as `30d`, `12h`, `90m` or `45s`, in seconds."""
+
+    name = "duration"
+    units: ClassVar[dict[str, int]] = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value).strip().lower()
+        try:
+            return float(text[:-1]) * self.units[text[-1:]]
+        except (KeyError, ValueError):
+            self.fail(f"{value!r} is not a time span such as 30d, 12h, 90m or 45s", param, ctx)
 
 
 class Listed(click.ParamType[tuple[Any, ...]]):

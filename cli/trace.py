@@ -37,8 +37,8 @@ def _chain(found: Any) -> dict[str, str | None]:
     """Name and text of each part of the chain, the newest first."""
     labels = None
     if found.version is not None:
-        own = "their own threshold" if found.threshold is None else f"threshold {found.threshold:g}"
-        chosen = "".join(f", {name} {value:g}" for name, value in found.class_thresholds.items())
+        own = "their own threshold" if found.threshold is None else f"threshold {found.threshold}"
+        chosen = "".join(f", {name} {value}" for name, value in found.class_thresholds.items())
         drawn = _polygons(found.student)
         labels = f"version {found.version}, digest {found.digest[:16]}, {own}{chosen}{drawn}, mix {found.mix:g}"
         labels = f"{labels}; {found.store}"

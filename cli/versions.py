@@ -9,6 +9,7 @@ from hmsa_label import pipeline
 from hmsa_label.cli import output
 from hmsa_label.cli.label import show_summary
 from hmsa_label.cli.options import argument, command, flag, settings
+from hmsa_label.cli.parameters import Duration
 from hmsa_label.pipeline import StoreConfig
 
 LINE_SECONDS = 10.0
@@ -17,12 +18,13 @@ LINE_SECONDS = 10.0
 @command("tag", example="hmsa-label audit tag --store labels paper-2 --version 8")
 @settings(StoreConfig, "store")
 @argument("name", required=True)
-@flag("--version", "Version to name.  [default: the last finished one]", type=int, section="Labels")
+@flag("--version", "Version or tag to name.  [default: the last finished one]", section="Labels")
 @flag("--message", "Why.", default="", section="Labels")
-def tag(store: StoreConfig, name: str, version: int | None, message: str, as_json: bool) -> None:
+def tag(store: StoreConfig, name: str, version: str | None, message: str, as_json: bool) -> None:
     """Give a version a name that never moves.
 
-    A tagged version is kept by `audit gc`, and its name can be used wherever a version can.
+    A tagged version is kept by `audit gc`, and its name can be used wherever a version can. The same call again
+    changes nothing.
     """
     made = pipeline.tag_version(store, name, version, message)
     if as_json:
@@ -33,32 +35,37 @@ def tag(store: StoreConfig, name: str, version: int | None, message: str, as_jso
 
 @command("rollback", example="hmsa-label audit rollback --store labels 3")
 @settings(StoreConfig, "store")
-@argument("version", required=True, type=int)
+@argument("version", required=True)
 @flag("--message", "Why.", default="", section="Labels")
-def rollback(store: StoreConfig, version: int, message: str, as_json: bool) -> None:
+def rollback(store: StoreConfig, version: str, message: str, as_json: bool) -> None:
     """Make an earlier version the newest one.
 
-    Nothing is deleted: the versions in between stay readable, and the log keeps them. Unfinished runs are discarded.
+    VERSION is a number or a tag. Nothing is deleted: the versions in between stay readable, and the log keeps them.
+    Unfinished runs are discarded.
     """
     made = pipeline.roll_back(store, version, message)
     if as_json:
         output.show_json(made)
         return
-    output.show(f"version {made['version']} holds the labels of version {made['restores']}")
+    same = "" if made["changed"] else " already; nothing was done"
+    output.show(f"version {made['version']} holds the labels of version {made['restores']}{same}")
 
 
 @command("gc", example="hmsa-label audit gc --store labels --keep-last 3 --apply")
 @settings(StoreConfig, "store")
 @flag("--keep-last", "Finished versions to keep, beside the tagged ones.  [default: all]", type=int, metavar="N",
       section="Labels")  # fmt: skip
+@flag("--older-than", "Prune only versions made longer ago than this, such as 30d, 12h or 90m.", type=Duration(),
+      section="Labels")  # fmt: skip
 @flag("--apply", "Delete; without it, only say what would be deleted.", is_flag=True, section="Labels")
-def gc(store: StoreConfig, keep_last: int | None, apply: bool, as_json: bool) -> None:
+def gc(store: StoreConfig, keep_last: int | None, older_than: float | None, apply: bool, as_json: bool) -> None:
     """Delete pixels that nothing needs any more.
 
-    Left-overs of killed and discarded runs and, with --keep-last, the pixels of old versions that have no tag. What a
-    version, a tag or an unfinished run needs is never touched.
+    Left-overs of killed and discarded runs and, with --keep-last or --older-than, the pixels of old versions that have
+    no tag; with both, only of versions that both let go. What the newest version, a tag or an unfinished run needs is
+    never touched.
     """
-    garbage = pipeline.collect_garbage(store, keep_last=keep_last, apply=apply)
+    garbage = pipeline.collect_garbage(store, keep_last=keep_last, older_than=older_than, apply=apply)
     if as_json:
         output.show_json(garbage)
         return

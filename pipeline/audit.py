@@ -28,7 +28,7 @@ from hmsa_label.stores.png import encode_png
 from hmsa_label.stores.rethreshold import rethreshold
 from hmsa_label.stores.rollback import rollback
 from hmsa_label.stores.summary import summarise
-from hmsa_label.stores.tags import tag
+from hmsa_label.stores.tags import tag, version_number
 from hmsa_label.stores.verify import verify
 
 OnImage = Callable[[int, int], None]
@@ -109,8 +109,8 @@ def audit_card(store: StoreConfig, version: str | None = None) -> dict[str, Any]
     return card_facts(store.uri, version, storage_options=store.storage_options)
 
 
-def tag_version(store: StoreConfig, name: str, version: int | None = None, message: str = "") -> dict[str, Any]:
-    """Names a finished version (None: the last one) for ever: name, version, digest, message, time.
+def tag_version(store: StoreConfig, name: str, version: int | str | None = None, message: str = "") -> dict[str, Any]:
+    """Names a finished version (number or tag; None: the last one) for ever: name, version, digest, message, time.
 
     Raises:
         ValueError: a bad name, or an unfinished version. StoreConflict: the name is taken.
@@ -118,23 +118,34 @@ def tag_version(store: StoreConfig, name: str, version: int | None = None, messa
     return tag(store.uri, name, version, message, storage_options=store.storage_options)
 
 
-def roll_back(store: StoreConfig, version: int, message: str = "") -> dict[str, Any]:
-    """Makes the labels of an earlier version the newest one: `version`, the new number, and `restores`.
+def roll_back(store: StoreConfig, version: int | str, message: str = "") -> dict[str, Any]:
+    """Makes the labels of an earlier version (number or tag) the newest one.
+
+    Keys: `version`, the newest version now; `restores`, the number that was asked for; `changed`, False if the newest
+    version held these labels already and nothing was done.
 
     Raises:
-        ValueError: `version` is unfinished. LabelMissing: there is no such version, or its pixels are gone.
+        ValueError: `version` is unfinished. LabelMissing: there is no such version or tag, or its pixels are gone.
     """
-    made = rollback(store.uri, version, message, storage_options=store.storage_options)
-    return {"store": _open(store).uri, "version": made, "restores": version}
+    before = _open(store)
+    number = version_number(before.root, version)
+    made = rollback(store.uri, number, message, storage_options=store.storage_options)
+    return {"store": before.uri, "version": made, "restores": number, "changed": made != before.version}
 
 
-def collect_garbage(store: StoreConfig, *, keep_last: int | None = None, apply: bool = False) -> dict[str, Any]:
+def collect_garbage(
+    store: StoreConfig, *, keep_last: int | None = None, older_than: float | None = None, apply: bool = False
+) -> dict[str, Any]:
     """What no kept version needs: objects, bytes, pruned, kept, applied, paths; deleted only with `apply`.
+
+    Args:
+        older_than: seconds; only versions made longer ago lose their pixels.
 
     Raises:
         ValueError: keep_last is below 1. StoreConflict: a version was tagged meanwhile; nothing was deleted.
     """
-    return asdict(gc(store.uri, keep_last=keep_last, apply=apply, storage_options=store.storage_options))
+    options = store.storage_options
+    return asdict(gc(store.uri, keep_last=keep_last, older_than=older_than, apply=apply, storage_options=options))
 
 
 def rethreshold_labels(store: StoreConfig, threshold: float, on_image: OnImage | None = None) -> LabelSummary:

@@ -88,13 +88,13 @@ def _facts(found: dict[str, Any]) -> str:
         "Steps of each training": f"{found['steps']:,}",
         "Images scored": f"{found['images']:,} of {found['split']}",
         **{IMAGES[kind]: f"{count:,}" for kind, count in found["trained_on"].items()},
-        "Threshold": "-" if labels["threshold"] is None else f"{labels['threshold']:g}",
+        "Threshold": "-" if labels["threshold"] is None else f"{labels['threshold']}",
         "Polygons over them": labels["polygons"] or "none",
         "Share of auto or coarse": f"{100 * labels['mix']:g} %",
         "Label version": f"{labels['version']}",
         "Model": found["about"]["config"]["model"]["name"],
     }
-    by_class = ", ".join(f"{name} {value:g}" for name, value in labels["class_thresholds"].items())
+    by_class = ", ".join(f"{name} {value}" for name, value in labels["class_thresholds"].items())
     wide = {
         **({"Thresholds of classes": by_class} if by_class else {}),
         "Label store": labels["store"],

@@ -201,7 +201,7 @@ def _facts(
     return [
         ("Images labelled", str(labelled.images_done_before + labelled.images_labelled)),
         ("Images failed", str(labelled.images_failed)),
-        ("Threshold", f"{config.threshold:g}"),
+        ("Threshold", f"{config.threshold}"),
         ("Pixels kept", _percent(labelled.kept_share)),
         ("Agreement with coarse polygons", _percent(agreement)),
         ("Teacher mIoU on val", f"{scores.miou:.3f}"),

@@ -95,7 +95,7 @@ def draw(image: U8, explanation: Explanation, classes: ClassTable, threshold: fl
     for view in explanation.scales:
         prediction = (f"{view.scale:g}x: prediction", colours[view.top1])
         columns.append((prediction, (f"{view.scale:g}x: share, mean {view.share.mean():.2f}", _grey(view.share))))
-    labels = (f"labels at {threshold:g} (white: none)", colours[kept])
+    labels = (f"labels at {threshold} (white: none)", colours[kept])
     columns.append((("fused prediction", colours[explanation.top1]), labels))
     body = np.concatenate([np.concatenate([_cell(*cell) for cell in column]) for column in columns], axis=1)
     return np.concatenate([body, _legend(explanation.top1, classes, body.shape[1])])

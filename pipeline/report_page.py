@@ -177,7 +177,7 @@ def _thresholds(rows: list[ThresholdRow], chosen: float) -> str:
     if not rows:
         return ""
     lines = [
-        f'<tr class="{_mark(row.threshold == chosen)}"><td>{row.threshold:g}</td><td>{100 * row.kept_share:.1f} %</td>'
+        f'<tr class="{_mark(row.threshold == chosen)}"><td>{row.threshold}</td><td>{100 * row.kept_share:.1f} %</td>'
         f"<td>{'' if row.agreement is None else f'{100 * row.agreement:.1f} %'}</td>"
         f'<td class="bar">{_bar(row.kept_share)}</td></tr>'
         for row in rows

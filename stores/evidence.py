@@ -42,9 +42,9 @@ def level_of(threshold: float, grid: Sequence[float]) -> int:
     stored = np.asarray(grid, np.float32)
     places = np.flatnonzero(stored == np.float32(threshold))
     if not len(places):
-        listed = ", ".join(f"{value:g}" for value in grid)
+        listed = ", ".join(f"{value}" for value in grid)
         raise ThresholdNotStored(
-            f"threshold {threshold:g} is not among the stored ones: {listed}; "
+            f"threshold {threshold} is not among the stored ones: {listed}; "
             "choose one of these or run the teacher again"
         )
     return int(places[0]) + 1

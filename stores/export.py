@@ -88,8 +88,8 @@ def export_cityscapes(
 
     With the keys of a Cityscapes tree, such as `train_extra/troisdorf/troisdorf_000000_000073`, that is the layout of
     the data set's own labels, and `name="gtCoarse"` takes their place for tools that know no other. labelIds are the
-    class table's raw ids, 0 (unlabeled) where ignored; labelTrainIds keep 255; colours are black where ignored. An export that
-    was interrupted is finished by the same call.
+    class table's raw ids, 0 (unlabeled) where ignored; labelTrainIds keep 255; colours are black where ignored. An
+    export that was interrupted is finished by the same call.
 
     Raises:
         ValueError: if something else is at the destination already, or a key would lead outside of it.

@@ -7,10 +7,12 @@ import contextlib
 import errno
 import os
 import random
+import re
 import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -23,6 +25,8 @@ from hmsa_label.stores.errors import NotAStore
 S3_DEFAULTS: dict[str, Any] = {"max_concurrency": 1, "use_listings_cache": False}
 CREATE_ATTEMPTS = 8
 PARTIAL_SUFFIX = ".partial"  # left behind only by a crash; nothing ever reads such a file
+# Names of files that only a crash leaves: ours, those of the storage probe, and delta-rs' own (`<name>#<number>`).
+LEFT_OVER = re.compile(r"(^|/)(\.[^/]+\.partial|\.probe-[^/]+/[^/]+|[^/]+#\d+)$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -320,13 +324,36 @@ def refuse_full_or_read_only(filesystem: Any, folder: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
 
 
-def list_sizes(filesystem: Any, folder: str) -> dict[str, int]:
-    """Size in bytes of every file at any depth below `folder`, by path; empty when there is no such folder."""
+@dataclass(frozen=True, kw_only=True)
+class FileInfo:
+    """A file's size, and when it was last written in seconds since 1970; None where the filesystem does not say."""
+
+    size_bytes: int
+    written_at: float | None
+
+
+def list_infos(filesystem: Any, folder: str) -> dict[str, FileInfo]:
+    """What is known of every file at any depth below `folder`, by path; empty when there is no such folder."""
     try:
         found = filesystem.find(folder, detail=True)
     except FileNotFoundError:
         return {}
-    return {path: int(info["size"]) for path, info in found.items() if info["type"] == "file"}
+    return {
+        path: FileInfo(size_bytes=int(info["size"]), written_at=_written_at(info))
+        for path, info in found.items()
+        if info["type"] == "file"
+    }
+
+
+def _written_at(info: dict[str, Any]) -> float | None:
+    """Disks tell seconds, S3 a date."""
+    time = info.get("mtime", info.get("LastModified"))
+    return time.timestamp() if isinstance(time, datetime) else time
+
+
+def list_sizes(filesystem: Any, folder: str) -> dict[str, int]:
+    """Size in bytes of every file at any depth below `folder`, by path; empty when there is no such folder."""
+    return {path: info.size_bytes for path, info in list_infos(filesystem, folder).items()}
 
 
 def delete_files(filesystem: Any, paths: list[str]) -> None:

@@ -1,16 +1,20 @@
 """Deleting pixels that nothing needs any more; by default only saying which."""
 
+import contextlib
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from hmsa_label.stores import schema
 from hmsa_label.stores.errors import StoreConflict
-from hmsa_label.stores.files import FileRoot, delete_files, join, list_sizes, public_uri
+from hmsa_label.stores.files import LEFT_OVER, FileRoot, delete_files, join, list_infos, public_uri
 from hmsa_label.stores.identity import read_identity
 from hmsa_label.stores.manifest import GC, Change, Commit, Manifest, Snapshot
 from hmsa_label.stores.tags import mark_pruned, pruned_versions, tags_by_version
 
+LEFT_OVER_SECONDS = 3600.0  # a younger file may be that of a writer who is at it
 PLACE_COLUMNS = ["height", "width", "segment", "row", "evidence_segment", "evidence_row"]
 
 
@@ -35,70 +39,114 @@ class Garbage:
 
 
 def gc(
-    uri: str, *, keep_last: int | None = None, apply: bool = False, storage_options: dict[str, Any] | None = None
+    uri: str,
+    *,
+    keep_last: int | None = None,
+    older_than: float | None = None,
+    apply: bool = False,
+    storage_options: dict[str, Any] | None = None,
 ) -> Garbage:
     """Finds, and with `apply` deletes, pixels that no kept version, no tag, no progress and no open run needs.
 
+    Half-written files that a crash left anywhere in the store go with them once they are an hour old.
+
     Args:
-        keep_last: number of finished versions to keep, beside the tagged ones; None keeps all, so that only left-overs
-            of killed attempts and of discarded runs go.
+        keep_last: number of finished versions to keep, beside the tagged ones.
+        older_than: seconds; only versions made longer ago lose their pixels. The newest version is always kept.
+            Without both all versions are kept, so that only left-overs of killed attempts and of discarded runs go.
 
     Raises:
-        ValueError: if `keep_last` is below 1.
+        ValueError: if `keep_last` is below 1 or `older_than` below 0.
         StoreConflict: if a tag was set on a version while it was being pruned; nothing was deleted then.
     """
-    if keep_last is not None and keep_last < 1:
-        raise ValueError(f"keep_last must be at least 1, the version readers take by default; got {keep_last}")
+    keep = Keep(keep_last=keep_last, older_than=older_than)
     root = FileRoot(uri, dict(storage_options or {}))
     read_identity(root)
     manifest = Manifest(root.uri, storage_options)
     # Listed before the head is read: whatever begins later is not in the list and cannot be deleted.
     sizes = _list(root)
     if not apply:
-        return _plan(root, manifest, manifest.head(), sizes, keep_last)
+        return _plan(root, manifest, manifest.head(), sizes, keep)
     plans: list[Garbage] = []
 
     def decide(head: Snapshot) -> Change | None:
-        plans.append(_plan(root, manifest, head, sizes, keep_last))
+        plans.append(_plan(root, manifest, head, sizes, keep))
         return _record(head, plans[-1])
 
     commit = manifest.transact(decide)
     plan = plans[-1]
     _mark_pruned(root, plan.pruned, commit.version)
-    filesystem, path = root.open()
-    delete_files(filesystem, [join(path, name) for name in plan.paths])
+    _delete(root, plan.paths)
     return Garbage(**{**vars(plan), "applied": True})
 
 
+@dataclass(frozen=True, kw_only=True)
+class Keep:
+    """Which finished versions stay beside the tagged ones; `gc` explains the fields."""
+
+    keep_last: int | None = None
+    older_than: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.keep_last is not None and self.keep_last < 1:
+            raise ValueError(f"keep_last must be at least 1, the version readers take by default; got {self.keep_last}")
+        if self.older_than is not None and not self.older_than >= 0:
+            raise ValueError(f"older_than must be at least 0 seconds; got {self.older_than}")
+
+    def of(self, finished: list[Commit], tagged: set[int], head: Commit) -> list[int]:
+        """Versions that stay, among the finished ones that still have their pixels."""
+        versions = [commit.version for commit in finished]
+        if self.keep_last is None and self.older_than is None:
+            return versions
+        # Version 0 is empty: it needs no pixels and so never has to go.
+        stay = {*versions[-(self.keep_last or 1) :], head.finished, 0, *tagged}
+        if self.older_than is not None:
+            stay |= {commit.version for commit in finished if _age(commit) <= self.older_than}
+        return [version for version in versions if version in stay]
+
+
+def _age(commit: Commit) -> float:
+    """Seconds since a commit."""
+    return time.time() - datetime.fromisoformat(commit.time).timestamp()
+
+
 def _list(root: FileRoot) -> dict[str, int]:
-    """Size of every object below data/, by path relative to the store."""
+    """Size of every object below data/ and of every left-over in the store, by path relative to the store."""
     filesystem, path = root.open()
-    return {name[len(path) + 1 :]: size for name, size in list_sizes(filesystem, join(path, schema.DATA)).items()}
+    found, sizes = list_infos(filesystem, path), {}
+    for place, info in found.items():
+        name = place[len(path) + 1 :]
+        if LEFT_OVER.search(name):
+            if info.written_at is not None and time.time() - info.written_at > LEFT_OVER_SECONDS:
+                sizes[name] = info.size_bytes
+        elif name.startswith(f"{schema.DATA}/"):
+            sizes[name] = info.size_bytes
+    return sizes
 
 
-def _plan(root: FileRoot, manifest: Manifest, head: Snapshot, sizes: dict[str, int], keep_last: int | None) -> Garbage:
+def _delete(root: FileRoot, names: list[str]) -> None:
+    filesystem, path = root.open()
+    delete_files(filesystem, [join(path, name) for name in names])
+    for folder in {name.rpartition("/")[0] for name in names if name.startswith(".probe-")}:
+        with contextlib.suppress(OSError):  # object stores know no folders
+            filesystem.rmdir(join(path, folder))
+
+
+def _plan(root: FileRoot, manifest: Manifest, head: Snapshot, sizes: dict[str, int], keep: Keep) -> Garbage:
     gone = pruned_versions(root)
-    finished = [c.version for c in manifest.log() if c.is_finished and c.version not in gone]
-    kept = _kept(finished, keep_last, set(tags_by_version(root)), head.commit)
+    finished = [commit for commit in manifest.log() if commit.is_finished and commit.version not in gone]
+    kept = keep.of(finished, set(tags_by_version(root)), head.commit)
     tables = [head, *(manifest.at(version) for version in kept if version != head.version)]
     needed, segments = _needed(row for table in tables for row in table.table(PLACE_COLUMNS).to_pylist())
     paths = [path for path in sizes if not _is_needed(path, needed, segments, head.commit.open_runs)]
     return Garbage(
         objects=len(paths),
         bytes=sum(sizes[path] for path in paths),
-        pruned=[version for version in finished if version not in kept],
+        pruned=[commit.version for commit in finished if commit.version not in kept],
         kept=sorted(kept),
         applied=False,
         paths=sorted(paths),
     )
-
-
-def _kept(finished: list[int], keep_last: int | None, tagged: set[int], head: Commit) -> list[int]:
-    if keep_last is None:
-        return finished
-    # Version 0 is empty: it needs no pixels and so never has to go.
-    recent = set(finished[-keep_last:]) | {head.finished, 0}
-    return [version for version in finished if version in recent or version in tagged]
 
 
 def _needed(rows: Iterable[dict[str, Any]]) -> tuple[set[str], set[str]]:
@@ -120,6 +168,8 @@ def _chunk(row: dict[str, Any], name: str, segment: str, number: int) -> str:
 
 
 def _is_needed(path: str, needed: set[str], segments: set[str], open_runs: tuple[str, ...]) -> bool:
+    if LEFT_OVER.search(path):
+        return False  # only old ones are listed
     parts = path.split("/")
     if path in needed or len(parts) < 3:  # data/zarr.json itself
         return True

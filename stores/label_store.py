@@ -3,7 +3,7 @@
 Signatures, for those who build on them:
     LabelStore.create(uri, classes, *, storage_options=None, single_writer=False) -> LabelStore
     LabelStore.open(uri, version=None, *, storage_options=None) -> LabelStore
-        version: number, tag, "head" for progress, None for the last finished one
+        version: number (3 or "v3"), tag, "head" for progress, None for the last finished one
     .uri .version .digest .classes .commit .identity; len(store); key in store
     .keys() .read(key) .read_evidence(key) .read_crop(key, y, x, height, width) .table(columns=None) .receipt(key)
     .grid(segment)
@@ -26,7 +26,7 @@ from hmsa_label.stores.manifest import Commit, Manifest, Snapshot, content_diges
 from hmsa_label.stores.probe import probe_storage
 from hmsa_label.stores.receipt import Receipt
 from hmsa_label.stores.schema import CODE, LABEL, MANIFEST_SCHEMA, TOP1, U8
-from hmsa_label.stores.tags import read_mark, read_tag
+from hmsa_label.stores.tags import read_mark, version_number
 
 HEAD = "head"
 # Columns that reading labels needs.
@@ -203,6 +203,7 @@ class LabelStore:
             try:
                 self._grids[segment] = schema.thresholds_in(self.root.read(path))
             except FileNotFoundError:
+                _refuse_pruned(self.root, self.version)
                 raise LabelMissing(f"the metadata of segment {segment} is gone: no object {path}") from None
             except (ValueError, KeyError, TypeError) as error:
                 raise LabelCorrupt(f"the metadata of segment {segment} in {path} is damaged: {error}") from None
@@ -229,6 +230,7 @@ class LabelStore:
             data = self.root.read(path)
             pixels = schema.decode_checked(data, height, width, chunk_digest=self._value(f"{name}_chunk_sha256", place))
         except FileNotFoundError:
+            _refuse_pruned(self.root, self.version)  # perhaps only now, while this reader was open
             raise LabelMissing(
                 f"{key}: {name} of version {self.version} is gone: no object {path} in {self.uri}"
             ) from None
@@ -273,10 +275,7 @@ def resolve(root: FileRoot, version: int | str | None) -> Snapshot:
         number = head.commit.finished
         _refuse_pruned(root, number)
         return head if number == head.version else manifest.at(number)
-    if isinstance(version, int) or version.lstrip("v").isdigit():
-        number = int(str(version).lstrip("v"))
-    else:
-        number = read_tag(root, version)["version"]
+    number = version_number(root, version)
     _refuse_pruned(root, number)
     return manifest.at(number)
 
@@ -287,7 +286,8 @@ def _refuse_pruned(root: FileRoot, version: int) -> None:
     except FileNotFoundError:
         return
     raise LabelMissing(
-        f"version {version} of {public_uri(root.uri)} was pruned by gc on {note['time']}; its pixels are gone"
+        f"version {version} of {public_uri(root.uri)} was pruned by gc at {note['time']}; its pixels are gone, "
+        "`hmsa-label audit log` lists the versions that are whole"
     )
 
 

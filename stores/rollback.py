@@ -8,14 +8,18 @@ from hmsa_label.stores.errors import LabelMissing
 from hmsa_label.stores.files import FileRoot, public_uri
 from hmsa_label.stores.identity import read_identity
 from hmsa_label.stores.manifest import CREATE, ROLLBACK, Change, Commit, Manifest, Snapshot
-from hmsa_label.stores.tags import pruned_versions
+from hmsa_label.stores.tags import pruned_versions, version_number
 
 
-def rollback(uri: str, version: int, message: str = "", *, storage_options: dict[str, Any] | None = None) -> int:
+def rollback(uri: str, version: int | str, message: str = "", *, storage_options: dict[str, Any] | None = None) -> int:
     """Makes a new finished version with the labels of `version`, and discards unfinished runs; its number.
 
     Nothing is deleted: versions in between stay readable, the log keeps them, and rolling back a roll back works.
-    Version 0 is the empty store. If the labels are those of `version` already and no run is open, nothing happens.
+    Version 0 is the empty store. If the newest version has the very rows of `version` and no run is open, nothing
+    happens, and the newest version's number comes back.
+
+    Args:
+        version: a number or a tag.
 
     Raises:
         ValueError: if `version` is unfinished progress.
@@ -24,6 +28,7 @@ def rollback(uri: str, version: int, message: str = "", *, storage_options: dict
     root = FileRoot(uri, dict(storage_options or {}))
     read_identity(root)
     manifest = Manifest(root.uri, storage_options)
+    version = version_number(root, version)
     snapshot = manifest.at(version)
     target = snapshot.commit
     if target.version != version or not target.is_finished:
@@ -35,7 +40,7 @@ def rollback(uri: str, version: int, message: str = "", *, storage_options: dict
 
 
 def _restore(head: Snapshot, target: Commit, rows: pa.Table, message: str) -> Change | None:
-    if head.commit.finished == target.version and not head.commit.open_runs:
+    if not head.commit.open_runs and _holds(head, target, rows):
         return None
     commit = head.commit.successor(
         ROLLBACK,
@@ -57,3 +62,10 @@ def _restore(head: Snapshot, target: Commit, rows: pa.Table, message: str) -> Ch
     )
     # Not delta-rs' own RESTORE: it holds Python's global lock while it waits for the storage.
     return Change(commit=commit, rewrite=rows)
+
+
+def _holds(head: Snapshot, target: Commit, rows: pa.Table) -> bool:
+    """Whether the newest finished version is `target`, or a copy of it: the same rows, labels and all."""
+    if head.commit.finished == target.version:
+        return True
+    return head.commit.finished_digest == target.digest and bool(head.table().equals(rows))

@@ -128,7 +128,7 @@ class SegmentWriter:
             if self.grid is None:
                 raise ValueError(f"{key}: evidence was given to a writer without a grid")
             if not np.array_equal(label, label_at(top1, code, self.level)):
-                raise ValueError(f"{key}: the label is not what top1 and code say at threshold {self.threshold:g}")
+                raise ValueError(f"{key}: the label is not what top1 and code say at threshold {self.threshold}")
         return counts
 
     def _claim(self, height: int, width: int) -> tuple[str, int]:

@@ -31,7 +31,7 @@ def summarise(table: pa.Table, classes: dict[str, Any]) -> dict[str, Any]:
         "mean_confidence": _mean(table["mean_confidence"], pixels_of),
         "coarse_agreement": _mean(table["coarse_agreement"], np.ones(table.num_rows)),
         "sizes": _tally(f"{h}x{w}" for h, w in zip(*_lists(table, "height", "width"), strict=True)),
-        "thresholds": _tally(f"{value:g}" for value in table["threshold"].to_pylist()),
+        "thresholds": _tally(f"{value}" for value in table["threshold"].to_pylist()),
         "runs": _tally(table["run"].to_pylist()),
         "devices": _tally(str(value) for value in table["device"].to_pylist()),
         "label_bytes": int(pc.sum(table["label_bytes"]).as_py() or 0),

@@ -4,6 +4,7 @@ A tag's file comes first, then a commit that records it, so that the log tells o
 that no commit records was left by a writer that was killed in between; it counts as well.
 """
 
+import contextlib
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -17,19 +18,20 @@ from hmsa_label.stores.schema import PRUNED, TAGS
 
 # A number is a version, `v12` too, and `head` is the newest progress: no tag may look like one of them.
 NAME = re.compile(r"(?!v?\d+$)(?!head$)[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+NUMBER = re.compile(r"v?[0-9]{1,18}")
 
 
 def tag(
     uri: str,
     name: str,
-    version: int | None = None,
+    version: int | str | None = None,
     message: str = "",
     *,
     storage_options: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Names a finished version (None: the last one) for ever; what `read_tag` will say of it.
+    """Names a finished version (a number, another tag; None: the last one) for ever; what `read_tag` will say of it.
 
-    The same call again completes one that was killed, and writes a file anew that was lost.
+    The same call again changes nothing; it completes one that was killed, and writes a file anew that was lost.
 
     Raises:
         ValueError: if the name could be taken for a version or holds strange characters, or the version is unfinished.
@@ -41,14 +43,14 @@ def tag(
     root = FileRoot(uri, dict(storage_options or {}))
     manifest = Manifest(root.uri, storage_options)
     head = manifest.head()
-    number = head.commit.finished if version is None else version
+    number = head.commit.finished if version is None else version_number(root, version)
     commit = manifest.at(number).commit
     if commit.version != number or not commit.is_finished:
         raise ValueError(f"version {number} is unfinished progress; only finished versions can be tagged")
     record = {"name": name, "version": number, "digest": commit.digest, "message": message, "time": now()}
     recorded = recorded_tags(manifest.log()).get(name)
     if recorded is not None:
-        return _put_back(root, recorded, number)
+        return _put_back(root, recorded, record)
     created = _create(root, record)
     if not created:
         record = _taken_over(root, record)
@@ -78,11 +80,19 @@ def _create(root: FileRoot, record: dict[str, Any]) -> bool:
     return True
 
 
-def _put_back(root: FileRoot, recorded: dict[str, Any], version: int) -> dict[str, Any]:
-    """Writes the file of a recorded tag anew if it was lost and the tag is asked for the version that it names."""
-    if recorded["version"] != version or not _create(root, recorded):
+def _put_back(root: FileRoot, recorded: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+    """What the log records of a tag, if the same is asked for; its file is written anew if it was lost."""
+    if recorded["version"] != asked["version"]:
         raise _taken(recorded)
-    return recorded
+    if not _is_there(root, recorded["name"]):
+        _create(root, recorded)
+    elif asked["message"] not in ("", recorded["message"]):
+        raise _taken(recorded)
+    return read_tag(root, recorded["name"])
+
+
+def _is_there(root: FileRoot, name: str) -> bool:
+    return name in _names(root, TAGS)
 
 
 def _taken_over(root: FileRoot, record: dict[str, Any]) -> dict[str, Any]:
@@ -154,6 +164,17 @@ def read_tag(root: FileRoot, name: str) -> dict[str, Any]:
     return record
 
 
+def version_number(root: FileRoot, version: int | str) -> int:
+    """The number of a version that is given as a number, as `v3` or by its tag.
+
+    Raises:
+        LabelMissing: if there is no such tag.
+    """
+    if isinstance(version, str) and not NUMBER.fullmatch(version):
+        return int(read_tag(root, version)["version"])
+    return int(str(version).removeprefix("v"))
+
+
 def _lost(record: dict[str, Any]) -> str:
     name, version = record["name"], record["version"]
     return (
@@ -185,7 +206,8 @@ def mark_pruned(root: FileRoot, version: int, pruned_by: int) -> None:
     """Marks a version as one whose pixels gc deletes; `pruned_by` is the version of gc's own commit."""
     filesystem, path = root.open()
     body = sealed.to_bytes({"version": version, "pruned_by": pruned_by, "time": now()})
-    create_bytes(filesystem, join(path, PRUNED, f"{version}.json"), body)
+    with contextlib.suppress(FileExistsError):  # marked by another gc at the same time
+        create_bytes(filesystem, join(path, PRUNED, f"{version}.json"), body)
 
 
 def read_mark(root: FileRoot, version: int) -> dict[str, Any]:

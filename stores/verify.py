@@ -209,7 +209,7 @@ def _check_rule(store: LabelStore, receipt: Receipt, sound: dict[str, U8]) -> It
             yield Problem(key=receipt.key, kind="rule", detail=str(error))
             return
         if not np.array_equal(label, label_at(sound[schema.TOP1], sound[schema.CODE], level)):
-            detail = f"the label is not what its evidence says at threshold {receipt.threshold:g}"
+            detail = f"the label is not what its evidence says at threshold {receipt.threshold}"
             yield Problem(key=receipt.key, kind="rule", detail=detail)
 
 

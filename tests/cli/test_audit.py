@@ -2,12 +2,15 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from hmsa_label.cli.audit import LOG_COLUMNS, _log_row
 from hmsa_label.stores.label_store import LabelStore
 
 KEY = "train_extra/town/town_000001_000019"
@@ -175,3 +178,41 @@ def test_place_without_a_store_is_named(call, tmp_path, verb):
     result = call("audit", verb, "--store", tmp_path / "nowhere")
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
     assert "nowhere" in result.stderr
+
+
+def test_versions_can_be_named_by_tag_or_with_a_v_wherever_one_is_asked_for(call, call_json, store, tmp_path):
+    first = call_json("audit", "tag", "--store", store, "paper")["version"]
+    call_json("rethreshold", "--store", store, "--threshold", 0.8)
+    assert call_json("audit", "diff", "--store", store, "paper", f"v{first}")["unchanged"] == 5
+    assert call_json("audit", "tag", "--store", store, "same", "--version", "paper")["version"] == first
+    assert call_json("export", "--store", store, tmp_path / "out", "--version", "paper")["version"] == first
+    assert call_json("audit", "card", "--store", store, "paper")["version"] == first
+    made = call_json("audit", "rollback", "--store", store, "paper")
+    assert (made["restores"], made["changed"]) == (first, True)
+    again = call("audit", "rollback", "--store", store, f"v{first}")
+    assert again.stdout == f"version {made['version']} holds the labels of version {first} already; nothing was done\n"
+    assert "no version or tag 'draft'" in call("audit", "rollback", "--store", store, "draft").stderr
+
+
+def test_gc_takes_an_age(call_json, call, store):
+    call_json("rethreshold", "--store", store, "--threshold", 0.8)
+    assert call_json("audit", "gc", "--store", store, "--older-than", "30d")["pruned"] == []
+    assert len(call_json("audit", "gc", "--store", store, "--older-than", "0s")["pruned"]) == 1
+    assert "'a week' is not a time span such as 30d" in call("audit", "gc", "--store", store, "--older-than",
+                                                               "a week").stderr  # fmt: skip
+
+
+def test_thresholds_are_shown_as_they_are():
+    facts = {"version": 1, "time": "", "kind": "label", "images": 1, "threshold": 0.9000001}
+    unset = dict.fromkeys(("teacher_sha256", "digest", "note", "pruned", "restores"))
+    row = _log_row({**facts, **unset, "tags": [], "finished": True})
+    assert dict(zip(LOG_COLUMNS, row, strict=True))["threshold"] == "0.9000001"
+
+
+def test_a_reader_that_leaves_ends_the_command_without_a_word(store):
+    code = "from hmsa_label.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "audit", "show", "--store", str(store)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()  # before a word was written
+        assert process.stderr.read() == b""
+    assert process.returncode == 141

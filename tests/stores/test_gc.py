@@ -1,17 +1,21 @@
 """gc deletes what nothing needs, and never what somebody does."""
 
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hmsa_label.stores.errors import LabelMissing, StoreConflict
+from hmsa_label.stores.files import FileRoot
 from hmsa_label.stores.gc import gc
 from hmsa_label.stores.history import store_log
 from hmsa_label.stores.label_store import LabelStore
 from hmsa_label.stores.rethreshold import rethreshold
 from hmsa_label.stores.rollback import rollback
-from hmsa_label.stores.tags import tag
+from hmsa_label.stores.tags import mark_pruned, tag
 from hmsa_label.stores.verify import verify
 
 
@@ -134,10 +138,49 @@ def test_a_second_job_of_a_finished_run_cannot_commit_what_gc_took(uri: str, lab
 def test_left_overs_of_a_crash_are_deleted(uri: str, labels: Any) -> None:
     labels.fill(uri)
     segment = LabelStore.open(uri).receipt("a").segment
-    partial = Path(uri) / "data" / segment / "16x24/label/.c.7.0.0.0badcafe.partial"
-    partial.write_bytes(b"half")
+    names = [f"data/{segment}/16x24/label/.c.7.0.0.0badcafe.partial", "runs/.r.json.0badcafe.partial",
+             ".zarr.json.0badcafe.partial", ".probe-0badcafe/round-0", "manifest/_delta_log/1.json#1"]  # fmt: skip
+    old, young = ([Path(uri, name) for name in found] for found in (names, [f"{name}{1}" for name in names[4:]]))
+    young.append(Path(uri) / "runs/.mine.json.0badcafe.partial")  # of a writer who is at it
+    for path in [*old, *young]:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"half")
+    for path in old:
+        os.utime(path, (0, time.time() - 7200))
+    assert sorted(gc(uri).paths) == sorted(names)
     gc(uri, apply=True)
-    assert not partial.exists()
+    assert not [path for path in [*old, Path(uri, ".probe-0badcafe")] if path.exists()]
+    assert all(path.exists() for path in young)
+    assert verify(uri) == []
+
+
+def test_versions_are_pruned_by_their_age(uri: str, labels: Any) -> None:
+    first, second = two_versions(uri, labels)
+    assert gc(uri, older_than=3600).pruned == []
+    assert gc(uri, older_than=0, keep_last=2).pruned == []
+    assert gc(uri, older_than=0, apply=True).pruned == [first]
+    assert gc(uri, older_than=0).pruned == []
+    assert verify(uri, second) == []
+    with pytest.raises(ValueError, match="older_than must be at least 0 seconds; got -1"):
+        gc(uri, older_than=-1)
+
+
+def test_a_reader_whose_version_is_pruned_while_it_is_open_is_told_so(uri: str, labels: Any) -> None:
+    two_versions(uri, labels)
+    reader, fresh = LabelStore.open(uri, 3), LabelStore.open(uri, 3)
+    reader.read("a")
+    gc(uri, keep_last=1, apply=True)
+    for read in (reader.read, reader.read_evidence, fresh.read_evidence):
+        with pytest.raises(LabelMissing, match=r"version 3 of .* was pruned by gc at 20\d\d-"):
+            read("b")
+
+
+def test_two_collections_at_once_do_not_disturb_each_other(uri: str, labels: Any) -> None:
+    first, second = two_versions(uri, labels)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: gc(uri, keep_last=1, apply=True), range(2)))
+    mark_pruned(FileRoot(uri), first, 0)  # as one does that is slower still
+    assert verify(uri, second) == []
 
 
 def test_keeping_no_version_is_refused(uri: str, labels: Any) -> None:

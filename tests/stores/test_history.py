@@ -10,6 +10,7 @@ from hmsa_label.stores.card import card_facts
 from hmsa_label.stores.errors import LabelMissing, NotAStore, StoreConflict
 from hmsa_label.stores.history import show, store_log
 from hmsa_label.stores.label_store import LabelStore
+from hmsa_label.stores.manifest import Manifest
 from hmsa_label.stores.rollback import rollback
 from hmsa_label.stores.tags import tag, tags
 
@@ -104,8 +105,19 @@ def test_a_tag_opens_its_version_for_ever(uri: str, labels: Any) -> None:
 def test_a_tag_never_moves(uri: str, labels: Any) -> None:
     labels.fill(uri)
     tag(uri, "paper")
+    labels.fill(uri, ["d"])
     with pytest.raises(StoreConflict, match="'paper' names version 3 and never moves"):
         tag(uri, "paper")
+    with pytest.raises(StoreConflict, match="never moves"):
+        tag(uri, "paper", 3, "another message")
+
+
+def test_a_tag_set_again_on_its_version_is_no_error_and_no_commit(uri: str, labels: Any) -> None:
+    labels.fill(uri)
+    made = tag(uri, "paper", message="figure 3")
+    head = Manifest(uri).head().version
+    assert tag(uri, "paper", 3) == tag(uri, "paper", "v3", "figure 3") == tag(uri, "paper", "paper") == made
+    assert Manifest(uri).head().version == head
 
 
 @pytest.mark.parametrize("name", ["12", "v12", "head", "", "a/b", "../x", "a b"])
@@ -172,6 +184,22 @@ def test_roll_back_to_where_the_store_is_does_nothing(uri: str, labels: Any) -> 
     labels.fill(uri)
     assert rollback(uri, 3) == 3
     assert len(store_log(uri)) == 1
+    labels.fill(uri, ["a"], teacher="b", relabel=True, seed=99)
+    again = rollback(uri, 3)
+    head = Manifest(uri).head().version
+    assert rollback(uri, 3) == rollback(uri, again) == again  # what the newest version holds already, as a copy
+    assert Manifest(uri).head().version == head
+
+
+def test_roll_back_takes_a_tag_as_well_as_a_number(uri: str, labels: Any) -> None:
+    first = labels.fill(uri)
+    tag(uri, "paper")
+    for name in ("paper", "v3", "3"):
+        labels.fill(uri, ["a"], teacher=name[0], relabel=True, seed=99)
+        rollback(uri, name)
+        np.testing.assert_array_equal(LabelStore.open(uri).read("a"), first.labels["a"])
+    with pytest.raises(LabelMissing, match="no version or tag 'vv3'; tags: paper"):
+        rollback(uri, "vv3")
 
 
 def test_roll_back_to_progress_or_nowhere_is_refused(uri: str, labels: Any) -> None:
