@@ -33,11 +33,13 @@ def render_card(facts: dict[str, Any]) -> str:
 def _summary(facts: dict[str, Any]) -> list[str]:
     summary = facts["summary"]
     sizes = ", ".join(f"{size} ({images} images)" for size, images in summary["sizes"].items())
+    converted = ", ".join(f"{images} {kind}" for kind, images in summary["converted"].items())
     return [
         f"- Content digest: `{facts['digest']}`",
         f"- Store: `{facts['store']}`, uuid `{facts['uuid']}`, {facts['format']} format {facts['format_version']}",
         f"- Made: {facts['time']}" + (f", tagged {', '.join(facts['tags'])}" if facts["tags"] else ""),
-        f"- Images: {summary['images']}; sizes: {sizes or 'none'}",
+        f"- Images: {summary['images']}; sizes: {sizes or 'none'}"
+        + (f"; converted to RGB: {converted}" if converted else ""),
         f"- Pixels with a class: {_percent(summary['kept_share'])}; the rest is 255 (ignored)",
         f"- Agreement with coarse labels, where there are any: {_percent(summary['coarse_agreement'])}",
     ]

@@ -1,4 +1,4 @@
-"""Bytes of a file -> pixels, or the one-line reason why not; nothing is repaired or converted on the way.
+"""Bytes of a file -> pixels, or the one-line reason why not; nothing is repaired, and what is converted is said.
 
 The plugin classes are used directly: `PIL.Image.open` also warns about sizes, by a process-wide setting that is not
 ours to change, and tries dozens of formats that no road data set uses. The orientation tag is ignored, because labels
@@ -7,6 +7,7 @@ refer to pixels as stored.
 
 import struct
 import zlib
+from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
@@ -17,33 +18,62 @@ from PIL.PngImagePlugin import PngImageFile
 from hmsa_label.pipeline.records import U8
 from hmsa_label.stores.images import BadImage
 
-__all__ = ["MAX_PIXELS", "BadImage", "decode_image", "decode_labels"]
+__all__ = ["MAX_PIXELS", "BadImage", "DecodedImage", "decode_image", "decode_labels", "decode_to_rgb"]
 
 MAX_PIXELS = 2**27
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 CHECKED_CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
-MODE_NAMES = {
-    "1": "a 1-bit image",
-    "L": "a greyscale image",
-    "LA": "a greyscale image with alpha",
-    "P": "a palette image",
-    "PA": "a palette image with alpha",
-    "RGBA": "an image with alpha",
-    "CMYK": "a CMYK image",
+# What else than RGB is taken, and the word that a label's row has for it.
+CONVERTED = {
+    "1": "1-bit",
+    "L": "grey",
+    "LA": "grey with alpha",
+    "P": "palette",
+    "PA": "palette with alpha",
+    "RGBA": "RGBA",
+    "CMYK": "CMYK",
 }
+TO_8_BIT = 'python -c "import cv2, sys; cv2.imwrite(sys.argv[2], cv2.imread(sys.argv[1]))" IN.png OUT.png'
 
 
-def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> U8:
-    """The pixels of an 8-bit RGB PNG or JPEG, [H, W, 3] uint8 RGB.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DecodedImage:
+    """An image, ready for a network.
+
+    Attributes:
+        pixels: [H, W, 3] uint8 RGB, on the grid of the file.
+        converted: what the file held, such as `grey`, if its pixels had to be converted; None for RGB.
+    """
+
+    pixels: U8
+    converted: str | None = None
+
+
+def decode_to_rgb(data: bytes, *, max_pixels: int = MAX_PIXELS) -> DecodedImage:
+    """The pixels of an 8-bit PNG or JPEG of any colour type.
+
+    Grey values and palette colours become RGB, CMYK is converted without a profile, an alpha channel is left out: the
+    colours below it are taken as they are stored.
 
     Raises:
         BadImage: for anything else, with the reason in one line.
     """
     image = _open(data, max_pixels)
-    if image.mode != "RGB":
-        raise BadImage(f"{MODE_NAMES.get(image.mode, f'an image of mode {image.mode}')}; 8-bit RGB was expected")
-    return _pixels(image)
+    if image.mode == "RGB":
+        return DecodedImage(pixels=_pixels(image))
+    if image.mode not in CONVERTED:
+        raise BadImage(f"an image of mode {image.mode}; 8-bit grey, palette, RGB, RGBA or CMYK was expected")
+    return DecodedImage(pixels=_pixels(image, "RGB"), converted=CONVERTED[image.mode])
+
+
+def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> U8:
+    """The pixels of `decode_to_rgb`, [H, W, 3] uint8 RGB.
+
+    Raises:
+        BadImage: as there.
+    """
+    return decode_to_rgb(data, max_pixels=max_pixels).pixels
 
 
 def decode_labels(data: bytes, *, max_pixels: int = MAX_PIXELS) -> U8:
@@ -57,8 +87,8 @@ def decode_labels(data: bytes, *, max_pixels: int = MAX_PIXELS) -> U8:
         raise BadImage("a JPEG; labels must be PNG, because JPEG changes ids")
     depth, colour_type = _png_header(data)
     if image.mode not in ("L", "P") or (colour_type == 0 and depth != 8):
-        what = MODE_NAMES.get(image.mode, f"an image of mode {image.mode}")
-        raise BadImage(f"{depth}-bit, {what}; labels must have one 8-bit channel of class ids")
+        what = CONVERTED.get(image.mode, image.mode)
+        raise BadImage(f"{depth}-bit, of mode {what}; labels must have one 8-bit channel of class ids")
     return _pixels(image)
 
 
@@ -109,7 +139,7 @@ def _check_png(data: bytes, max_pixels: int) -> None:
     width, height = struct.unpack_from(">II", data, 16)
     _check_size(width, height, max_pixels)
     if _png_header(data)[0] == 16:
-        raise BadImage("a 16-bit image; 8-bit was expected")
+        raise BadImage(f"a 16-bit image; 8-bit was expected, convert it with: {TO_8_BIT}")
     _check_chunks(data)
 
 
@@ -127,9 +157,12 @@ def _check_chunks(data: bytes) -> None:
         at = end + 4
 
 
-def _pixels(image: ImageFile) -> U8:
+def _pixels(image: ImageFile, mode: str | None = None) -> U8:
+    """The pixels as they are stored, or in another mode."""
     try:
-        return np.array(image, dtype=np.uint8)
+        image.load()
+        image.info.pop("transparency", None)  # colours count as they are stored; converting would warn of it
+        return np.array(image.convert(mode) if mode else image, dtype=np.uint8)
     except Exception as error:  # the decoders raise a dozen types for damaged pixels
         raise BadImage(f"damaged or truncated: {_one_line(error)}") from error
 

@@ -126,5 +126,5 @@ class Ledger:
             first = tried[0]
             raise EngineError(
                 f"the first {len(tried)} images all failed, {first.key} with: {first.reason}. "
-                "Is the data root complete, and are these 8-bit RGB images?"
+                "Is the data root complete, and are these 8-bit PNG or JPEG files?"
             )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hmsa_label.labelers.tiling import ALIGN_PX, OVERLAP_PX, spans
+from hmsa_label.stores.images import BadImage
 
 PROBE_SIZES_PX = ((256, 256), (512, 512))
 STEP = 1.1  # measured figures are rounded up to a power of this
@@ -46,7 +47,7 @@ def window_for(size_px: tuple[int, int], model: MemoryModel, budget_bytes: float
     """(height, width) of the windows with which an image of `size_px` fits: all of it, or the fewest equal ones.
 
     Raises:
-        ValueError: not even the smallest window fits; the message names both sizes and what would help.
+        BadImage: not even the smallest window fits; the message names both sizes and what would help.
     """
     height, width = size_px
     if model.peak_bytes(size_px) <= budget_bytes:
@@ -59,7 +60,7 @@ def window_for(size_px: tuple[int, int], model: MemoryModel, budget_bytes: float
     fitting = [window for window in candidates if model.peak_bytes(window) <= budget_bytes]
     if not fitting:
         least = min(model.peak_bytes(window) for window in candidates)
-        raise ValueError(
+        raise BadImage(
             f"an image of {height} x {width} px needs {_mib(least)} even in the smallest windows, and "
             f"{_mib(budget_bytes)} are allowed; use fewer scales, or raise --max-memory"
         )

@@ -18,7 +18,7 @@ from hmsa_label.pipeline.config import LabelConfig, to_dict
 from hmsa_label.pipeline.forward import Rule
 from hmsa_label.stores.credentials import hide_in_arguments, hide_in_text
 from hmsa_label.stores.files import public_uri
-from hmsa_label.stores.images import ImageRef
+from hmsa_label.stores.images import ImageRef, safe_key
 
 LIBRARIES = ("torch", "ray", "numpy", "pillow", "zarr", "numcodecs", "deltalake", "pyarrow", "fsspec", "s3fs")
 # Part of a worker's info in which all workers of a run must agree: it decides the bytes of their labels.
@@ -75,7 +75,7 @@ def list_digest(images: list[ImageRef]) -> str:
     """Hex sha256 over "key<TAB>path<LF>" lines in the order of the keys."""
     digest = hashlib.sha256()
     for image in sorted(images, key=lambda image: image.key):
-        digest.update(f"{image.key}\t{image.image}\n".encode())
+        digest.update(f"{image.key}\t{safe_key(image.image)}\n".encode())
     return digest.hexdigest()
 
 

@@ -1,6 +1,7 @@
 """One teacher on one device: images in, hard labels and evidence out. Weights come from disk or any URL."""
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -35,6 +36,7 @@ from hmsa_label.pipeline.threshold import evidence_of
 from hmsa_label.pipeline.weights import read_network, read_weights
 from hmsa_label.stores.evidence import label_at, level_of
 from hmsa_label.stores.files import public_uri
+from hmsa_label.stores.images import BadImage
 
 
 def check_fusion(net: SegmentationNet, config: TeacherConfig) -> None:
@@ -101,6 +103,8 @@ class Teacher:
     def logits(self, images: list[U8]) -> Tensor:
         """Fused logits [N, K, H, W] float32 on the teacher's device, for N images [H, W, 3] uint8 RGB of one size."""
         config = self.config
+        for image in images:
+            self._refuse_tiny(image)
         return torch.stack([
             self.net.logits(torch.from_numpy(image), config.scales, config.fusion, config.flip) for image in images
         ])  # fmt: skip
@@ -116,6 +120,7 @@ class Teacher:
     @torch.inference_mode()
     def explain(self, image: U8) -> Explanation:
         """How the prediction for an image [H, W, 3] uint8 RGB comes about; scales are shown without flip."""
+        self._refuse_tiny(image)
         views = explain(self.net, torch.from_numpy(image), self.config.scales, self.config.fusion)
         confidence, top1 = self.logits([image])[0].softmax(0).max(0)
         return Explanation(
@@ -127,8 +132,19 @@ class Teacher:
             confidence=confidence.cpu().numpy(),
         )
 
+    def _refuse_tiny(self, image: U8) -> None:
+        """Raises BadImage for an image of which the smallest scale leaves nothing."""
+        height, width = image.shape[:2]
+        smallest = self.config.scales[0]
+        if int(min(height, width) * smallest) < 1:
+            least = math.ceil(1 / smallest)
+            raise BadImage(
+                f"the image has {height} x {width} px; the teacher's scale {smallest:g} needs {least} x {least} or more"
+            )
+
     def _parts(self, image: U8) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
         """(rows and columns, logits [K, R, C] float32) of parts that cover an image once."""
+        self._refuse_tiny(image)
         size_px = (image.shape[0], image.shape[1])
         for tile in tiles(size_px, self._window(size_px)):
             window = image[slice(*tile.rows), slice(*tile.columns)]

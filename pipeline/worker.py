@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from hmsa_label.pipeline.config import DataConfig, TeacherConfig
-from hmsa_label.pipeline.decode import decode_image, decode_labels
+from hmsa_label.pipeline.decode import decode_labels, decode_to_rgb
 from hmsa_label.pipeline.executor import DeviceLost, EngineError, Task
 from hmsa_label.pipeline.fake_teacher import FakeTeacher, is_fake
 from hmsa_label.pipeline.forward import AnyTeacher, ForwardThread, Rule
 from hmsa_label.pipeline.records import U8, Failure, LabelledImage
 from hmsa_label.pipeline.retry import with_retries
 from hmsa_label.stores.files import public_uri
-from hmsa_label.stores.images import BadImage, ImageRef, open_images
+from hmsa_label.stores.images import BadImage, ImageRef, check_name, open_images
 from hmsa_label.stores.receipt import ImageFacts, Receipt
 from hmsa_label.stores.segment import SegmentWriter
 
@@ -100,20 +100,23 @@ class Worker:
         """
         ref, source = task.image, dict[str, Any]()
         try:
+            check_name(ref.image)
             data = with_retries(f"reading {ref.image}", lambda: self._source.read(ref.image))
             source = {"source_bytes": len(data), "source_sha256": hashlib.sha256(data).hexdigest()}
-            image = decode_image(data)
+            decoded = decode_to_rgb(data)
         except BadImage as error:
             return Failure(key=ref.key, reason=str(error), **source)
+        image = decoded.pixels
         try:
             coarse = self._coarse(ref, image)
-        except BadImage as error:
+            labelled, seconds = self._ask_teacher(ref, image)
+        except BadImage as error:  # without the digest: other polygons, scales or memory may cure it
             return Failure(key=ref.key, reason=str(error))
-        labelled, seconds = self._ask_teacher(ref, image)
         facts = ImageFacts(
             key=ref.key,
             source=ref.image,
             **source,
+            converted=decoded.converted,
             device=", ".join(filter(None, (str(self.info["device"]), labelled.tiles))),
             mean_confidence=labelled.mean_confidence,
             coarse_agreement=None if coarse is None else agreement(labelled.label, coarse, self._classes.ignore_index),
@@ -145,7 +148,7 @@ class Worker:
     def _ask_teacher(self, ref: ImageRef, image: U8) -> tuple[LabelledImage, float]:
         try:
             return self._forward.label(image)
-        except DeviceLost:
+        except (DeviceLost, BadImage):
             raise
         except Exception as error:
             size = f"{image.shape[0]} x {image.shape[1]}"

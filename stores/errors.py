@@ -15,6 +15,12 @@ class NotAStore(StoreError, FileNotFoundError):
     __str__ = Exception.__str__
 
 
+class NotAFile(StoreError):
+    """Something stands where a file was expected that has no bytes of its own, such as a named pipe."""
+
+    kind = "not_a_file"
+
+
 class StoreConflict(StoreError):
     """Another writer or an incompatible run got there first; nothing was changed."""
 

@@ -9,6 +9,7 @@ import os
 import random
 import re
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from hmsa_label.stores.errors import NotAStore
+from hmsa_label.stores.errors import NotAFile, NotAStore
 
 # One GET per object instead of HEAD + ranged GETs, and no listing that another writer made stale.
 S3_DEFAULTS: dict[str, Any] = {"max_concurrency": 1, "use_listings_cache": False}
@@ -102,6 +103,19 @@ def read_bytes(filesystem: Any, path: str) -> bytes:
         raise IsADirectoryError(f"{path} is a folder, not a file") from None
 
 
+def _refuse_special(path: str) -> None:
+    """Raises NotAFile for what opening would wait for or fail on: pipes, sockets, devices and links in a circle."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise NotAFile(f"{path} is a link that leads to itself") from None
+        return  # reading it says what is wrong
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+        raise NotAFile(f"{path} is {kinds.get(stat.S_IFMT(mode), 'a device')}, not a file")
+
+
 def list_tree(filesystem: Any, folder: str) -> list[Entry]:
     """Files and folders at any depth below `folder`, sorted by path; empty when there is no such folder.
 
@@ -127,10 +141,17 @@ def _walk_local(folder: str, above: frozenset[str]) -> Iterator[Entry]:
         return
     with os.scandir(folder) as found:
         for item in found:
-            path = join(folder, item.name)
-            yield Entry(path=path, is_directory=item.is_dir())
-            if item.is_dir():
+            path, is_directory = join(folder, item.name), _is_directory(item)
+            yield Entry(path=path, is_directory=is_directory)
+            if is_directory:
                 yield from _walk_local(path, above | {real})
+
+
+def _is_directory(item: os.DirEntry[str]) -> bool:
+    try:
+        return item.is_dir()
+    except OSError:  # a link to itself; reading it tells
+        return False
 
 
 def list_names(filesystem: Any, folder: str) -> list[str]:
@@ -166,10 +187,22 @@ class FileRoot:
             self._opened = (os.getpid(), *open_filesystem(self.uri, self.storage_options))
         return self._opened[1], self._opened[2]
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a folder of this machine."""
+        return isinstance(self.open()[0], LocalFileSystem)
+
     def read(self, path: str) -> bytes:
-        """The bytes of one file below the root."""
+        """The bytes of one file below the root.
+
+        Raises:
+            NotAFile: if something else stands there that never ends or cannot be opened, such as a pipe.
+        """
         filesystem, root = self.open()
-        return read_bytes(filesystem, join(root, path))
+        place = join(root, path)
+        if self.is_local:
+            _refuse_special(place)
+        return read_bytes(filesystem, place)
 
     def list_tree(self, folder: str = "") -> list[Entry]:
         """As `list_tree`, with paths relative to the root."""

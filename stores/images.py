@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from hmsa_label.stores.errors import NotAFile
 from hmsa_label.stores.files import FileRoot, public_uri
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -56,13 +57,20 @@ class TreeSource:
         """The bytes of one file.
 
         Raises:
-            BadImage: if a folder stands at the path or nothing any more; both are no fault of the storage.
+            BadImage: if something else than a readable file stands at the path, or nothing any more; neither is a fault
+                of the storage.
             OSError: if the storage fails, which is worth a second try.
         """
         try:
             return self.files.read(path)
         except IsADirectoryError:
             raise BadImage("a folder stands where an image file was expected") from None
+        except NotAFile as error:
+            raise BadImage(str(error)) from None
+        except PermissionError:
+            if not self.files.is_local:  # on object stores it is the credentials, which no image is to blame for
+                raise
+            raise BadImage("its file may not be read: permission denied") from None
         except FileNotFoundError:
             # An unmounted disk must not turn every image into a bad one.
             if not self.files.list_names():
@@ -98,6 +106,16 @@ def image_stem(path: str) -> str | None:
     stem, dot, suffix = path.rpartition(".")
     name = stem.rpartition("/")[2]
     return stem if name and not name.startswith(".") and (dot + suffix).lower() in IMAGE_SUFFIXES else None
+
+
+def check_name(path: str) -> None:
+    """Refuses a path that tables and JSON files cannot hold.
+
+    Raises:
+        BadImage: if bytes of it are not UTF-8.
+    """
+    if safe_key(path) != path:
+        raise BadImage("its name is not UTF-8, and a manifest holds text alone; rename the file, or its folder")
 
 
 def safe_key(path: str) -> str:

@@ -17,6 +17,7 @@ class ImageFacts:
     Attributes:
         source: path of the image below the data root.
         source_sha256: hex digest of the encoded image file; source_bytes: its size.
+        converted: what the file held, such as `grey`, if its pixels were converted to RGB; None if they were RGB.
         device: what computed the label, such as `cuda:NVIDIA H200` or `cpu`.
         mean_confidence: mean top probability over all pixels, 0..1.
         coarse_agreement: share of pixels with the coarse label's class among those valid in both, 0..1; None without.
@@ -27,6 +28,7 @@ class ImageFacts:
     source: str
     source_sha256: str | None = None
     source_bytes: int | None = None
+    converted: str | None = None
     device: str | None = None
     mean_confidence: float | None = None
     coarse_agreement: float | None = None
@@ -60,6 +62,7 @@ class Receipt:
     source: str
     source_sha256: str | None = None
     source_bytes: int | None = None
+    converted: str | None = None
     threshold: float
     class_px: tuple[int, ...]
     valid_px: int

@@ -114,6 +114,7 @@ def _facts(receipt: Receipt) -> ImageFacts:
         source=receipt.source,
         source_sha256=receipt.source_sha256,
         source_bytes=receipt.source_bytes,
+        converted=receipt.converted,
         device=receipt.device,
         mean_confidence=receipt.mean_confidence,
     )

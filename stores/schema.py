@@ -52,6 +52,7 @@ MANIFEST_SCHEMA = pa.schema(
         pa.field("source", pa.string(), nullable=False),
         pa.field("source_sha256", pa.string()),
         pa.field("source_bytes", pa.int64()),
+        pa.field("converted", pa.string()),
         pa.field("threshold", pa.float64(), nullable=False),
         pa.field("class_px", pa.list_(pa.int64()), nullable=False),
         pa.field("valid_px", pa.int64(), nullable=False),

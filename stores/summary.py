@@ -13,8 +13,8 @@ def summarise(table: pa.Table, classes: dict[str, Any]) -> dict[str, Any]:
 
     Keys: images; pixels; valid_px; kept_share (valid_px / pixels, 0..1); class_px and class_share (share of the valid
     pixels) by class name; images_with_class by class name; mean_confidence (over all pixels) and coarse_agreement (mean
-    over the images that have one), 0..1; sizes ("HxW" -> images), thresholds, runs, devices (value -> images);
-    label_bytes, evidence_bytes. Shares and means are None where there is nothing to divide by.
+    over the images that have one), 0..1; sizes ("HxW" -> images), thresholds, runs, devices, converted (value ->
+    images); label_bytes, evidence_bytes. Shares and means are None where there is nothing to divide by.
     """
     names = [str(name) for name in classes["names"]]
     counts = _class_counts(table, len(names))
@@ -33,6 +33,7 @@ def summarise(table: pa.Table, classes: dict[str, Any]) -> dict[str, Any]:
         "sizes": _tally(f"{h}x{w}" for h, w in zip(*_lists(table, "height", "width"), strict=True)),
         "thresholds": _tally(f"{value}" for value in table["threshold"].to_pylist()),
         "runs": _tally(table["run"].to_pylist()),
+        "converted": _tally(value for value in table["converted"].to_pylist() if value is not None),
         "devices": _tally(str(value) for value in table["device"].to_pylist()),
         "label_bytes": int(pc.sum(table["label_bytes"]).as_py() or 0),
         "evidence_bytes": sum(int(pc.sum(table[name]).as_py() or 0) for name in ("top1_bytes", "code_bytes")),

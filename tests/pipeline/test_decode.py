@@ -1,16 +1,20 @@
 """Every way in which a file can fail to be an image has its own words."""
 
 import io
+import shlex
 import struct
+import subprocess
+import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from hmsa_label.pipeline.decode import BadImage, decode_image, decode_labels
+from hmsa_label.pipeline.decode import BadImage, decode_image, decode_labels, decode_to_rgb
 from hmsa_label.pipeline.records import U8
 
 
@@ -52,6 +56,55 @@ def test_orientation_tag_is_ignored_because_labels_refer_to_stored_pixels() -> N
 
 
 @pytest.mark.parametrize(
+    ("kind", "mode", "converted"),
+    [
+        ("PNG", "RGB", None),
+        ("JPEG", "RGB", None),
+        ("PNG", "L", "grey"),
+        ("JPEG", "L", "grey"),
+        ("PNG", "LA", "grey with alpha"),
+        ("PNG", "P", "palette"),
+        ("PNG", "RGBA", "RGBA"),
+        ("PNG", "1", "1-bit"),
+        ("JPEG", "CMYK", "CMYK"),
+    ],
+)
+def test_other_colour_types_become_rgb_and_the_kind_is_told(kind: str, mode: str, converted: str | None) -> None:
+    pixels = picture() if kind == "PNG" else np.full((24, 40, 3), (200, 100, 50), np.uint8)
+    decoded = decode_to_rgb(encoded(pixels, kind, mode))
+    expected = np.array(Image.fromarray(pixels).convert(mode).convert("RGB"), int)
+    assert decoded.converted == converted
+    assert (decoded.pixels.shape, decoded.pixels.dtype) == ((24, 40, 3), np.uint8)
+    assert np.abs(decoded.pixels - expected).max() <= (0 if kind == "PNG" else 8)
+
+
+def test_grey_values_stand_in_all_three_channels() -> None:
+    values = np.arange(200, dtype=np.uint8).reshape(10, 20)
+    data = io.BytesIO()
+    Image.fromarray(values).save(data, "PNG")
+    np.testing.assert_array_equal(decode_image(data.getvalue()), np.stack([values] * 3, axis=2))
+
+
+def test_transparency_leaves_the_stored_colours_as_they_are() -> None:
+    values = np.arange(200, dtype=np.uint8).reshape(10, 20)
+    clear, palette = np.dstack([picture(10, 20), np.zeros((10, 20), np.uint8)]), Image.fromarray(values).convert("P")
+    rgba, indexed = io.BytesIO(), io.BytesIO()
+    Image.fromarray(clear).save(rgba, "PNG")
+    palette.save(indexed, "PNG", transparency=bytes(range(200)))
+    np.testing.assert_array_equal(decode_image(rgba.getvalue()), picture(10, 20))
+    np.testing.assert_array_equal(decode_image(indexed.getvalue())[..., 0], values)
+
+
+def test_the_command_for_16_bit_images_makes_one_that_is_taken(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "IN.png"), picture().astype(np.uint16) * 257)
+    with pytest.raises(BadImage) as refused:
+        decode_image((tmp_path / "IN.png").read_bytes())
+    command = shlex.split(str(refused.value).partition("convert it with: ")[2])
+    subprocess.run([sys.executable, *command[1:]], cwd=tmp_path, check=True, timeout=60)
+    np.testing.assert_array_equal(decode_image((tmp_path / "OUT.png").read_bytes())[..., ::-1], picture())
+
+
+@pytest.mark.parametrize(
     ("data", "reason"),
     [
         (b"", "the file is empty"),
@@ -62,14 +115,11 @@ def test_orientation_tag_is_ignored_because_labels_refer_to_stored_pixels() -> N
         (encoded(picture())[:900], "truncated: a PNG chunk ends at byte"),
         (encoded(picture(), "JPEG")[:60], "damaged or truncated: the header cannot be read"),
         (encoded(picture(), "JPEG")[:-2], "damaged or truncated: image file is truncated"),
-        (encoded(picture(), mode="L"), "a greyscale image; 8-bit RGB was expected"),
-        (encoded(picture(), mode="P"), "a palette image; 8-bit RGB was expected"),
-        (encoded(picture(), mode="RGBA"), "an image with alpha; 8-bit RGB was expected"),
-        (encoded(picture(), mode="LA"), "a greyscale image with alpha"),
-        (encoded(picture(), mode="1"), "a 1-bit image"),
-        (encoded(picture(), "JPEG", "CMYK"), "a CMYK image; 8-bit RGB was expected"),
         (encoded(picture(), "GIF"), "neither a PNG nor a JPEG"),
-        (cv2.imencode(".png", picture().astype(np.uint16))[1].tobytes(), "a 16-bit image; 8-bit was expected"),
+        (
+            cv2.imencode(".png", picture().astype(np.uint16))[1].tobytes(),
+            "a 16-bit image; 8-bit was expected, convert it",
+        ),
         (png_header(100_000, 100_000), "absurd size 100000x100000: more than 134,217,728 pixels; not decoded"),
         (png_header(0, 5), "the header gives a size of 0x5"),
     ],
@@ -118,7 +168,7 @@ def test_labels_keep_raw_ids_of_grey_and_palette_files() -> None:
     ("data", "reason"),
     [
         (encoded(picture()), "labels must have one 8-bit channel of class ids"),
-        (encoded(picture(), mode="1"), "1-bit, a 1-bit image; labels must have one 8-bit channel"),
+        (encoded(picture(), mode="1"), "1-bit, of mode 1-bit; labels must have one 8-bit channel"),
         (encoded(picture(), "JPEG", "L"), "a JPEG; labels must be PNG, because JPEG changes ids"),
         (cv2.imencode(".png", picture()[..., 0].astype(np.uint16))[1].tobytes(), "a 16-bit image"),
         (b"", "the file is empty"),

@@ -10,6 +10,7 @@ from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.pipeline.config import TeacherConfig
 from hmsa_label.pipeline.memory import MemoryModel, describe, measure, window_for
 from hmsa_label.pipeline.teacher import Teacher
+from hmsa_label.stores.images import BadImage
 
 MODEL = MemoryModel(base_bytes=1e6, bytes_per_pixel=1000)
 
@@ -41,7 +42,7 @@ def test_an_image_that_does_not_fit_is_cut_into_the_fewest_windows(budget, expec
 
 
 def test_too_little_memory_is_refused_with_both_figures():
-    with pytest.raises(ValueError, match=r"1024 x 2048 px needs 251 MiB .* 95 MiB are allowed"):
+    with pytest.raises(BadImage, match=r"1024 x 2048 px needs 251 MiB .* 95 MiB are allowed"):
         window_for((1024, 2048), MODEL, 1e8)
 
 

@@ -11,6 +11,7 @@ from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.pipeline.config import TeacherConfig
 from hmsa_label.pipeline.teacher import Teacher
 from hmsa_label.stores.evidence import code_of
+from hmsa_label.stores.images import BadImage
 
 GRID = np.array([0.06, 0.08, 0.1, 0.2], np.float32)
 
@@ -90,3 +91,12 @@ def test_pooling_works_without_attention(folder, image, fusion):
 def test_explicit_attention_labels(folder, image):
     labelled = teacher(folder, "hrnet_tiny_ocr_explicit", fusion="explicit").label([image], GRID, 0.08, True)
     assert labelled[0].top1.shape == (48, 80)
+
+
+def test_image_of_which_a_scale_leaves_nothing_is_refused_by_itself(folder):
+    made = teacher(folder, scales=(0.25, 1.0))
+    sliver = np.zeros((3, 40, 3), np.uint8)
+    for ask in (lambda: made.label([sliver], GRID, 0.1, True), lambda: made.top1(sliver), lambda: made.explain(sliver)):
+        with pytest.raises(BadImage, match=r"3 x 40 px; the teacher's scale 0.25 needs 4 x 4 or more"):
+            ask()
+    assert made.top1(np.zeros((4, 40, 3), np.uint8)).shape == (4, 40)
