@@ -85,6 +85,8 @@ def verify(ctx: click.Context, /, store: StoreConfig, as_json: bool, **asked: An
         for problem in report["problems"]:
             output.show(f"{problem['kind']}  {problem['key'] or 'store'}: {problem['detail']}")
         output.show(f"{report['images']} images, {len(report['problems']) or 'no'} problems")
+        if report["repair"]:
+            output.show(f"repair: `{report['repair']}`, with the other options of their run, labels these images again")
     ctx.exit(0 if report["ok"] else 1)
 
 

@@ -75,6 +75,7 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
         Setting("store", "--store", "Folder or URL of the label store; made on first use."),
         Setting("threshold", "--threshold", "Confidence below which a pixel is left out (255)."),
         Setting("keep_evidence", "--evidence/--no-evidence", "Keep what makes other thresholds possible later."),
+        Setting("keys", "--keys", "Only these images: names or patterns with *, or @FILE with one per line."),
         Setting("only_new", "--only-new", "Also label images again whose files changed; compares their digests."),
         Setting("retry_failed", "--retry-failed", "Try failed images again though their files are the same."),
         Setting("relabel", "--relabel", "Label images again that the store already has, as a new version."),

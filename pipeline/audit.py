@@ -25,12 +25,14 @@ from hmsa_label.stores.gc import gc
 from hmsa_label.stores.history import show, store_log
 from hmsa_label.stores.label_store import LabelStore
 from hmsa_label.stores.png import encode_png
+from hmsa_label.stores.repair import repair_command
 from hmsa_label.stores.rethreshold import rethreshold
 from hmsa_label.stores.rollback import rollback
 from hmsa_label.stores.summary import summarise
 from hmsa_label.stores.tags import tag, version_number
 from hmsa_label.stores.verify import verify
 
+LABELLED_AGAIN = ("missing", "size", "corrupt", "digest", "receipt", "rule")  # problems that a new label ends
 OnImage = Callable[[int, int], None]
 
 
@@ -72,7 +74,7 @@ def audit_verify(
     sources: str | None = None,
     source_options: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """`ok`, number of `images`, and `problems`: a list of key, kind and detail.
+    """`ok`, number of `images`, `problems`: a list of key, kind and detail, and `repair`: what labels images again.
 
     Args:
         sources: data root; its images are compared with the digests taken when they were labelled.
@@ -88,7 +90,13 @@ def audit_verify(
         images = len(LabelStore.open(store.uri, version, storage_options=options))
     except LabelCorrupt:  # the manifest itself does not read, which is among the problems
         images = 0
-    return {"ok": not problems, "images": images, "problems": [asdict(problem) for problem in problems]}
+    keys = sorted({problem.key for problem in problems if problem.key and problem.kind in LABELLED_AGAIN})
+    return {
+        "ok": not problems,
+        "images": images,
+        "problems": [asdict(problem) for problem in problems],
+        "repair": repair_command(keys) if keys else None,
+    }
 
 
 def audit_diff(store: StoreConfig, a: str, b: str | None = None, *, pixels: bool = True) -> dict[str, Any]:

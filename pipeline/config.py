@@ -118,6 +118,7 @@ class LabelConfig:
     """One labelling run: data, teacher, threshold, store, engine.
 
     Attributes:
+        keys: label only these images: keys, patterns, or `@FILE` with one per line (`selection.py`); empty is all.
         only_new: also label images again whose files hold other bytes than when they were labelled, as a new version;
             without it images that the store has are not looked at.
         retry_failed: try images again that did not decode before although their files are still the same.
@@ -128,6 +129,7 @@ class LabelConfig:
     store: str
     threshold: float = 0.9
     keep_evidence: bool = True
+    keys: tuple[str, ...] = ()
     engine: EngineConfig = field(default_factory=EngineConfig)
     relabel: bool = False
     only_new: bool = False

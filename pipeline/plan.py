@@ -7,6 +7,7 @@ from typing import Any
 from hmsa_label.pipeline.config import EngineConfig, LabelConfig, TeacherConfig
 from hmsa_label.pipeline.decode import decode_image
 from hmsa_label.pipeline.fake_teacher import is_fake
+from hmsa_label.pipeline.selection import select_images
 from hmsa_label.pipeline.worklist import look_back
 from hmsa_label.stores.files import open_filesystem, public_uri
 from hmsa_label.stores.images import BadImage, ImageRef, ImageSource, open_images
@@ -100,17 +101,17 @@ def plan_labels(config: LabelConfig) -> LabelPlan:
 
 
 def find_images(config: LabelConfig) -> tuple[ImageSource, list[ImageRef]]:
-    """The source and its images by key, as many as the limit admits.
+    """The source and its images by key: those that the run is about, as many as the limit admits.
 
     Raises:
         NotAStore: there is no folder at the data root.
-        ValueError: the split holds no images.
+        ValueError: the split holds no images, or none of a name that is asked for.
     """
     source = open_images(config.data.dataset, config.data.root, config.data.storage_options)
     images = source.list(config.data.split)
     if not images:
         raise ValueError(f"no images of split {config.data.split!r} in {source.root}")
-    return source, images[: config.data.limit]
+    return source, select_images(images, config.keys)[: config.data.limit]
 
 
 def images_in_flight(engine: EngineConfig) -> int:

@@ -51,6 +51,7 @@ def run_record(
             "root": settings["data"]["root"],
             "split": config.data.split,
             **({"only_new": True} if only_new else {}),
+            **({"keys": list_digest(images)} if config.keys else {}),
         },
         "grid": list(rule.thresholds) if rule.keep_evidence else None,
         "teacher": about,

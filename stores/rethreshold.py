@@ -1,15 +1,18 @@
 """Another threshold without the teacher: new labels from the stored evidence, as a new version."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
-from hmsa_label.stores.errors import StoreConflict
+from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, StoreConflict
 from hmsa_label.stores.evidence import label_at, level_of
 from hmsa_label.stores.label_store import LabelStore
 from hmsa_label.stores.manifest import RETHRESHOLD
 from hmsa_label.stores.parallel import map_threads
 from hmsa_label.stores.receipt import ImageFacts, Receipt
+from hmsa_label.stores.repair import repair_command, some_of
 from hmsa_label.stores.run_writer import RunWriter
 from hmsa_label.stores.runs import read_run
 from hmsa_label.stores.segment import SegmentWriter
@@ -44,7 +47,8 @@ def rethreshold(
     """Labels of the last finished version at another stored threshold, as a new version.
 
     Only labels are written; `evidence_segment` and `evidence_row` go on pointing at the old arrays. Nothing is visible
-    before all images are done; killed midway, the same call goes on where it stopped.
+    before all images are done; killed or interrupted midway, the same call goes on where it stopped. If it fails, its
+    run is closed.
 
     Args:
         provenance: joined to the run's record (command, host, ...).
@@ -52,9 +56,11 @@ def rethreshold(
 
     Raises:
         ThresholdNotStored: if the threshold is not on the grid of every image.
-        ValueError: if images have no evidence; before anything is written.
+        ValueError: if the threshold is no number, or images have no evidence; before anything is written.
         StoreConflict: if an unfinished run holds the store.
+        LabelCorrupt: if evidence is damaged or gone, naming the images and the command that labels them again.
     """
+    threshold = _checked(threshold)
     store = LabelStore.open(uri, storage_options=storage_options)
     receipts = [Receipt.from_row(row) for row in store.table().to_pylist()]
     todo = [receipt for receipt in receipts if receipt.threshold != threshold]
@@ -62,27 +68,70 @@ def rethreshold(
     if not todo:
         return _result(store, len(receipts), 0)
     writer = RunWriter(uri, _record(store, threshold, provenance), kind=RETHRESHOLD, storage_options=storage_options)
-    if writer.base.finished != store.version:
-        writer.finish(interrupted=True)
-        raise StoreConflict(f"version {writer.base.finished} of {store.uri} was made in the meantime; start again")
-    writer.adopt()
-    done = writer.done_keys()
-    todo = [receipt for receipt in todo if receipt.key not in done]
-    segment = SegmentWriter(uri, writer.run_id, None, threshold, max(1, len(todo)), storage_options)
+    with _ending(writer):
+        if writer.base.finished != store.version:
+            raise StoreConflict(f"version {writer.base.finished} of {store.uri} was made in the meantime; start again")
+        writer.adopt()
+        done = writer.done_keys()
+        todo = [receipt for receipt in todo if receipt.key not in done]
+        segment = SegmentWriter(uri, writer.run_id, None, threshold, max(1, len(todo)), storage_options)
+        damaged: dict[str, str] = {}
 
-    def relabel(receipt: Receipt) -> Receipt:
-        top1, code, _ = store.read_evidence(receipt.key)
-        label = label_at(top1, code, levels[str(receipt.evidence_segment)])
-        return segment.write(_facts(receipt), label, evidence_of=receipt)
+        def relabel(receipt: Receipt) -> Receipt | None:
+            try:
+                top1, code, _ = store.read_evidence(receipt.key)
+            except (LabelMissing, LabelCorrupt) as error:
+                damaged[receipt.key] = str(error)
+            if damaged:  # nothing comes of it any more, but all damage is to be named
+                return None
+            label = label_at(top1, code, levels[str(receipt.evidence_segment)])
+            return segment.write(_facts(receipt), label, evidence_of=receipt)
 
-    finished = len(receipts) - len(todo)
-    for receipt in map_threads(relabel, todo, threads):
-        writer.append([receipt])
-        finished += 1
-        if on_image:
-            on_image(finished, len(receipts))
-    writer.finish()
+        finished = len(receipts) - len(todo)
+        for made in map_threads(relabel, todo, threads):
+            if made is None:
+                continue
+            writer.append([made])
+            finished += 1
+            if on_image:
+                on_image(finished, len(receipts))
+        if damaged:
+            raise LabelCorrupt(_damaged(damaged, len(receipts)))
+        writer.finish()
     return _result(LabelStore.open(uri, storage_options=storage_options), len(receipts), len(todo))
+
+
+def _checked(threshold: Any) -> float:
+    if not isinstance(threshold, Real) or isinstance(threshold, bool):
+        raise ValueError(f"the threshold must be a number such as 0.9; got {threshold!r}")
+    number = float(threshold)
+    if not 0 < number < 1:
+        raise ValueError(f"the threshold must lie between 0 and 1, both excluded; got {threshold}")
+    return number
+
+
+@contextmanager
+def _ending(writer: RunWriter) -> Iterator[None]:
+    """Leaves no run behind that nobody is at: closed after an error, and ready to go on after an interruption."""
+    try:
+        yield
+    except BaseException as error:
+        try:
+            if isinstance(error, Exception):
+                writer.abandon()
+            else:
+                writer.finish(interrupted=True)
+        except Exception as second:
+            error.add_note(f"run {writer.run_id} could not be closed either ({second}); the same call goes on with it")
+        raise
+
+
+def _damaged(damaged: dict[str, str], total: int) -> str:
+    keys = sorted(damaged)
+    return (
+        f"{len(keys)} of {total} images have damaged evidence: {some_of(keys)} ({damaged[keys[0]]}); the labels stay "
+        f"as they are. `{repair_command(keys)}`, with the other options of their run, labels them again"
+    )
 
 
 def _levels(store: LabelStore, receipts: list[Receipt], threshold: float) -> dict[str, int]:

@@ -12,7 +12,8 @@ def check_may_begin(root: FileRoot, head: Commit, open_runs: list[Run], asked: R
     """Refuses a run that would mix labels made in different ways.
 
     Several plain runs with equal fingerprints may be open at a time (splits of one data set, say). A run that replaces
-    labels needs the store for itself; one that replaces those of changed images alone must label as the others were.
+    labels needs the store for itself; one that replaces those of some images alone (changed ones, or those that were
+    named) must label as the others were.
 
     Raises:
         StoreConflict: naming what differs and the ways out.
@@ -20,7 +21,7 @@ def check_may_begin(root: FileRoot, head: Commit, open_runs: list[Run], asked: R
     for other in open_runs:
         if not (other.kind == asked.kind == LABEL and other.fingerprint == asked.fingerprint):
             raise StoreConflict(_unfinished(root, head, other, asked))
-    adds = asked.kind == LABEL or (asked.record.get("data") or {}).get("only_new")
+    adds = asked.kind == LABEL or _selects(asked)
     if adds and head.fingerprint not in (None, asked.fingerprint):
         raise StoreConflict(_made_otherwise(root, head, asked))
 
@@ -45,7 +46,14 @@ def _made_otherwise(root: FileRoot, head: Commit, asked: Run) -> str:
             "the teacher, --relabel labels everything again"
         )
     detail = f" ({_spell(differing)})" if differing else ""
-    return f"{start}{detail}; --relabel replaces them as a new version, or label into another store with --store"
+    every = " of all images" if _selects(asked) else ""
+    return f"{start}{detail}; --relabel{every} replaces them as a new version, or label into another store with --store"
+
+
+def _selects(asked: Run) -> bool:
+    """Whether a run is about some of the images that the store may hold already."""
+    data = asked.record.get("data") or {}
+    return bool(data.get("only_new") or data.get("keys"))
 
 
 def _run_of_labels(root: FileRoot, head: Commit) -> Run | None:

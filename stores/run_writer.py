@@ -125,6 +125,14 @@ class RunWriter:
         commit = self.manifest.transact(self._close if begun_for_nothing else self._pause)
         return self.base.version if self.replaces else commit.version
 
+    def abandon(self) -> None:
+        """Ends this attempt and closes the run, whatever it has done so far, so that it stands in nobody's way.
+
+        What a plain run has committed is published with the next version; what a replacing one wrote is garbage.
+        """
+        self._write_outcome({"failures": [], "seconds": 0.0, "interrupted": True})
+        self.manifest.transact(self._close)
+
     def _write_outcome(self, outcome: dict[str, Any]) -> None:
         """Writes the outcome before the commit that names it. `finish` once more, after an error, is a new attempt."""
         if self._ending:

@@ -20,7 +20,7 @@ from hmsa_label.stores.manifest import PAUSE, Commit
 from hmsa_label.stores.schema import RUNS
 
 # A run resumes only on the data it was begun with.
-DATA_FIELDS = ("dataset", "root", "split", "only_new")
+DATA_FIELDS = ("dataset", "root", "split", "only_new", "keys")
 
 
 @dataclass(frozen=True, kw_only=True)

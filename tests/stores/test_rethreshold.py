@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hmsa_label.stores.errors import StoreConflict, ThresholdNotStored
+from hmsa_label.stores.errors import LabelCorrupt, StoreConflict, ThresholdNotStored
 from hmsa_label.stores.evidence import label_at, level_of
 from hmsa_label.stores.history import store_log
 from hmsa_label.stores.label_store import LabelStore
+from hmsa_label.stores.manifest import Manifest
 from hmsa_label.stores.rethreshold import rethreshold
+from hmsa_label.stores.schema import chunk_path
 from hmsa_label.stores.verify import verify
 
 
@@ -114,3 +116,49 @@ def test_labels_without_evidence_are_refused_with_the_way_out(uri: str, labels: 
     labels.fill(uri, evidence=False)
     with pytest.raises(ValueError, match=r"3 of 3 images .* have no stored evidence \(such as a\).*--evidence"):
         rethreshold(uri, 0.5)
+
+
+def damage(uri: str, key: str) -> None:
+    """Changes two bytes of an image's codes."""
+    receipt = LabelStore.open(uri).receipt(key)
+    path = Path(uri) / chunk_path(str(receipt.evidence_segment), receipt.height, receipt.width, "code", receipt.row)
+    body = bytearray(path.read_bytes())
+    body[-6:-4] = bytes(byte ^ 0xFF for byte in body[-6:-4])
+    path.write_bytes(bytes(body))
+
+
+def test_damaged_evidence_is_named_whole_and_no_run_stays_open(uri: str, labels: Any) -> None:
+    labels.fill(uri, ["a", "b", "c", "d"])
+    damage(uri, "b")
+    damage(uri, "d")
+    match = r"2 of 4 images have damaged evidence: b, d \(b: code .*`hmsa-label run --keys b,d --relabel`"
+    for threshold in (0.5, 0.6):
+        with pytest.raises(LabelCorrupt, match=match):
+            rethreshold(uri, threshold)
+    assert Manifest(uri).head().commit.open_runs == ()
+    assert LabelStore.open(uri).version == 3
+    labels.fill(uri, ["e"])  # every later run begins
+    labels.fill(uri, ["b", "d"], relabel=True)
+    assert rethreshold(uri, 0.5).images_labelled == 5
+    assert verify(uri) == []
+
+
+def test_an_error_on_the_way_closes_the_run_too(uri: str, labels: Any) -> None:
+    labels.fill(uri, ["a", "b", "c", "d"])
+
+    def fail(done: int, total: int) -> None:
+        raise OSError("the storage is away")
+
+    with pytest.raises(OSError, match="the storage is away"):
+        rethreshold(uri, 0.5, on_image=fail, threads=1)
+    assert Manifest(uri).head().commit.open_runs == ()
+    rethreshold(uri, 0.6)
+    assert verify(uri) == []
+
+
+@pytest.mark.parametrize("threshold", ["0.5", None, True, [0.5], float("nan"), 0, 1.0, -0.5])
+def test_a_threshold_that_is_none_is_refused_before_anything_is_written(uri: str, labels: Any, threshold: Any) -> None:
+    labels.fill(uri)
+    with pytest.raises(ValueError, match=r"the threshold must (be a number such as 0.9|lie between 0 and 1)"):
+        rethreshold(uri, threshold)
+    assert Manifest(uri).head().version == 3
