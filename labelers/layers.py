@@ -1,8 +1,43 @@
 """Building blocks that every trunk and head shares."""
 
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+class ImageDropout2d(nn.Dropout2d):
+    """Dropout of whole channels, drawn for each image of a batch from a generator of its own where one is set.
+
+    What is dropped then depends on the image alone, not on the batch, the pass or the process that it is in, nor on the
+    device.
+    """
+
+    generators: Sequence[torch.Generator] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W], in training with N generators set or none."""
+        if not self.training or self.generators is None:
+            return super().forward(x)
+        draws = torch.stack([torch.rand(x.shape[1], generator=own) for own in self.generators])
+        kept = (draws >= self.p).to(x.device, x.dtype) / (1 - self.p)
+        return x * kept[:, :, None, None]
+
+
+@contextmanager
+def dropout_drawn_by_image(net: nn.Module, seeds: Iterable[int]) -> Iterator[None]:
+    """Inside, a network in training drops channels of the i-th image of its batch by the i-th seed, pass after pass."""
+    layers = [layer for layer in net.modules() if isinstance(layer, ImageDropout2d)]
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    for layer in layers:
+        layer.generators = generators
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.generators = None
 
 
 def conv_bn(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Sequential:

@@ -1,11 +1,19 @@
 """Segmentation losses with ignored pixels.
 
 Region mutual information: arXiv 1910.12037, with the constants of the published HMSA training.
+
+A step may be made in several passes and by several processes. Each part divides by what the whole step holds
+(`StepTotal`), so that the parts add up to the loss of one pass over all crops. Sums over pixels are divided by the
+labelled pixels of the step: cross-entropy, weighted or not, and sigmoid cross-entropy, whether of the main, the
+auxiliary or the single-scale terms. Sums over images are divided by its images: region mutual information. The released
+code divides by the pixels of each GPU, so that a crop on a GPU of its own counts as much as any other one.
 """
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,24 +28,42 @@ _PROBABILITY_FLOOR = 1e-6
 _COVARIANCE_FLOOR = 5e-4
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int = 255, weights: Tensor | None = None) -> Tensor:
+@dataclass(frozen=True, kw_only=True)
+class StepTotal:
+    """What a training step holds over all its passes and processes, so that the parts of its loss add up to the whole.
+
+    Attributes:
+        labelled_px: pixels of its crops that have a label.
+        images: its crops.
+    """
+
+    labelled_px: int
+    images: int
+
+
+def cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    ignore_index: int = 255,
+    weights: Tensor | None = None,
+    step: StepTotal | None = None,
+) -> Tensor:
     """Softmax cross-entropy, mean over labelled pixels; 0 when every pixel is ignored.
 
     Args:
         logits: [N, K, H, W] float.
         labels: [N, H, W] int64, 0..K-1 or `ignore_index`.
         weights: [N, H, W] float, factor of each pixel's term; the mean is still over the number of labelled pixels.
+        step: the sum is divided by its labelled pixels instead of these ones'.
     """
-    known = labels != ignore_index
-    if not known.any():
-        return logits.sum() * 0.0
-    if weights is None:
-        return F.cross_entropy(logits.float(), labels, ignore_index=ignore_index)
-    terms = F.cross_entropy(logits.float(), labels, ignore_index=ignore_index, reduction="none")
-    return (terms * weights).sum() / known.sum()
+    labelled = (labels != ignore_index).sum().clamp(min=1) if step is None else max(1, step.labelled_px)
+    reduction = "sum" if weights is None else "none"
+    loss = F.cross_entropy(logits.float(), labels, ignore_index=ignore_index, reduction=reduction)
+    total = loss if weights is None else (loss * weights).sum()
+    return total / labelled
 
 
-def sigmoid_bce(logits: Tensor, labels: Tensor) -> Tensor:
+def sigmoid_bce(logits: Tensor, labels: Tensor, step: StepTotal | None = None) -> Tensor:
     """Per-class sigmoid cross-entropy, summed over classes, mean over labelled pixels (+1 in the denominator).
 
     A pixel's sum over classes is softplus of every logit less the logit of its own class; no one-hot map is made.
@@ -45,12 +71,14 @@ def sigmoid_bce(logits: Tensor, labels: Tensor) -> Tensor:
     Args:
         logits: [N, K, H, W] float.
         labels: [N, H, W] int64; any value >= K is ignored.
+        step: the sum is divided by its labelled pixels instead of these ones'.
     """
     logits = logits.float()
     mask = labels < logits.shape[1]
     own = logits.gather(1, torch.where(mask, labels, 0).unsqueeze(1)).squeeze(1)
     loss = F.softplus(logits).sum(dim=1) - own
-    return (loss * mask).sum() / (mask.sum() + 1)
+    labelled = mask.sum() if step is None else step.labelled_px
+    return (loss * mask).sum() / (labelled + 1)
 
 
 def _neighbourhoods(maps: Tensor) -> Tensor:
@@ -61,22 +89,24 @@ def _neighbourhoods(maps: Tensor) -> Tensor:
     return vectors - vectors.mean(dim=3, keepdim=True)
 
 
-def region_mutual_information(logits: Tensor, labels: Tensor) -> Tensor:
+def region_mutual_information(logits: Tensor, labels: Tensor, step: StepTotal | None = None) -> Tensor:
     """Negative lower bound of the mutual information between label and prediction neighbourhoods (equation 16).
 
-    Summed over classes, mean over images, in float64 whatever the autocast state. Negative values are normal.
+    Summed over classes, mean over images, in float64 whatever the autocast state. Negative values are normal. An image
+    counts as much as any other, however many of its pixels are labelled: a covariance is not a sum over pixels.
 
     Args:
         logits: [N, K, H, W] float.
         labels: [N, H, W] int64; any value >= K is ignored.
+        step: the sum over images is divided by its images instead of N.
     """
-    num_classes = logits.shape[1]
+    num_classes, share = logits.shape[1], 1.0 if step is None else len(logits) / step.images
     mask = labels < num_classes
     # A class without a pixel has no covariance with anything: its value is a constant, its gradient zero.
     present = labels[mask].unique()
     absent = math.log(_COVARIANCE_FLOOR**0.5 + 1e-8) * (num_classes - len(present))
     if not len(present):
-        return logits.sum() * 0.0 + absent
+        return logits.sum() * 0.0 + absent * share
     with torch.autocast(logits.device.type, enabled=False):
         one_hot = (labels.unsqueeze(1) == present.view(1, -1, 1, 1)).float()
         probabilities = logits.float()[:, present].sigmoid() * mask.unsqueeze(1) + _PROBABILITY_FLOOR
@@ -92,17 +122,18 @@ def region_mutual_information(logits: Tensor, labels: Tensor) -> Tensor:
         factor = torch.linalg.cholesky(residual + floor)
         logdet = 2 * (factor.diagonal(dim1=-2, dim2=-1) + 1e-8).log().sum(dim=-1)
         value = (0.5 * logdet).mean(dim=0).sum() / RMI_RADIUS_PX**2
-        return (value + absent).float()
+        return ((value + absent) * share).float()
 
 
-def rmi_loss(logits: Tensor, labels: Tensor) -> Tensor:
+def rmi_loss(logits: Tensor, labels: Tensor, step: StepTotal | None = None) -> Tensor:
     """Half sigmoid BCE, half region mutual information: the published main loss."""
-    return RMI_WEIGHT * sigmoid_bce(logits, labels) + (1 - RMI_WEIGHT) * region_mutual_information(logits, labels)
+    regions = region_mutual_information(logits, labels, step)
+    return RMI_WEIGHT * sigmoid_bce(logits, labels, step) + (1 - RMI_WEIGHT) * regions
 
 
-_MAIN = {"rmi": rmi_loss, "ce": cross_entropy}
-_SIDE = {"rmi": sigmoid_bce, "ce": cross_entropy}
-_Term = Callable[[Tensor, Tensor], Tensor]
+_Term = Callable[..., Tensor]
+_MAIN: dict[str, _Term] = {"rmi": rmi_loss, "ce": cross_entropy}
+_SIDE: dict[str, _Term] = {"rmi": sigmoid_bce, "ce": cross_entropy}
 
 
 def two_scale_loss(
@@ -114,6 +145,7 @@ def two_scale_loss(
     side_weight: float = 0.05,
     aux_loss: str = "side",
     weights: Tensor | None = None,
+    step: StepTotal | None = None,
 ) -> Tensor:
     """Objective of two-scale training: fused prediction, auxiliary head, and each scale on its own.
 
@@ -124,11 +156,12 @@ def two_scale_loss(
         aux_weight, side_weight: weights of the auxiliary and of each single-scale term.
         aux_loss: of the auxiliary head: `side` is that of the single scales, `ce` and `rmi` are as for `loss`.
         weights: [N, H, W] float factors of the pixels; only where every term is cross-entropy.
+        step: of which these images are a part; None if they are all of it. Every term follows its own rule.
 
     Raises:
         ValueError: weights with another loss than cross-entropy.
     """
-    main, side, aux = _terms(loss, aux_loss, weights)
+    main, side, aux = _terms(loss, aux_loss, weights, step)
     total = main(prediction.logits, labels)
     if prediction.aux_logits is not None:
         total = total + aux_weight * aux(prediction.aux_logits, labels)
@@ -145,21 +178,21 @@ def single_scale_loss(
     aux_weight: float = 0.4,
     aux_loss: str = "side",
     weights: Tensor | None = None,
+    step: StepTotal | None = None,
 ) -> Tensor:
     """Objective of a network without attention: main and auxiliary head at one scale; terms as in `two_scale_loss`."""
-    main, _, aux = _terms(loss, aux_loss, weights)
+    main, _, aux = _terms(loss, aux_loss, weights, step)
     total = main(prediction.logits, labels)
     if prediction.aux_logits is not None:
         total = total + aux_weight * aux(prediction.aux_logits, labels)
     return total
 
 
-def _terms(loss: str, aux_loss: str, weights: Tensor | None) -> tuple[_Term, _Term, _Term]:
+def _terms(loss: str, aux_loss: str, weights: Tensor | None, step: StepTotal | None) -> tuple[_Term, _Term, _Term]:
     """Terms of the main prediction, of single scales, and of the auxiliary head."""
-    terms = _MAIN[loss], _SIDE[loss], _MAIN.get(aux_loss, _SIDE[loss])
-    if weights is None:
-        return terms
-    if any(term is not cross_entropy for term in terms):
+    terms: tuple[_Term, _Term, _Term] = _MAIN[loss], _SIDE[loss], _MAIN.get(aux_loss, _SIDE[loss])
+    if weights is not None and any(term is not cross_entropy for term in terms):
         raise ValueError(f"weights of pixels need cross-entropy in every term; got loss {loss}, aux_loss {aux_loss}")
-    weighted = partial(cross_entropy, weights=weights)
-    return weighted, weighted, weighted
+    options: dict[str, Any] = {"step": step} if weights is None else {"step": step, "weights": weights}
+    main, side, aux = (partial(term, **options) for term in terms)
+    return main, side, aux

@@ -1,12 +1,14 @@
 """What a training minimises, and how: the loss of a batch as a module, the optimizer, the schedule."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hmsa_label.labelers import SegmentationNet
-from hmsa_label.labelers.losses import single_scale_loss, two_scale_loss
+from hmsa_label.labelers.layers import dropout_drawn_by_image
+from hmsa_label.labelers.losses import StepTotal, single_scale_loss, two_scale_loss
 from hmsa_label.pipeline.devices import autocast
 from hmsa_label.pipeline.train_config import TrainConfig
 
@@ -26,24 +28,36 @@ class Objective(nn.Module):
         }
         self.side_weight = config.side_weight
 
-    def forward(self, images: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-        """The loss, a scalar.
+    def forward(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        seeds: Tensor | None = None,
+        weights: Tensor | None = None,
+        *,
+        step: StepTotal | None = None,
+    ) -> Tensor:
+        """The loss, a scalar: the part that these images have in that of their step.
 
         Args:
             images: [N, H, W, 3] uint8 RGB.
             labels: [N, H, W] int64 trainIds, 255 ignored.
+            seeds: [N] int64, of each image's dropout; None draws it for the batch from torch's own generator.
             weights: [N, H, W] float32 factors of the pixels, or None.
+            step: all that the step holds; None if it is these images.
         """
         net, low = self.net, self.low_scale
         x = net.normalise(images).contiguous(memory_format=torch.channels_last)
-        with autocast(self.precision, x.device):
+        drawn = nullcontext() if seeds is None else dropout_drawn_by_image(net, seeds.tolist())
+        with drawn, autocast(self.precision, x.device):
             if low is None:
                 single = net(x, aux=True)
             else:
                 fused = net.forward_explicit(x) if net.fusion == "explicit" else net.forward_two_scales(x, low)
         if low is None:
-            return single_scale_loss(single, labels, weights=weights, **self.terms)
-        return two_scale_loss(fused, labels, side_weight=self.side_weight, weights=weights, **self.terms)
+            return single_scale_loss(single, labels, weights=weights, step=step, **self.terms)
+        options = {"weights": weights, "step": step, **self.terms}
+        return two_scale_loss(fused, labels, side_weight=self.side_weight, **options)
 
 
 def build_optimizer(config: TrainConfig, net: nn.Module) -> torch.optim.Optimizer:

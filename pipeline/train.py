@@ -1,8 +1,8 @@
 """The one training loop, of teachers and of students: fine labels, or fine labels mixed with others.
 
-Resuming repeats nothing and skips nothing: crops are a pure function of (seed, number of the draw), dropout is seeded
-by the step, and weights, optimizer and step are saved together. With several processes each makes its part of every
-step's crops, and their gradients are averaged.
+Resuming repeats nothing and skips nothing: crops and their dropout are a pure function of (seed, number of the draw),
+and weights, optimizer and step are saved together. A step is the same whatever number of processes and passes make it:
+each makes its part of the step's crops and divides its loss by what the whole step holds.
 """
 
 import json
@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from hmsa_label.labelers import SegmentationNet, build_labeler
 from hmsa_label.labelers.heads.explicit_attention import ExplicitAttentionHead
 from hmsa_label.labelers.hmsa import predict
+from hmsa_label.labelers.losses import StepTotal
 from hmsa_label.pipeline.config import to_dict
 from hmsa_label.pipeline.devices import autocast, resolve_precision
 from hmsa_label.pipeline.distributed import Processes, joined
@@ -107,26 +108,37 @@ class Trainer:
 
     def advance(self, passes: list[tuple[Tensor, ...]]) -> tuple[float, float]:
         """One optimizer step; returns (loss, learning rate)."""
-        config = self.config
-        # Dropout repeats after a resume.
-        torch.manual_seed((config.seed * 1_000_003 + self.step) * self.processes.world + self.processes.rank)
-        rate = learning_rate(config, self.step, self.total_steps, self.data.steps_per_epoch)
+        rate = learning_rate(self.config, self.step, self.total_steps, self.data.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.net.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = sum(self._backward(batch, last=batch is passes[-1]) for batch in passes)
+        loss = self.find_gradients(passes)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
         if self.averaged:
             self.averaged.update(self.net, self.step)
-        return self.processes.mean(loss), rate
+        return loss, rate
 
-    def _backward(self, batch: tuple[Tensor, ...], *, last: bool) -> float:
+    def find_gradients(self, passes: list[tuple[Tensor, ...]]) -> float:
+        """Puts the gradients of a step into the network, times the scaler's factor; returns the step's loss.
+
+        Both are those of one pass over all crops of all processes, but for batch norms, which know the crops of one
+        pass of every process.
+        """
+        self.net.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        step = self._total(passes)
+        return self.processes.mean(sum(self._backward(batch, step, last=batch is passes[-1]) for batch in passes))
+
+    def _total(self, passes: list[tuple[Tensor, ...]]) -> StepTotal:
+        labelled = sum(int((batch[1] < self.data.classes.num_classes).sum()) for batch in passes)
+        return StepTotal(labelled_px=int(self.processes.total(np.array(labelled))), images=self.config.batch_size)
+
+    def _backward(self, batch: tuple[Tensor, ...], step: StepTotal, *, last: bool) -> float:
         """Adds the gradients of one pass; they are averaged over the processes after the last."""
         with self.processes.averaging(self.objective, now=last):
-            loss = self.objective(*(part.to(self.device, non_blocking=True) for part in batch)) / self.config.accumulate
+            parts = (part.to(self.device, non_blocking=True) for part in batch)
+            loss = self.objective(*parts, step=step) * self.processes.world  # the mean over the processes is the sum
             self.scaler.scale(loss).backward()
         return float(loss.detach())
 

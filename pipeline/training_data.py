@@ -45,12 +45,14 @@ class LabelSet(Protocol):
 class CropSampler:
     """Batches of crops for one process, for `DataLoader(..., batch_sampler=...)`.
 
-    Each step's images of this process come in `passes` batches, one for each forward pass of the step; fine and other
-    images are dealt out evenly over them.
+    The crops of a step are those that `mixed`, which knows of no processes, draws. They are dealt out over all forward
+    passes of all processes, fine and other images evenly; `passes` batches of each step are this process's.
     """
 
     mixed: MixedBatchSampler
     passes: int
+    rank: int = 0
+    world: int = 1
 
     def __len__(self) -> int:
         return len(self.mixed) * self.passes
@@ -58,12 +60,15 @@ class CropSampler:
     def __iter__(self) -> Iterator[list[Draw]]:
         for step in range(self.mixed.start, self.mixed.num_batches):
             draws = self.mixed.draws(step)
-            yield from (draws[start :: self.passes] for start in range(self.passes))
+            first, parts = self.rank * self.passes, self.world * self.passes
+            yield from (draws[part::parts] for part in range(first, first + self.passes))
 
 
 @dataclass
 class TrainingCrops(Dataset[tuple[Tensor, ...]]):
-    """Item: (image [h, w, 3] uint8, labels [h, w] int64) of a crop, and its weights [h, w] float32 if they are wanted.
+    """Item: (image [h, w, 3] uint8, labels [h, w] int64, seed of its dropout, int64) of a crop.
+
+    Its weights [h, w] float32 come last where they are wanted. All is a function of (seed, draw).
 
     A share of `augment.class_uniform` of the crops is drawn by class instead: from the same label set, so that the mix
     stays exact, around a pixel of the class.
@@ -90,11 +95,16 @@ class TrainingCrops(Dataset[tuple[Tensor, ...]]):
         centre = tiles.pixel(label, place, rng) if tiles is not None and place is not None else None
         if not self.weighted:
             image, label = augment(image, label, self.augment, rng, centre)
-            return torch.from_numpy(image), torch.from_numpy(label.astype(np.int64))
+            return torch.from_numpy(image), torch.from_numpy(label.astype(np.int64)), self._dropout_seed(draw)
         maps = np.dstack([label, _weight_map(labels.weights(index), label)])
         image, maps = augment(image, maps, self.augment, rng, centre)
         weights = maps[..., 1].astype(np.float32) / FULL_WEIGHT
-        return torch.from_numpy(image), torch.from_numpy(maps[..., 0].astype(np.int64)), torch.from_numpy(weights)
+        label = maps[..., 0].astype(np.int64)
+        return torch.from_numpy(image), torch.from_numpy(label), self._dropout_seed(draw), torch.from_numpy(weights)
+
+    def _dropout_seed(self, draw: Draw) -> Tensor:
+        # A stream beside that of the augmentation, which has no fourth number.
+        return torch.tensor(np.random.default_rng((self.seed, draw.kind, draw.number, 1)).integers(2**62))
 
 
 def _weight_map(weights: NDArray[np.float32] | None, label: U8) -> U8:

@@ -71,16 +71,14 @@ class TrainingSets:
         mixed = MixedBatchSampler(
             len(self.fine),
             len(self.second) if self.second is not None else 0,
-            config.batch_size // world,
+            config.batch_size,
             total_steps,
             mix=config.share_of_second,
             seed=config.seed,
-            rank=self.processes.rank,
-            world=world,
             start=start,
             fine_tail=round(config.fine_tail * total_steps) if self.second is not None else 0,
         )
-        return CropSampler(mixed, config.accumulate)
+        return CropSampler(mixed, config.accumulate, self.processes.rank, world)
 
     def crops(self, cached: Cache) -> TrainingCrops:
         """The crops that the batches name; where the classes are is looked for once and then `cached`."""

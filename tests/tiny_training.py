@@ -4,6 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from hmsa_label.pipeline.config import DataConfig
 from hmsa_label.pipeline.train_config import AugmentConfig, ModelConfig, TrainConfig
 
@@ -24,3 +26,11 @@ def tiny_training(data: Path, output: Path, *, crop_px: tuple[int, int] = (32, 3
         ),
         **changes,
     )
+
+
+def freeze_norms(net: nn.Module) -> None:
+    """Batch norms as in inference, whatever the network is set to: what they see in training depends on the pass."""
+    for layer in net.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.eval()
+            layer.train = lambda mode=True, layer=layer: layer  # type: ignore[method-assign,misc]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hmsa_label.labelers.layers import conv_bn_relu
+from hmsa_label.labelers.layers import ImageDropout2d, conv_bn_relu
 
 
 class HeadOutput(NamedTuple):
@@ -47,7 +47,7 @@ class OCRHead(nn.Module):
         self.value = conv_bn_relu(mid_channels, key_channels, 1)
         self.expand = conv_bn_relu(key_channels, mid_channels, 1)
         self.merge = conv_bn_relu(2 * mid_channels, mid_channels, 1)
-        self.dropout = nn.Dropout2d(0.05)
+        self.dropout = ImageDropout2d(0.05)
         self.class_head = nn.Conv2d(mid_channels, num_classes, 1)
         self.key_scale = key_channels**-0.5
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from hmsa_label.labelers.losses import cross_entropy, rmi_loss, sigmoid_bce
+from hmsa_label.labelers.hmsa import ScalePrediction
+from hmsa_label.labelers.losses import StepTotal, cross_entropy, rmi_loss, sigmoid_bce, single_scale_loss
 
 
 @pytest.mark.parametrize("loss", [cross_entropy, sigmoid_bce, rmi_loss])
@@ -33,3 +34,28 @@ def test_rmi_falls_when_the_prediction_turns_right():
     labels = torch.arange(2).repeat_interleave(16).expand(1, 32, 32).contiguous()
     right = torch.stack([labels == 0, labels == 1], dim=1).float() * 8 - 4
     assert rmi_loss(right, labels) < rmi_loss(torch.zeros_like(right), labels) < rmi_loss(-right, labels)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"loss": "ce"}, {"loss": "rmi"}, {"loss": "rmi", "aux_loss": "ce"}, {"loss": "ce", "weights": True}],
+    ids=["ce", "rmi", "rmi, aux ce", "weighted ce"],
+)
+def test_parts_of_a_step_add_up_to_the_whole(options):
+    """Three images: one labelled, one nearly ignored, one ignored altogether."""
+    torch.manual_seed(0)
+    logits, aux = torch.randn(2, 3, 4, 16, 16, dtype=torch.float32)
+    labels = torch.randint(0, 4, (3, 16, 16))
+    labels[1, :14], labels[2] = 255, 255
+    weights = torch.rand(3, 16, 16) if options.get("weights") else None
+    step = StepTotal(labelled_px=int((labels != 255).sum()), images=3)
+
+    def loss(part, **more):
+        prediction = ScalePrediction(logits[part], aux[part], None)
+        own = {**options, "weights": None if weights is None else weights[part], **more}
+        return single_scale_loss(prediction, labels[part], **own).item()
+
+    whole = loss(slice(0, 3))
+    assert loss(slice(0, 3), step=step) == pytest.approx(whole, rel=1e-6)
+    assert sum(loss(slice(i, i + 1), step=step) for i in range(3)) == pytest.approx(whole, rel=1e-6)
+    assert sum(loss(slice(i, i + 1)) for i in range(3)) / 3 != pytest.approx(whole, rel=1e-2)

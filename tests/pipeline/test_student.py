@@ -87,6 +87,16 @@ def test_processes_draw_together_what_one_process_draws(data, tmp_path):
         assert sorted(whole, key=str) == sorted((draw for share in shares for draw in share), key=str)
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_mix_that_is_met_over_steps_draws_the_same_crops_in_any_number_of_parts(data, tmp_path, accumulate):
+    config = settings(data, tmp_path, mix=0.375, max_steps=3, batch_size=4)
+    alone = draws_of(config)
+    parts = [draws_of(replace(config, accumulate=accumulate), place, 2) for place in (0, 1)]
+    for step, whole in enumerate(alone):
+        passes = [batch for part in parts for batch in part[step * accumulate : (step + 1) * accumulate]]
+        assert sorted(whole, key=str) == sorted((draw for batch in passes for draw in batch), key=str)
+
+
 def test_the_tail_sees_fine_labels_alone(data, tmp_path):
     batches = draws_of(settings(data, tmp_path, fine_tail=0.5))
     assert [sum(draw.kind for draw in batch) for batch in batches] == [2, 2, 0, 0]
@@ -104,7 +114,7 @@ def test_crops_are_drawn_by_class_from_the_labels_after_the_threshold(data, tmp_
     auto = held.data.auto
     kept = {int(value) for index in range(len(auto)) for value in np.unique(auto.label(index)) if value != 255}
     assert set(held.data.crops(held.folder.cached).tiles[1].tiles) == kept
-    for [(_, labels)] in held.batches():
+    for [(_, labels, _)] in held.batches():
         assert ((labels != 255).flatten(1).any(dim=1)).all()
 
 
@@ -267,13 +277,16 @@ def test_a_pixel_counts_by_its_confidence_if_asked(data, tmp_path):
     plain, weighted = (
         trainer(settings(data, tmp_path / str(on), mix=1.0, auto={"confidence_weight": on})) for on in (False, True)
     )
-    [(images, labels)], [(same_images, same_labels, weights)] = next(plain.batches()), next(weighted.batches())
+    [(images, labels, seeds)], [(same_images, same_labels, same_seeds, weights)] = (
+        next(held.batches()) for held in (plain, weighted)
+    )
     assert torch.equal(images, same_images)
     assert torch.equal(labels, same_labels)
+    assert torch.equal(seeds, same_seeds)
     kept = labels != 255
     assert (weights[kept] >= 0.9 - 0.5 / 255).all()
     assert weights[~kept].min() < 0.9
-    assert weighted.objective(images, labels, weights) < plain.objective(images, labels)
+    assert weighted.objective(images, labels, seeds, weights) < plain.objective(images, labels, seeds)
     with pytest.raises(ValueError, match="confidence_weight needs --loss ce"):
         settings(data, tmp_path, loss="rmi", auto={"confidence_weight": True})
 
