@@ -64,7 +64,7 @@ class FakeTeacher:
             "weights": config.weights,
             "weights_sha256": fake_sha256(config.weights),
             "trained_on": None,
-            "scales": list(config.scales),
+            "scales": sorted(config.scales),
             "flip": config.flip,
             "fusion": config.fusion,
             "precision": "fp32",

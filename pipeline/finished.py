@@ -1,12 +1,10 @@
 """Tells a run that has nothing left to do, without starting Ray or loading a teacher."""
 
-import hashlib
 from collections.abc import Iterable
 
-from hmsa_label.pipeline.config import LabelConfig, TeacherConfig, to_dict
-from hmsa_label.pipeline.fake_teacher import fake_sha256, is_fake
+from hmsa_label.pipeline.config import LabelConfig, to_dict
+from hmsa_label.pipeline.provenance import weights_sha256
 from hmsa_label.stores.errors import LabelMissing, NotAStore
-from hmsa_label.stores.files import open_filesystem, read_bytes
 from hmsa_label.stores.images import ImageRef
 from hmsa_label.stores.label_store import LabelStore
 from hmsa_label.stores.runs import read_run
@@ -36,14 +34,4 @@ def finished_store(config: LabelConfig, images: list[ImageRef], known: Iterable[
     settings, before = record.get("settings") or {}, (record.get("config") or {}).get("teacher") or {}
     asked = to_dict(config)["teacher"]
     same = all(before.get(name) == asked[name] for name in ASKED) and settings.get("threshold") == config.threshold
-    return store if same and settings.get("teacher_sha256") == _weights_sha256(config.teacher) else None
-
-
-def _weights_sha256(teacher: TeacherConfig) -> str | None:
-    """Hex digest of the weights as the teacher itself would state it; None if they cannot be read here."""
-    if is_fake(teacher.weights):
-        return fake_sha256(teacher.weights)
-    try:
-        return hashlib.sha256(read_bytes(*open_filesystem(teacher.weights))).hexdigest()
-    except OSError:
-        return None
+    return store if same and settings.get("teacher_sha256") == weights_sha256(config.teacher) else None

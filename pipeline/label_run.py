@@ -29,7 +29,7 @@ from hmsa_label.pipeline.interrupt import drain_on_signals
 from hmsa_label.pipeline.ledger import Ledger
 from hmsa_label.pipeline.plan import LabelPlan, cluster_address, find_images, images_in_flight, plan_labels
 from hmsa_label.pipeline.pool import open_pool
-from hmsa_label.pipeline.provenance import run_record, teacher_identity
+from hmsa_label.pipeline.provenance import known_record, run_record, teacher_identity
 from hmsa_label.pipeline.records import LabelSummary
 from hmsa_label.pipeline.retry import with_retries
 from hmsa_label.pipeline.run_log import RunLog
@@ -38,6 +38,7 @@ from hmsa_label.stores.credentials import secret_values
 from hmsa_label.stores.evidence import grid_with
 from hmsa_label.stores.images import ImageRef
 from hmsa_label.stores.label_store import LabelStore
+from hmsa_label.stores.run_rules import check_known_settings
 from hmsa_label.stores.run_writer import RunWriter
 from hmsa_label.stores.summary import summarise
 
@@ -70,6 +71,7 @@ def label_images(config: LabelConfig, on_event: OnEvent | None = None) -> LabelS
     watch = _Watch(on_event)
     if not before.changed and (finished := _find_finished(config, images, before)) is not None:
         return _nothing_to_do(finished, len(images), before, watch, started)
+    with_retries("reading the store", lambda: _check_may_begin(config, images, before))
     with open_pool(config, rule) as pool, drain_on_signals() as stop:
         watch(WorkersStarting(workers=pool.workers, where=cluster_address(config.engine) or config.engine.executor))
         limits = Limits(in_flight=images_in_flight(config.engine), item_seconds=config.engine.item_timeout)
@@ -90,6 +92,17 @@ def label_images(config: LabelConfig, on_event: OnEvent | None = None) -> LabelS
 
 def _find_finished(config: LabelConfig, images: list[ImageRef], before: LookBack) -> LabelStore | None:
     return with_retries("reading the store", lambda: finished_store(config, images, before.known))
+
+
+def _check_may_begin(config: LabelConfig, images: list[ImageRef], before: LookBack) -> None:
+    """Refuses what the store would refuse once a teacher is loaded, which may take minutes."""
+    only_new = bool(before.changed)
+    check_known_settings(
+        config.store,
+        known_record(config, images, only_new=only_new),
+        relabel=config.relabel or only_new,
+        storage_options=config.storage_options,
+    )
 
 
 def _open_run(

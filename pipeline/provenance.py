@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import hmsa_label
-from hmsa_label.pipeline.config import LabelConfig, to_dict
+from hmsa_label.pipeline.config import LabelConfig, TeacherConfig, to_dict
+from hmsa_label.pipeline.fake_teacher import fake_sha256, is_fake
 from hmsa_label.pipeline.forward import Rule
+from hmsa_label.pipeline.plan import cluster_address
 from hmsa_label.stores.credentials import hide_in_arguments, hide_in_text
-from hmsa_label.stores.files import public_uri
+from hmsa_label.stores.files import open_filesystem, public_uri, read_bytes
 from hmsa_label.stores.images import ImageRef, safe_key
 
 LIBRARIES = ("torch", "ray", "numpy", "pillow", "zarr", "numcodecs", "deltalake", "pyarrow", "fsspec", "s3fs")
@@ -46,13 +48,7 @@ def run_record(
             "classes": teacher["classes"]["names"],
             "threshold": rule.threshold,
         },
-        "data": {
-            "dataset": config.data.dataset,
-            "root": settings["data"]["root"],
-            "split": config.data.split,
-            **({"only_new": True} if only_new else {}),
-            **({"keys": list_digest(images)} if config.keys else {}),
-        },
+        "data": _data(config, images, only_new),
         "grid": list(rule.thresholds) if rule.keep_evidence else None,
         "teacher": about,
         "classes": teacher["classes"],
@@ -65,6 +61,46 @@ def run_record(
         "platform": platform.platform(),
         "python": platform.python_version(),
     }
+
+
+def known_record(config: LabelConfig, images: list[ImageRef], *, only_new: bool = False) -> dict[str, Any]:
+    """The part of `run_record` that decides whether a run may begin and is known before a teacher is loaded.
+
+    The digest of the weights is among it if they are a file here that the workers read too.
+    """
+    teacher = config.teacher
+    settings: dict[str, Any] = {
+        "scales": sorted(teacher.scales),
+        "flip": teacher.flip,
+        "fusion": teacher.fusion,
+        "threshold": config.threshold,
+    }
+    if teacher.precision != "auto" and not is_fake(teacher.weights):
+        settings["precision"] = teacher.precision
+    is_here = cluster_address(config.engine) is None and "://" not in teacher.weights
+    if is_here and (sha256 := weights_sha256(teacher)) is not None:
+        settings["teacher_sha256"] = sha256
+    return {"settings": settings, "data": _data(config, images, only_new)}
+
+
+def _data(config: LabelConfig, images: list[ImageRef], only_new: bool) -> dict[str, Any]:
+    return {
+        "dataset": config.data.dataset,
+        "root": public_uri(config.data.root),
+        "split": config.data.split,
+        **({"only_new": True} if only_new else {}),
+        **({"keys": list_digest(images)} if config.keys else {}),
+    }
+
+
+def weights_sha256(teacher: TeacherConfig) -> str | None:
+    """Hex digest of the weights as the teacher itself would state it; None if they cannot be read here."""
+    if is_fake(teacher.weights):
+        return fake_sha256(teacher.weights)
+    try:
+        return hashlib.sha256(read_bytes(*open_filesystem(teacher.weights))).hexdigest()
+    except OSError:
+        return None
 
 
 def teacher_identity(teacher: dict[str, Any]) -> dict[str, Any]:

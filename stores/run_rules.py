@@ -2,10 +2,41 @@
 
 from typing import Any
 
-from hmsa_label.stores.errors import StoreConflict
+from hmsa_label.stores.errors import NotAStore, StoreConflict
 from hmsa_label.stores.files import FileRoot, public_uri
-from hmsa_label.stores.manifest import LABEL, Commit, Manifest
-from hmsa_label.stores.runs import Run, describe, differences, read_run
+from hmsa_label.stores.manifest import LABEL, RELABEL, Commit, Manifest
+from hmsa_label.stores.runs import Run, describe, differences, new_run, read_run
+
+
+def check_known_settings(
+    store_uri: str, run: dict[str, Any], *, relabel: bool = False, storage_options: dict[str, Any] | None = None
+) -> None:
+    """Refuses a run before its teacher is loaded, as far as what is known of it by then tells; reads alone.
+
+    Args:
+        run: as for `RunWriter`; `settings` that are missing there count as what the store's labels have.
+
+    Raises:
+        StoreConflict: as `RunWriter` would raise it.
+    """
+    root = FileRoot(store_uri, dict(storage_options or {}))
+    try:
+        head = Manifest(store_uri, storage_options).head().commit
+    except NotAStore:
+        return
+    open_runs = [read_run(root, run_id) for run_id in head.open_runs]
+
+    def complete(other: Run) -> Run:
+        record = {**run, "settings": {**other.settings, **run["settings"]}}
+        return new_run(record, RELABEL if relabel else LABEL, storage_options)
+
+    if any(other.resumes(complete(other)) for other in open_runs):
+        return
+    for other in open_runs:
+        check_may_begin(root, head, [other], complete(other))
+    made_by = _run_of_labels(root, head) if head.fingerprint is not None else None
+    if made_by is not None:
+        check_may_begin(root, head, [], complete(made_by))
 
 
 def check_may_begin(root: FileRoot, head: Commit, open_runs: list[Run], asked: Run) -> None:
@@ -58,6 +89,8 @@ def _selects(asked: Run) -> bool:
 
 def _run_of_labels(root: FileRoot, head: Commit) -> Run | None:
     """A run whose fingerprint the store's labels have, newest first; None if its record cannot be read."""
+    if head.run and (run := read_run(root, head.run)).fingerprint == head.fingerprint:
+        return run  # saves reading the whole log
     manifest = Manifest(root.uri, root.storage_options)
     for commit in reversed(manifest.log()):
         if commit.run and commit.fingerprint == head.fingerprint:

@@ -99,6 +99,37 @@ def test_second_run_on_a_finished_store_does_nothing_and_says_so(drawn):
     assert [remark_on(event) for event in drawn.events] == ["nothing to do: all 20 images have labels", None]
 
 
+@pytest.mark.parametrize(
+    ("weights", "options", "differing"),
+    [
+        ("fake:?start=fail", {"threshold": 0.8}, "threshold 0.9, not 0.8"),
+        ("fake:?start=fail", {"scales": (0.5, 1.0)}, "scales"),
+        ("fake:?start=fail&seed=1", {}, "teacher_sha256"),
+    ],
+)
+def test_run_that_the_store_refuses_loads_no_teacher(drawn, weights, options, differing):
+    drawn.label(limit=3)
+    drawn.events.clear()
+    with pytest.raises(StoreConflict, match=rf"holds labels made with other settings.*{differing}"):
+        drawn.label(weights, **options)
+    assert drawn.events == []
+
+
+def test_run_beside_an_unfinished_one_of_another_kind_loads_no_teacher(drawn):
+    drawn.label(limit=10)
+    with pytest.raises(KeyboardInterrupt):
+        drawn.label("fake:?seed=1", relabel=True, on_event=interrupt_at_first_image)
+    drawn.events.clear()
+    with pytest.raises(StoreConflict, match=r"has an unfinished run .* \(relabel"):
+        drawn.label("fake:?start=fail")
+    assert drawn.events == []
+
+
+def interrupt_at_first_image(event: Event) -> None:
+    if isinstance(event, ImageLabelled):
+        raise KeyboardInterrupt
+
+
 def test_image_that_failed_is_tried_again_by_the_next_run(drawn):
     path = drawn.folder / "all" / "005.png"
     whole = path.read_bytes()
