@@ -2,11 +2,13 @@
 
 import contextlib
 import importlib
+import os
 import sys
 from typing import Any
 
 import click
 
+from hmsa_label import pipeline
 from hmsa_label.cli.errors import Reporting, errors_in_one_line
 from hmsa_label.cli.output import say
 from hmsa_label.cli.settings import SettingOption, nearest, unknown_variables
@@ -68,6 +70,17 @@ class LazyGroup(Reporting, click.Group):
     def __init__(self, *args: Any, places: dict[str, str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.places = places
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """As a program: the process ends with the command's exit code, whatever its threads are doing."""
+        try:
+            return super().__call__(*args, **kwargs)
+        except SystemExit as end:
+            if pipeline.threads_left():
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(end.code if isinstance(end.code, int) else 0)
+            raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.places)

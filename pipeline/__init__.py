@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from hmsa_label.pipeline.evaluate import evaluate as evaluate_teacher
     from hmsa_label.pipeline.executor import EngineError
     from hmsa_label.pipeline.explain import explain_image
+    from hmsa_label.pipeline.interrupt import threads_left
     from hmsa_label.pipeline.label_run import label_images
     from hmsa_label.pipeline.plan import plan_labels
     from hmsa_label.pipeline.progress import open_display
@@ -107,6 +108,7 @@ _PLACES = {
     "plan_labels": "hmsa_label.pipeline.plan",
     "run_demo": "hmsa_label.pipeline.demo",
     "trace_checkpoint": "hmsa_label.pipeline.trace",
+    "threads_left": "hmsa_label.pipeline.interrupt",
     "train_on_ray": "hmsa_label.pipeline.ray_train",
     "train_student": "hmsa_label.pipeline.train",
     "train_teacher": "hmsa_label.pipeline.train",
@@ -163,6 +165,7 @@ __all__ = [
     "run_demo",
     "run_status",
     "tag_version",
+    "threads_left",
     "to_dict",
     "trace_checkpoint",
     "train_on_ray",

@@ -6,15 +6,19 @@ nothing: which worker gets which image, and what becomes of the images of a lost
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from hmsa_label.pipeline.events import WorkerLost, WorkerStarted
+from hmsa_label.pipeline.interrupt import THREAD_NAME
 from hmsa_label.pipeline.records import Failure
 from hmsa_label.stores.images import ImageRef
 from hmsa_label.stores.receipt import Receipt
+
+CLOSE_SECONDS = 30.0
 
 
 class EngineError(RuntimeError):
@@ -85,8 +89,12 @@ class Executor(Protocol):
             EngineError: if this executor cannot end a worker.
         """
 
-    def close(self) -> None:
-        """Ends all workers at once; images in flight are dropped."""
+    def close(self, *, wait: bool = True) -> None:
+        """Ends all workers; images in flight are dropped.
+
+        Args:
+            wait: until nothing runs any more, for half a minute at most; False leaves at once.
+        """
 
 
 class LocalExecutor:
@@ -103,9 +111,9 @@ class LocalExecutor:
         self._threads = threads
         self._error: BaseException | None = None
         self._labellers: list[Labeller] = []
-        self._closed = False
-        for worker in range(workers):
-            self._spawn(self._start, worker, build)
+        self._closed = self._hangs = False
+        self._serving: list[threading.Thread] = []
+        self._starting = [_spawn(self._start, worker, build) for worker in range(workers)]
 
     def assign(self, worker: int, task: Task) -> None:
         self._tasks[worker].put(task)
@@ -126,18 +134,25 @@ class LocalExecutor:
         return reports
 
     def restart(self, worker: int, reason: str) -> None:
+        self._hangs = True
         raise EngineError(
             f"{reason}; threads cannot be ended from outside, so the run stops here. "
             "Finished images are kept; run again with --executor ray, which restarts hung workers and names the image"
         )
 
-    def close(self) -> None:
+    def close(self, *, wait: bool = True) -> None:
         self._closed = True
         for tasks in self._tasks:
             for _ in range(self._threads):
                 tasks.put(None)
-        for labeller in self._labellers:
+        if not wait or self._hangs:
+            return
+        until = time.monotonic() + CLOSE_SECONDS
+        for labeller in self._labellers[:]:
             labeller.close()
+        for threads in (self._starting, self._serving):  # in this order: a worker that is being built spawns others
+            for thread in threads:
+                thread.join(max(0.0, until - time.monotonic()))
 
     def _start(self, worker: int, build: Callable[[int], Labeller]) -> None:
         try:
@@ -149,8 +164,7 @@ class LocalExecutor:
         if self._closed:
             labeller.close()
             return
-        for _ in range(self._threads):
-            self._spawn(self._serve, worker, labeller)
+        self._serving += [_spawn(self._serve, worker, labeller) for _ in range(self._threads)]
         self._reports.put(WorkerStarted(worker=worker, info=labeller.info))
 
     def _serve(self, worker: int, labeller: Labeller) -> None:
@@ -160,6 +174,8 @@ class LocalExecutor:
             except BaseException as error:  # ends the run, from the driver
                 self._reports.put(error)
 
-    @staticmethod
-    def _spawn(target: Callable[..., None], *args: object) -> None:
-        threading.Thread(target=target, args=args, daemon=True, name="hmsa-label").start()
+
+def _spawn(target: Callable[..., None], *args: object) -> threading.Thread:
+    thread = threading.Thread(target=target, args=args, daemon=True, name=THREAD_NAME)
+    thread.start()
+    return thread

@@ -18,11 +18,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hmsa_label.pipeline.executor import DeviceLost
+from hmsa_label.pipeline.executor import DeviceLost, EngineError
+from hmsa_label.pipeline.interrupt import THREAD_NAME
 from hmsa_label.pipeline.records import U8, LabelledImage
 
 if TYPE_CHECKING:  # it brings torch, which neither the driver nor a worker without a real teacher needs
     from hmsa_label.labelers.taxonomy import ClassTable
+
+CLOSE_SECONDS = 30.0
+CLOSED = "the worker was closed before the image had its turn"
 
 
 class AnyTeacher(Protocol):
@@ -59,6 +63,9 @@ class ForwardThread:
 
     Images that wait at the same time and are equal in size share a batch of up to `batch_size`; the device never waits
     for a batch to fill.
+
+    Attributes:
+        is_closed: whether it takes no images any more.
     """
 
     def __init__(self, load: Callable[[], AnyTeacher], rule: Rule, batch_size: int) -> None:
@@ -71,8 +78,12 @@ class ForwardThread:
         self._batch_size = batch_size
         self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
         self._waiting: deque[_Waiting] = deque()
+        self.is_closed = False
+        self._closing = threading.Lock()
         loaded: Future[AnyTeacher] = Future()
-        threading.Thread(target=self._serve, args=(load, loaded), daemon=True, name="hmsa-label forward").start()
+        name = f"{THREAD_NAME} forward"
+        self._thread = threading.Thread(target=self._serve, args=(load, loaded), daemon=True, name=name)
+        self._thread.start()
         teacher = loaded.result()
         self.classes, self.info = teacher.classes, teacher.info
 
@@ -81,15 +92,26 @@ class ForwardThread:
 
         Raises:
             DeviceLost: if the device cannot be used by this process any more.
+            EngineError: if the thread is closed.
             Exception: as the teacher raised it.
         """
         waiting = _Waiting(image=image)
-        self._queue.put(waiting)
+        with self._closing:
+            if self.is_closed:
+                raise EngineError(CLOSED)
+            self._queue.put(waiting)
         return waiting.answer.result()
 
     def close(self) -> None:
-        """Lets the thread end, and the teacher go, after what is waiting."""
-        self._queue.put(None)
+        """Drops what waits and lets the teacher go; returns when it is gone, or after 30 s if a pass takes longer.
+
+        A process that ends while its teacher is being freed is aborted (exit code 134): the thread comes back from
+        torch, finds no interpreter, and is ended where C++ allows no such end.
+        """
+        with self._closing:
+            self.is_closed = True
+            self._queue.put(None)
+        self._thread.join(CLOSE_SECONDS)
 
     def _serve(self, load: Callable[[], AnyTeacher], loaded: Future[AnyTeacher]) -> None:
         try:
@@ -108,16 +130,14 @@ class ForwardThread:
 
     def _take_batch(self) -> list[_Waiting]:
         """The image that waits longest and others of its size; empty when the thread is to end."""
-        closed = False
         with contextlib.suppress(Empty):
-            while not closed:
+            while True:
                 item = self._queue.get(block=not self._waiting)
-                closed = item is None
-                self._waiting.extend([item] if item is not None else [])
-        if not self._waiting:
-            return []
-        if closed:
-            self._queue.put(None)
+                if item is None:
+                    for waiting in self._waiting:
+                        waiting.answer.set_exception(EngineError(CLOSED))
+                    return []
+                self._waiting.append(item)
         size = self._waiting[0].image.shape
         batch = [waiting for waiting in self._waiting if waiting.image.shape == size][: self._batch_size]
         for waiting in batch:

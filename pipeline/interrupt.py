@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request to finish what is on the devices and leave; the second one leaves at once."""
+"""How a run ends early: the first Ctrl-C or SIGTERM finishes what is on the devices, the second one leaves at once."""
 
 import signal
 import threading
@@ -8,6 +8,7 @@ from types import FrameType
 
 # SIGTERM is what a preempted host, a batch system and `ray job stop` send.
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+THREAD_NAME = "hmsa-label"  # how the names of all threads of a run begin
 
 
 @contextmanager
@@ -34,3 +35,11 @@ def drain_on_signals() -> Iterator[threading.Event]:
         for number, handler in before.items():
             # None: a handler that was not installed from Python cannot be put back.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def threads_left() -> bool:
+    """Whether threads of a run are still at work, because one hangs or nobody was to wait for them.
+
+    The interpreter ends such threads in the middle of C++, which aborts the process: its exit code would be 134.
+    """
+    return any(thread.name.startswith(THREAD_NAME) for thread in threading.enumerate())

@@ -38,7 +38,7 @@ def open_pool(config: LabelConfig, rule: Rule) -> Iterator[Executor]:
             pool: Executor = _open_threads(config, rule)
         else:
             pool = _open_ray(config, rule, stack)
-        stack.callback(pool.close)
+        stack.push(lambda kind, error, trace: pool.close(wait=kind is not KeyboardInterrupt))
         yield pool
 
 

@@ -216,7 +216,7 @@ class RayExecutor:
         self._lose(worker, reason)
         ray.kill(self._actors[worker], no_restart=False)
 
-    def close(self) -> None:
+    def close(self, *, wait: bool = True) -> None:
         for actor in self._actors:
             ray.kill(actor)
 

@@ -27,6 +27,7 @@ from hmsa_label.pipeline.events import (
     WorkerLost,
     WorkerStarted,
 )
+from hmsa_label.pipeline.interrupt import THREAD_NAME
 from hmsa_label.pipeline.progress import Counter
 from hmsa_label.stores.credentials import hide_in_record
 from hmsa_label.stores.files import FileRoot
@@ -84,7 +85,7 @@ class RunLog:
         self._last_failures: deque[dict[str, Any]] = deque(maxlen=LAST_SHOWN)
         self._last_losses: deque[dict[str, Any]] = deque(maxlen=LAST_SHOWN)
         self._closing = False
-        self._thread = threading.Thread(target=self._serve, daemon=True, name="hmsa-label log")
+        self._thread = threading.Thread(target=self._serve, daemon=True, name=f"{THREAD_NAME} log")
 
     def __enter__(self) -> "RunLog":
         self._thread.start()

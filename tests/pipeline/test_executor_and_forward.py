@@ -11,6 +11,7 @@ from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.pipeline.events import WorkerStarted
 from hmsa_label.pipeline.executor import DeviceLost, EngineError, LocalExecutor, Task, TaskDone
 from hmsa_label.pipeline.forward import ForwardThread, Rule
+from hmsa_label.pipeline.interrupt import threads_left
 from hmsa_label.pipeline.records import Failure, LabelledImage
 from hmsa_label.stores.images import ImageRef
 
@@ -127,6 +128,69 @@ def test_images_that_do_not_fit_together_are_labelled_one_by_one(monkeypatch):
     forward.close()
 
 
+class SlowToFree(Recorder):
+    """A teacher that takes a moment to be freed, as a real network does."""
+
+    def __init__(self, freed: list[str], **options) -> None:
+        super().__init__(**options)
+        self._freed = freed
+
+    def __del__(self) -> None:
+        threading.Event().wait(0.1)
+        self._freed.append("freed")
+
+
+def test_closing_waits_until_the_teacher_is_freed():
+    freed: list[str] = []
+    forward = ForwardThread(lambda: SlowToFree(freed), RULE, 1)
+    label_at_once(forward, images([(2, 3)] * 2))
+    forward.close()
+    assert freed == ["freed"]
+    forward.close()  # once more does nothing
+
+
+class Gate(Recorder):
+    """A teacher whose passes begin and end under control."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.opened = threading.Event(), threading.Event()
+
+    def label(self, *arguments):
+        self.begun.set()
+        assert self.opened.wait(10)
+        return super().label(*arguments)
+
+
+def test_closing_drops_what_waits_and_takes_nothing_more():
+    teacher = Gate()
+    forward = ForwardThread(lambda: teacher, RULE, 1)
+    outcomes: dict[int, str] = {}
+
+    def ask(number: int) -> None:
+        try:
+            forward.label(images([(2, 3)])[0])
+            outcomes[number] = "labelled"
+        except EngineError as error:
+            outcomes[number] = str(error)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(2)]
+    threads[0].start()
+    assert teacher.begun.wait(10)
+    threads[1].start()
+    closing = threading.Thread(target=forward.close)
+    closing.start()
+    while not forward.is_closed:
+        pass
+    teacher.opened.set()
+    for thread in [*threads, closing]:
+        thread.join(10)
+    assert outcomes == {0: "labelled", 1: "the worker was closed before the image had its turn"}
+    assert len(teacher.batches) == 1
+    with pytest.raises(EngineError, match="was closed"):
+        forward.label(images([(2, 3)])[0])
+
+
 class Echo:
     """A labeller that fails every image, naming it; or raises."""
 
@@ -184,3 +248,39 @@ def test_local_executor_cannot_restart_a_worker_and_says_what_can():
     with pytest.raises(EngineError, match=r"worker 0 hangs; .*--executor ray"):
         executor.restart(0, "worker 0 hangs")
     executor.close()
+
+
+class Loading:
+    """Builds labellers once it is told to."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on, self.built = threading.Event(), threading.Event(), Echo()
+
+    def __call__(self, worker: int) -> Echo:
+        self.begun.set()
+        assert self.go_on.wait(10)
+        return self.built
+
+
+def test_closing_waits_for_a_worker_that_still_loads():
+    loading, before = Loading(), set(threading.enumerate())
+    executor = LocalExecutor(loading, workers=1, threads=2)
+    assert loading.begun.wait(10)
+    closing = threading.Thread(target=executor.close)
+    closing.start()
+    loading.go_on.set()
+    closing.join(10)
+    assert loading.built.closed
+    assert set(threading.enumerate()) - {closing} <= before
+
+
+def test_closing_without_waiting_leaves_a_worker_that_still_loads_behind():
+    loading, before = Loading(), set(threading.enumerate())
+    executor = LocalExecutor(loading, workers=1, threads=1)
+    assert loading.begun.wait(10)
+    executor.close(wait=False)
+    assert threads_left()
+    loading.go_on.set()
+    executor.close()
+    assert loading.built.closed
+    assert set(threading.enumerate()) <= before

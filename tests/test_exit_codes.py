@@ -1,0 +1,107 @@
+"""The exit code of the real command, as a process of its own, when it ends in other ways than by coming to its end."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+PROGRAM = "from hmsa_label.cli.main import main; main()"
+HANGING = (4, 5, 6)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., list[str]]:
+    """`run("--weights", "fake:")`: the line that labels five images here, of which the last one may hang."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(5):
+        pixels = np.random.default_rng(number).integers(0, 256, (32, 64, 3), np.uint8)
+        pixels[0, 0] = HANGING if number == 4 else 0
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    where = ["--data", tmp_path, "--dataset", "folder", "--split", "images", "--store", tmp_path / "labels"]
+
+    def line(*options: Any) -> list[str]:
+        words = [sys.executable, "-c", PROGRAM, "run", *where, "--scales", "1.0", "--device", "cpu", *options]
+        return [str(word) for word in words]
+
+    return line
+
+
+def local(*options: Any) -> tuple[Any, ...]:
+    return ("--executor", "local", "--workers", 1, "--threads", 1, *options)
+
+
+def start(line: list[str]) -> "subprocess.Popen[str]":
+    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_receipts(running: "subprocess.Popen[str]", store: Path, count: int) -> None:
+    while len(list(store.glob("data/*/receipts/*"))) < count:
+        assert running.poll() is None, running.communicate()[1]
+        time.sleep(0.02)
+
+
+# A thread as a run has them, which never leaves torch, and a command that ends beside it.
+BESIDE_A_BUSY_THREAD = """
+import threading, torch
+from hmsa_label.cli.main import main
+def multiply():
+    while True:
+        torch.mm(matrix, matrix)
+        begun.set()
+matrix, begun = torch.ones(400, 400), threading.Event()
+threading.Thread(target=multiply, daemon=True, name="hmsa-label forward").start()
+begun.wait()
+main()
+"""
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [(["--version"], 0), (["run"], 2)])
+def test_code_is_the_commands_own_though_a_thread_of_a_run_stays_in_torch(arguments, expected):
+    line = [sys.executable, "-c", BESIDE_A_BUSY_THREAD, *arguments]
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == expected, ended.stderr
+
+
+def test_second_signal_leaves_at_once_though_an_image_hangs(run, tmp_path):
+    running = start(run(*local("--weights", "fake:?hang=4,5,6")))
+    wait_for_receipts(running, tmp_path / "labels", 4)
+    running.send_signal(signal.SIGINT)
+    assert running.stderr is not None
+    while "stopping after the" not in running.stderr.readline():
+        assert running.poll() is None
+    running.send_signal(signal.SIGINT)
+    _, stderr = running.communicate(timeout=20)
+    assert running.returncode == 130, stderr
+
+
+def test_local_run_with_an_image_that_hangs_ends_with_2_and_keeps_the_others(run, tmp_path):
+    running = start(run(*local("--weights", "fake:?hang=4,5,6", "--item-timeout", 1)))
+    stdout, stderr = running.communicate(timeout=30)
+    assert (running.returncode, stdout) == (2, "")
+    assert "Error: worker 0 gave no result for 1 s (working on images/4.png)" in stderr
+    assert len(list((tmp_path / "labels").glob("data/*/receipts/*"))) == 4
+
+
+@pytest.mark.slow
+def test_runs_of_a_large_network_end_with_their_own_code(run, tmp_path):
+    import torch
+
+    from hmsa_label.labelers import build_labeler
+    from hmsa_label.labelers.checkpoints import encode_checkpoint
+    from hmsa_label.labelers.taxonomy import CITYSCAPES
+
+    torch.manual_seed(0)
+    info = {"model": "hrnet_w48_ocr", "multi_scale": True, "classes": CITYSCAPES.to_dict(), "trained_on": None}
+    weights = tmp_path / "w48.safetensors"
+    weights.write_bytes(encode_checkpoint(build_labeler("hrnet_w48_ocr", 19), info))
+    lines = [run(*local("--weights", weights, "--store", tmp_path / f"labels{number}")) for number in range(5)]
+    ended = [subprocess.run(line, capture_output=True, timeout=120) for line in lines]
+    assert [run.returncode for run in ended] == [0] * 5
