@@ -42,26 +42,25 @@ class OCRRows:
         """(logits [1, K, h, w] float32, features [1, C, h, w]) of one image's branches."""
         height, width = branches[0].shape[-2:]
         branches = [branch.contiguous(memory_format=torch.channels_last) for branch in branches]
-        aux_pk = self._aux_logits(branches)
-        weights_pk = aux_pk.softmax(0)
-        pixels_pc = aux_pk.new_empty(height * width, self.head.out_channels, dtype=branches[0].dtype)
+        weights_kp = softmax_over_pixels(self._aux_logits(branches))
+        pixels_pc = weights_kp.new_empty(height * width, self.head.out_channels, dtype=branches[0].dtype)
         regions_kc = torch.zeros_like(self.class_weight)
         for rows, start, stop in _chunks(height, width, self.class_weight.device):
             pixels = self.pixel_features.rows(branches, *rows).flatten(0, 1).relu_()
-            regions_kc += (weights_pk[start:stop].to(pixels.dtype).T @ pixels).float()
+            regions_kc += (weights_kp[:, start:stop].to(pixels.dtype) @ pixels).float()
             pixels_pc[start:stop] = pixels
-        del aux_pk, weights_pk
+        del weights_kp
         logits_pk = self._classify(pixels_pc, regions_kc.to(pixels_pc.dtype), height, width)
         logits = logits_pk.T.unflatten(1, (height, width))[None].contiguous()
         return logits, pixels_pc.T.unflatten(1, (height, width))[None]
 
     def _aux_logits(self, branches: Sequence[Tensor]) -> Tensor:
-        """[P, K] float32 logits of the auxiliary head."""
+        """[K, P] float32 logits of the auxiliary head."""
         height, width = branches[0].shape[-2:]
-        logits = self.aux_weight.new_empty(height * width, self.aux_weight.shape[0])
+        logits = self.aux_weight.new_empty(self.aux_weight.shape[0], height * width)
         for rows, start, stop in _chunks(height, width, self.class_weight.device):
             hidden = self.aux_hidden.rows(branches, *rows).flatten(0, 1).relu_()
-            logits[start:stop] = F.linear(hidden.float(), self.aux_weight, self.aux_bias)
+            logits[:, start:stop] = F.linear(hidden.float(), self.aux_weight, self.aux_bias).T
         return logits
 
     def _classify(self, pixels_pc: Tensor, regions_kc: Tensor, height: int, width: int) -> Tensor:
@@ -83,6 +82,17 @@ class OCRRows:
             logits[start:stop] = F.linear(merged.float(), self.class_weight, self.class_bias)
             pixels_pc[start:stop] = merged
         return logits
+
+
+def softmax_over_pixels(logits_kp: Tensor) -> Tensor:
+    """Softmax of each row of [K, P] float32 logits, which are overwritten; each row sums to 1 within 1e-6 at any P.
+
+    torch's own softmax adds one value after another in some layouts; its `sum` adds in pairs where the summed axis is
+    the contiguous one.
+    """
+    logits_kp -= logits_kp.amax(1, keepdim=True)
+    weights_kp = logits_kp.exp_()
+    return weights_kp.div_(weights_kp.sum(1, keepdim=True))
 
 
 def _convs(module: nn.Module) -> list[nn.Conv2d]:

@@ -7,6 +7,8 @@ from torch.nn import functional as F
 
 from hmsa_label.labelers import build_labeler
 from hmsa_label.labelers.folding import fold
+from hmsa_label.labelers.heads.ocr import OCRHead
+from hmsa_label.labelers.heads.ocr_rows import OCRRows, softmax_over_pixels
 from hmsa_label.labelers.hmsa import predict
 from hmsa_label.labelers.inference import InferenceNet
 from hmsa_label.labelers.layers import resize
@@ -145,6 +147,39 @@ def test_fast_path_equals_the_reference_on_other_networks(name):
     torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
 
 
+def test_softmax_over_half_a_million_pixels_is_exact():
+    logits = torch.randn(19, 524_288, generator=torch.Generator().manual_seed(0)) * 5
+    expected = logits.double().softmax(1)
+    ours = softmax_over_pixels(logits.clone())
+    assert ((ours - expected) / expected).abs().max() < 1e-5
+    assert (ours.sum(1, dtype=torch.float64) - 1).abs().max() < 2e-6
+
+
+@torch.inference_mode()
+def test_regions_of_half_a_million_equal_pixels_are_these_pixels_however_they_are_weighed():
+    torch.manual_seed(0)
+    head = fold(OCRHead(5, 5, mid_channels=16, key_channels=8).eval())
+    head.pixel_features[0].weight[:, 0] = 0  # the channel that differs weighs the pixels and is no part of them
+    head.pixel_features[0].weight[:, :, [0, 0, 0, 1, 1, 2, 2, 2], [0, 1, 2, 0, 2, 0, 1, 2]] = 0  # nor is the border
+    head.aux_head[1].weight *= 20
+    seen = []
+    head.key.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    varied, equal = torch.randn(1, 1, 512, 1024), torch.ones(1, 2, 512, 1024)
+    _, features = OCRRows(head, (3, 2))([torch.cat([varied, equal], 1), equal[..., ::2, ::2]])
+    assert features.shape == (1, 16, 512, 1024)
+    pixel = head.pixel_features(torch.ones(1, 5, 3, 3))[:, :, 1:2, 1]
+    assert (seen[0][..., 0] - pixel).abs().max() < 5e-6 * pixel.max()
+
+
+@torch.inference_mode()
+def test_probabilities_and_labels_at_a_larger_size_are_those_of_the_reference(tiny):
+    image = random_image(256, 512)
+    expected = reference(tiny, image, THREE, "hierarchical", True).softmax(0)
+    ours = InferenceNet(tiny, CPU).logits(image, THREE, "hierarchical", True).softmax(0)
+    assert (ours - expected).abs().max() < 1e-4
+    assert (ours.argmax(0) == expected.argmax(0)).double().mean() >= 0.9999
+
+
 @torch.inference_mode()
 def test_blocks_of_rows_cover_the_image_once(tiny):
     blocks = list(InferenceNet(tiny, CPU).logit_blocks(random_image(2100, 64), (1.0,), "single", False))
@@ -186,6 +221,8 @@ def test_published_network_gives_the_golden_labels(golden, golden_net, case):
     assert difference.max() < 2e-3
     assert difference.mean() < 1e-4
     assert (logits.argmax(0).numpy() != golden[f"{case}/ms3_flip_pred"][0]).mean() <= 1e-4
+    confidence = logits.softmax(0).amax(0)
+    np.testing.assert_allclose(confidence, golden[f"{case}/ms3_flip_prob"][0], rtol=0, atol=1e-4)
 
 
 @pytest.mark.gpu
