@@ -143,6 +143,8 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
     )),
     AutoLabels: ("Auto labels", (
         Setting("store", "--store", "Folder or URL of the label store."),
+        Setting("data", "--auto-data", "Root of the labelled images.  [default: --data, or where they were]"),
+        Setting("dataset", "--auto-dataset", "How that root is laid out.  [default: as it was]", DATASETS),
         Setting("version", "--version", "Number or tag.  [default: the last finished version]"),
         Setting("threshold", "--threshold", "Another stored threshold.  [default: that of the labels]"),
         Setting("class_thresholds", "--class-thresholds", "Other stored thresholds of some classes."),
@@ -150,6 +152,7 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
         Setting("polygons", "--polygons", "Label type of polygons that count over the teacher, such as gtCoarse."),
         Setting("allow_leak", "--allow-leak", "Train although held-out images are trained on; this is recorded."),
         Setting("storage_options", "--store-options", STORE_OPTIONS),
+        Setting("data_options", "--auto-data-options", "fsspec options of --auto-data; not on the command line."),
     )),
     CoarseLabels: ("Coarse labels", (
         Setting("split", "--coarse-split", "Split with coarse polygons to mix in, such as train_extra."),
@@ -180,6 +183,7 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
         Setting("teacher", "--teacher", "Weights file of the teacher, if it is not where the run found it."),
         Setting("store", "--store", "Label store, if it is not where the student found it."),
         Setting("data", "--data", "Root of the fine images, if it is not where they were."),
+        Setting("auto_data", "--auto-data", "Root of the labelled images, if it is not where they were."),
         Setting("deep", "--deep/--quick", "Read and hash every label and held-out image, or only their lists."),
         Setting("store_options", "--store-options", STORE_OPTIONS),
         Setting("data_options", "--data-options", "fsspec options of the data's storage; not on the command line."),

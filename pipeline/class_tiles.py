@@ -8,7 +8,6 @@ the pixel drawn is one of the class, not a centre of mass that may lie beside it
 import io
 from collections import defaultdict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hmsa_label.pipeline.records import U8
+from hmsa_label.stores.parallel import map_threads
 
 READERS = 4
 
@@ -87,11 +87,10 @@ def find_classes(label: Callable[[int], U8], num_images: int, num_classes: int, 
         num_classes: values from there on are no class.
     """
     found: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
-    with ThreadPoolExecutor(READERS) as pool:
-        present = pool.map(lambda image: _present(label(image), num_classes, tile_px), range(num_images))
-        for image, places in enumerate(present):
-            for train_id, row, column in places:
-                found[train_id].append((image, row, column))
+    present = map_threads(lambda image: _present(label(image), num_classes, tile_px), range(num_images), READERS)
+    for image, places in enumerate(present):
+        for train_id, row, column in places:
+            found[train_id].append((image, row, column))
     tiles = {train_id: np.array(found[train_id], np.int32) for train_id in sorted(found)}
     return ClassTiles(tile_px=tile_px, tiles=tiles)
 

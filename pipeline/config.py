@@ -179,13 +179,15 @@ class TraceConfig:
     """Where the links of a checkpoint's chain are, if not where they were recorded.
 
     Attributes:
-        teacher: weights file of the teacher. store: the label store. data: root of the fine images.
+        teacher: weights file of the teacher. store: the label store. data: root of the fine images; auto_data: of those
+            that were labelled.
         deep: read and hash every label and every held-out image, not only what lists them.
     """
 
     teacher: str | None = None
     store: str | None = None
     data: str | None = None
+    auto_data: str | None = None
     deep: bool = False
     store_options: dict[str, Any] = field(default_factory=dict)
     data_options: dict[str, Any] = field(default_factory=dict)
@@ -194,12 +196,12 @@ class TraceConfig:
 def to_dict(config: Any) -> dict[str, Any]:
     """The plain, JSON-able form of a config dataclass, nested ones included; tuples become lists.
 
-    Keys under `storage_options` may hold credentials and are left out.
+    fsspec options (`storage_options`, `data_options` and the like) may hold credentials and are left out.
     """
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
-            return {name: plain(entry) for name, entry in value.items() if name != "storage_options"}
+            return {name: plain(entry) for name, entry in value.items() if not name.endswith("_options")}
         if isinstance(value, (list, tuple)):
             return [plain(entry) for entry in value]
         return value

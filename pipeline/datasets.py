@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hmsa_label.labelers.taxonomy import ClassTable
+from hmsa_label.pipeline.auto_images import AutoImages, Place
 from hmsa_label.pipeline.decode import decode_image, decode_labels
 from hmsa_label.pipeline.evaluate import classes_of, labelled_images, read_pair
 from hmsa_label.pipeline.records import U8
@@ -18,6 +18,7 @@ from hmsa_label.stores.errors import NotAStore
 from hmsa_label.stores.evidence import level_of
 from hmsa_label.stores.images import ImageSource, open_images
 from hmsa_label.stores.label_store import LabelStore
+from hmsa_label.stores.parallel import map_threads
 
 T = TypeVar("T")
 Transform = Callable[[U8, U8], Any]
@@ -76,7 +77,7 @@ class FineLabelDataset:
     @cached_property
     def digest(self) -> str:
         """Hex sha256 over key and label file of every item."""
-        return _files_digest(self.source, self.keys, [str(ref.labels) for ref in self.refs])
+        return _files_digest([(ref.key, self.source, str(ref.labels)) for ref in self.refs])
 
     def _label_bytes(self, index: int) -> bytes:
         return self.source.read(str(self.refs[index].labels))
@@ -89,38 +90,45 @@ class AutoLabelDataset:
 
     Args:
         store: an open store, pinned at its version.
-        data: root of the images that were labelled. dataset: how it is laid out.
+        data: root of the images that were labelled; None is where the runs of the store found them.
+        dataset: how it is laid out; None as it was then.
         threshold: another stored threshold than the version's own, or one per class name (classes left out keep the
             version's own); read from the evidence.
         polygons: label type of polygons drawn by hand, such as gtCoarse: inside them their class counts, whatever the
             teacher said; images without any keep the teacher's labels. None leaves all polygons out.
         transform: called with (image, label); its result is the item.
+        storage_options: fsspec options of the images' storage.
+        near: where to look for the images before that, such as beside fine labels.
 
     Raises:
         ThresholdNotStored: a threshold is not on the grid of the evidence.
-        ValueError: an unknown class name, or no labelled image has polygons of the type that is asked for.
+        ValueError: images that are not there, an unknown class name, or no labelled image has polygons of the type that
+            is asked for.
     """
 
     def __init__(
         self,
         store: LabelStore,
-        data: str,
+        data: str | None = None,
         *,
-        dataset: str = "cityscapes",
+        dataset: str | None = None,
         threshold: float | Mapping[str, float] | None = None,
         polygons: str | None = None,
         transform: Transform | None = None,
         storage_options: dict[str, Any] | None = None,
+        near: Place | None = None,
     ) -> None:
         self.store, self.keys = store, store.keys()
         self.classes = ClassTable.from_dict(store.classes)
-        self.source: ImageSource = open_images(dataset, data, storage_options or {})
+        given = Place(root=data, dataset=dataset, options=storage_options or {}) if data else None
+        self.images = AutoImages(store, given, options=storage_options, near=near)
         self.threshold = threshold
         self.transform = transform
         self._last_evidence: _Last[Evidence] = _Last()
         self._last_drawn: _Last[U8] = _Last()
+        self._own_thresholds = store.table(["threshold"])["threshold"]
         self.polygons = polygons
-        self._drawn_files = {} if polygons is None else _polygon_files(self.source, self.keys, polygons)
+        self._drawn_files = {} if polygons is None else _polygon_files(self.images, self.keys, polygons)
         names = list(store.classes["names"])
         unknown = sorted(set(threshold) - set(names)) if isinstance(threshold, Mapping) else []
         if unknown:
@@ -138,14 +146,14 @@ class AutoLabelDataset:
     def pair(self, index: int) -> tuple[U8, U8]:
         """(image, label) of an item, before any transform."""
         key, label = self.keys[index], self.label(index)
-        image = decode_image(self.source.read(self.store.receipt(key).source))
+        image = decode_image(self.images.read(index))
         if image.shape[:2] != label.shape:
             raise ValueError(f"{key}: the image is {image.shape[:2]} px, its label {label.shape} px; was it replaced?")
         return image, label
 
     def label(self, index: int) -> U8:
         """[H, W] uint8 trainIds of an item, without its image."""
-        label = self._kept(self.keys[index])
+        label = self._kept(index)
         drawn = self._drawn(index, label.shape)
         return label if drawn is None else np.where(drawn == self._ignored, label, drawn)
 
@@ -174,7 +182,9 @@ class AutoLabelDataset:
         """Hex sha256 over key and polygon file of every item that has one; None if polygons are left out."""
         if self.polygons is None:
             return None
-        return _files_digest(self.source, list(self._drawn_files), list(self._drawn_files.values()))
+        drawn = [index for index, key in enumerate(self.keys) if key in self._drawn_files]
+        files = [(self.keys[index], self.images.source(index), self._drawn_files[self.keys[index]]) for index in drawn]
+        return _files_digest(files)
 
     @property
     def images_with_polygons(self) -> int:
@@ -185,12 +195,13 @@ class AutoLabelDataset:
     def _ignored(self) -> np.uint8:
         return np.uint8(self.store.classes["ignore_index"])
 
-    def _kept(self, key: str) -> U8:
+    def _kept(self, index: int) -> U8:
         """[H, W] uint8 trainIds of what the teacher was sure of."""
+        key = self.keys[index]
         if self.threshold is None:
             return self.store.read(key)
         top1, code, grid = self._evidence(key)
-        levels = self._levels(self.store.receipt(key).threshold, grid)
+        levels = self._levels(self._own_thresholds[index].as_py(), grid)
         return np.where(code >= levels[top1], top1, self._ignored)
 
     def _drawn(self, index: int, shape: tuple[int, ...]) -> U8 | None:
@@ -198,7 +209,8 @@ class AutoLabelDataset:
         path = self._drawn_files.get(self.keys[index])
         if path is None:
             return None
-        drawn = self._last_drawn.of(path, lambda: self.classes.train_id_of[decode_labels(self.source.read(path))])
+        source = self.images.source(index)
+        drawn = self._last_drawn.of(path, lambda: self.classes.train_id_of[decode_labels(source.read(path))])
         if drawn.shape != shape:
             raise ValueError(f"{path} has {drawn.shape} px, the label of its image {shape}")
         return drawn
@@ -229,29 +241,38 @@ class _Last(Generic[T]):
         return kept[1]
 
 
-def _polygon_files(source: ImageSource, keys: list[str], labels: str) -> dict[str, str]:
-    """The polygon file of each key that has one, in the order of the keys.
+def _polygon_files(images: AutoImages, keys: list[str], labels: str) -> dict[str, str]:
+    """The polygon file of each key that has one, in the order of the keys, below the root that its image is in.
 
     Raises:
         ValueError: none has.
     """
-    files: dict[str, str | None] = {}
-    for split in dict.fromkeys(key.partition("/")[0] for key in keys):
-        with suppress(NotAStore):  # a split without any
-            files |= {ref.key: ref.labels for ref in source.list(split, labels=labels)}
-    found = {key: str(files[key]) for key in keys if files.get(key)}
+    wanted: dict[tuple[int, str], list[int]] = {}
+    for index, key in enumerate(keys):
+        number = images.sources.index(images.source(index))
+        wanted.setdefault((number, key.partition("/")[0]), []).append(index)
+    found: dict[str, str] = {}
+    for (number, split), indices in wanted.items():
+        with suppress(NotAStore, ValueError):  # a split without any; a plain folder, which holds no labels
+            files = {ref.key: ref.labels for ref in images.sources[number].list(split, labels=labels)}
+            found |= {keys[index]: str(files[keys[index]]) for index in indices if files.get(keys[index])}
     if keys and not found:
+        roots = " or ".join(source.root for source in images.sources)
         raise ValueError(
-            f"none of {len(keys)} labelled images, such as {keys[0]}, has {labels} polygons in {source.root}; leave "
-            "out --polygons, or name the label type that they have"
+            f"none of {len(keys)} labelled images, such as {keys[0]}, has {labels} polygons in {roots}; leave out "
+            "--polygons, or name the label type that they have"
         )
-    return found
+    return {key: found[key] for key in keys if key in found}
 
 
-def _files_digest(source: ImageSource, keys: list[str], paths: list[str]) -> str:
-    with ThreadPoolExecutor(READERS) as pool:
-        files = pool.map(lambda path: hashlib.sha256(source.read(path)).hexdigest(), paths)
-        return _digest(f"{key}\t{file}" for key, file in zip(keys, files, strict=True))
+def _files_digest(files: Iterable[tuple[str, ImageSource, str]]) -> str:
+    """Hex sha256 over the keys and contents of (key, source, path)."""
+
+    def line(file: tuple[str, ImageSource, str]) -> str:
+        key, source, path = file
+        return f"{key}\t{hashlib.sha256(source.read(path)).hexdigest()}"
+
+    return _digest(map_threads(line, files, READERS))
 
 
 def _digest(lines: Iterable[str]) -> str:

@@ -1,12 +1,12 @@
 """What a network was trained on, written into its checkpoint, and the check that nothing is validated on it."""
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
 import hmsa_label
 from hmsa_label.labelers.taxonomy import ClassTable
+from hmsa_label.pipeline.auto_images import Place
 from hmsa_label.pipeline.config import to_dict
 from hmsa_label.pipeline.datasets import AutoLabelDataset, FineLabelDataset
 from hmsa_label.pipeline.provenance import git_state
@@ -16,6 +16,7 @@ from hmsa_label.stores.errors import NotAStore
 from hmsa_label.stores.files import public_uri
 from hmsa_label.stores.images import ImageRef, ImageSource
 from hmsa_label.stores.label_store import LabelStore
+from hmsa_label.stores.parallel import map_threads
 from hmsa_label.stores.runs import read_run
 
 HELD_OUT_SPLITS = ("val", "test", "validation", "testing")
@@ -47,13 +48,15 @@ def open_auto_labels(
     if labels.class_thresholds:
         rest = {} if labels.threshold is None else dict.fromkeys(classes.names, labels.threshold)
         threshold = {**rest, **labels.class_thresholds}
+    data = config.data
     return AutoLabelDataset(
         store,
-        config.data.root,
-        dataset=config.data.dataset,
+        labels.data,
+        dataset=labels.dataset,
         threshold=threshold,
         polygons=labels.polygons,
-        storage_options=config.data.storage_options,
+        storage_options=labels.data_options or data.storage_options,
+        near=Place(root=data.root, dataset=data.dataset, options=data.storage_options),
     )
 
 
@@ -93,9 +96,8 @@ def leaked_images(
 
 def file_digests(source: ImageSource, refs: list[ImageRef]) -> dict[str, str]:
     """Hex sha256 of the files of images, by key."""
-    with ThreadPoolExecutor(READERS) as pool:
-        digests = pool.map(lambda ref: hashlib.sha256(source.read(ref.image)).hexdigest(), refs)
-        return dict(zip((ref.key for ref in refs), digests, strict=True))
+    digests = map_threads(lambda ref: hashlib.sha256(source.read(ref.image)).hexdigest(), refs, READERS)
+    return dict(zip((ref.key for ref in refs), digests, strict=True))
 
 
 def refuse_leak(leaked: list[str]) -> None:
@@ -158,6 +160,7 @@ def _auto_labels(config: TrainConfig, auto: AutoLabelDataset, leaked: list[str])
         "threshold": commit.threshold if labels.threshold is None else labels.threshold,
         "class_thresholds": labels.class_thresholds,
         "images": len(auto),
+        "data": auto.images.places,
         "mix": config.mix,
         "fine_tail": config.fine_tail,
         "confidence_weight": labels.confidence_weight,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from hmsa_label.pipeline.auto_images import Place
 from hmsa_label.pipeline.config import TraceConfig
 from hmsa_label.pipeline.datasets import AutoLabelDataset, FineLabelDataset
 from hmsa_label.pipeline.lineage import HELD_OUT_SPLITS, file_digests, held_out_images
@@ -114,12 +115,12 @@ def check_polygons(
     """The polygons that counted over the teacher's labels, as they are now; no link if there were none."""
     if not auto.get("polygons"):
         return []
-    dataset = ((info.get("config") or {}).get("data") or {}).get("dataset", "cityscapes")
-    place, options = config.data or info["trained_on"]["data"], config.data_options
+    data, options = (info.get("config") or {}).get("data") or {}, config.data_options
+    fine = Place(root=config.data or info["trained_on"]["data"], dataset=data.get("dataset"), options=options)
 
     def digest() -> str | None:
-        labels = AutoLabelDataset(store, place, dataset=dataset, polygons=auto["polygons"], storage_options=options)
-        return labels.polygons_digest
+        kind, place = auto["polygons"], config.auto_data
+        return AutoLabelDataset(store, place, polygons=kind, storage_options=options, near=fine).polygons_digest
 
     return [_check_drawn_labels(part, "polygons", auto.get("polygons_sha256"), digest)]
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from hmsa_label.pipeline.config import PRECISIONS, DataConfig, at_least, one_of
+from hmsa_label.pipeline.config import DATASETS, PRECISIONS, DataConfig, at_least, one_of
 
 LOSSES = ("rmi", "ce")
 AUX_LOSSES = ("side", "ce", "rmi")
@@ -55,9 +55,11 @@ class AugmentConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AutoLabels:
-    """Labels of a store that a student trains on beside the fine ones; the images are those below the data root.
+    """Labels of a store that a student trains on beside the fine ones.
 
     Attributes:
+        data: root of the labelled images, a path or URL; None is that of the fine ones if they are there, or else where
+            the runs of the store found them. dataset: how it is laid out; None as it was then.
         version: number or tag; None is the last finished version.
         threshold: another stored threshold than the labels' own; class_thresholds: one for some classes, by name.
         confidence_weight: weight each pixel's loss by the lowest confidence that its code allows.
@@ -67,6 +69,8 @@ class AutoLabels:
     """
 
     store: str
+    data: str | None = None
+    dataset: str | None = None
     version: str | None = None
     threshold: float | None = None
     class_thresholds: dict[str, float] = field(default_factory=dict)
@@ -74,6 +78,11 @@ class AutoLabels:
     polygons: str | None = None
     allow_leak: bool = False
     storage_options: dict[str, Any] = field(default_factory=dict)
+    data_options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.dataset is not None:
+            one_of("auto_dataset", self.dataset, DATASETS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -222,8 +222,8 @@ def test_label_and_weights_of_an_item_read_its_files_once(data, monkeypatch):
     labels = AutoLabelDataset(LabelStore.open(data[1]), str(data[0]), threshold=0.5, polygons="gtCoarse")
     read, evidence = [], labels.store.read_evidence
     monkeypatch.setattr(labels.store, "read_evidence", lambda key: read.append(key) or evidence(key))
-    source = labels.source.read
-    monkeypatch.setattr(labels.source, "read", lambda path: read.append(path) or source(path))
+    source = labels.images.sources[0].read
+    monkeypatch.setattr(labels.images.sources[0], "read", lambda path: read.append(path) or source(path))
     labels.label(1)
     labels.weights(1)
     assert read == [labels.keys[1], "gtCoarse/train_extra/town/town_000001_000000_gtCoarse_labelIds.png"]
