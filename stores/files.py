@@ -8,7 +8,6 @@ import errno
 import os
 import random
 import re
-import secrets
 import stat
 import time
 from collections.abc import Iterator
@@ -20,12 +19,12 @@ from urllib.parse import urlsplit, urlunsplit
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from hmsa_label.stores import disk
 from hmsa_label.stores.errors import NotAFile, NotAStore
 
 # One GET per object instead of HEAD + ranged GETs, and no listing that another writer made stale.
 S3_DEFAULTS: dict[str, Any] = {"max_concurrency": 1, "use_listings_cache": False}
 CREATE_ATTEMPTS = 8
-PARTIAL_SUFFIX = ".partial"  # left behind only by a crash; nothing ever reads such a file
 # Names of files that only a crash leaves: ours, those of the storage probe, and delta-rs' own (`<name>#<number>`).
 LEFT_OVER = re.compile(r"(^|/)(\.[^/]+\.partial|\.probe-[^/]+/[^/]+|[^/]+#\d+)$")
 
@@ -189,7 +188,7 @@ class FileRoot:
 
     @property
     def is_local(self) -> bool:
-        """Whether it is a folder of this machine."""
+        """Whether the root is a folder of this machine, where a file that was written may not be on the disk yet."""
         return isinstance(self.open()[0], LocalFileSystem)
 
     def read(self, path: str) -> bytes:
@@ -228,7 +227,7 @@ class FileRoot:
             raise NotAStore(f"the data root {public_uri(self.uri)} {what}")
 
 
-def create_bytes(filesystem: Any, path: str, data: bytes) -> None:
+def create_bytes(filesystem: Any, path: str, data: bytes, *, sync_folder: bool = True) -> None:
     """Writes a file that must not exist yet; whole or not at all, and at most one of several contents wins.
 
     Local: a temporary file, flushed to the disk, then a hard link, which fails if the name is taken. Object stores:
@@ -237,6 +236,9 @@ def create_bytes(filesystem: Any, path: str, data: bytes) -> None:
     The same bytes at the path count as this very write: a request whose answer was lost on the way is sent again, and
     is refused although it succeeded. So creators that must know which of them won write bytes of their own.
 
+    Args:
+        sync_folder: flush the file's name to the disk, too. Whoever writes many files flushes their folder once.
+
     Raises:
         FileExistsError: if other bytes are at the path already.
         OSError: naming the path, if the storage is full, read-only or away; nothing is left behind then.
@@ -244,8 +246,7 @@ def create_bytes(filesystem: Any, path: str, data: bytes) -> None:
     try:
         with _naming(path):
             if isinstance(filesystem, LocalFileSystem):
-                with _partial(path, data) as partial:
-                    os.link(partial, path)
+                disk.create_file(path, data, sync_folder)
             else:
                 _put_if_absent(filesystem, path, data)
     except FileExistsError:
@@ -303,27 +304,16 @@ def replace_bytes(filesystem: Any, path: str, data: bytes) -> None:
     """Writes a file, in place of whatever was there; a reader sees the old bytes or the new ones, never a mix."""
     with _naming(path):
         if isinstance(filesystem, LocalFileSystem):
-            with _partial(path, data) as partial:
-                os.replace(partial, path)
+            disk.replace_file(path, data)
         else:
             filesystem.pipe_file(path, data)
 
 
-@contextlib.contextmanager
-def _partial(path: str, data: bytes) -> Iterator[str]:
-    """Path of a fresh file beside `path` that holds `data` and has reached the disk; gone afterwards, come what may."""
-    folder, name = os.path.split(path)
-    os.makedirs(folder, exist_ok=True)
-    partial = os.path.join(folder, f".{name}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
-    try:
-        with open(partial, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        yield partial
-    finally:
-        with contextlib.suppress(OSError):  # moved to its place, or never made; what counts is the error before
-            os.unlink(partial)
+def sync_file(filesystem: Any, path: str) -> None:
+    """Flushes a file or folder, and its name in the folder above, to the disk; on object stores they are there."""
+    if isinstance(filesystem, LocalFileSystem):
+        disk.sync(path)
+        disk.sync(os.path.dirname(path))
 
 
 @contextlib.contextmanager
@@ -347,13 +337,13 @@ def refuse_full_or_read_only(filesystem: Any, folder: str) -> None:
     """
     if not isinstance(filesystem, LocalFileSystem) or not os.path.isdir(folder):
         return
-    disk = os.statvfs(folder)
-    if disk.f_flag & os.ST_RDONLY:
+    space = os.statvfs(folder)
+    if space.f_flag & os.ST_RDONLY:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), folder)
     if not os.access(folder, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
-    free = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail  # the last blocks of a disk are root's
-    if disk.f_blocks and not free:  # a filesystem of no blocks does not count them
+    free = space.f_bfree if os.geteuid() == 0 else space.f_bavail  # the last blocks of a disk are root's
+    if space.f_blocks and not free:  # a filesystem of no blocks does not count them
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
 
 

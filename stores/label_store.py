@@ -26,7 +26,7 @@ from hmsa_label.stores.manifest import Commit, Manifest, Snapshot, content_diges
 from hmsa_label.stores.probe import probe_storage
 from hmsa_label.stores.receipt import Receipt
 from hmsa_label.stores.schema import CODE, LABEL, MANIFEST_SCHEMA, TOP1, U8
-from hmsa_label.stores.tags import read_mark, version_number
+from hmsa_label.stores.tags import read_mark, refuse_other_than_tagged, version_number
 
 HEAD = "head"
 # Columns that reading labels needs.
@@ -248,8 +248,9 @@ class LabelStore:
 
     def _refuse_changed_rows(self) -> None:
         """Damage to a key or digest in the manifest could hand out one image's label as another's."""
-        own = self.commit.is_finished and self.commit.version == self.version
-        if len(self) != len(self._eager["key"]) or (own and self.digest != self.commit.digest):
+        own = self.commit.version == self.version
+        sound = len(self) == len(self._eager["key"]) and (not own or len(self) == self.commit.images)
+        if not sound or (own and self.commit.is_finished and self.digest != self.commit.digest):
             raise LabelCorrupt(
                 f"the rows of version {self.version} of {self.uri} are not those that were committed; "
                 "`hmsa-label audit verify` says which"
@@ -277,7 +278,9 @@ def resolve(root: FileRoot, version: int | str | None) -> Snapshot:
         return head if number == head.version else manifest.at(number)
     number = version_number(root, version)
     _refuse_pruned(root, number)
-    return manifest.at(number)
+    snapshot = manifest.at(number)
+    refuse_other_than_tagged(root, version, snapshot.commit)
+    return snapshot
 
 
 def _refuse_pruned(root: FileRoot, version: int) -> None:

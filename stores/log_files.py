@@ -1,4 +1,4 @@
-"""The files of the manifest's log: our record in each, and how damage to any of them shows.
+"""The files of the manifest's log and the marks beside it, and how damage to any of them shows.
 
 Each record carries a digest of itself and of the log file before it, so every file but the newest is bound byte by byte
 to what was built on it. For the newest one a mark beside the log does that: it is written right after the commit.
@@ -6,66 +6,60 @@ to what was built on it. For the newest one a mark beside the log does that: it 
 
 import contextlib
 import hashlib
-import json
 import re
-from typing import Any
+from collections.abc import Iterable
 
 from hmsa_label.stores import sealed
+from hmsa_label.stores.delta_actions import BEFORE, LOG, LOG_FILE, LogFile, log_path, parse, way_out
 from hmsa_label.stores.errors import LabelCorrupt
-from hmsa_label.stores.files import FileRoot, create_bytes, join, list_names
-from hmsa_label.stores.schema import COMMITS, MANIFEST
-from hmsa_label.stores.sealed import is_whole
+from hmsa_label.stores.files import FileRoot, create_bytes, join
+from hmsa_label.stores.parallel import map_threads
+from hmsa_label.stores.schema import COMMITS
 
-COMMIT_KEY = "hmsa_label"
-LOG, LOG_FILE = f"{MANIFEST}/_delta_log", re.compile(r"\d{20}\.json")
 MARK_FILE = re.compile(r"\d+\.json")
-BEFORE = LOG_DIGEST = "log_sha256"  # of the log file before, in a record; of the commit's own, in a mark
+DIGEST = "log_sha256"  # in a mark: of the commit's own log file
+THREADS = 16  # reading is waiting
 
 
-def log_path(version: int) -> str:
-    """The log file of one commit, relative to the store."""
-    return f"{LOG}/{version:020d}.json"
+def read_many(root: FileRoot, paths: Iterable[str]) -> list[bytes | None]:
+    """The files at some paths below the store, None for each that is not there; one request each."""
+    filesystem, top = root.open()
+
+    def read(path: str) -> bytes | None:
+        # Not by `root.read`, which asks once more for a folder where there is no file.
+        try:
+            return bytes(filesystem.cat_file(join(top, path)))
+        except FileNotFoundError:
+            return None
+
+    paths = list(paths)
+    return list(map_threads(read, paths, 1 if root.is_local else min(THREADS, len(paths))))
+
+
+def versions_in(names: Iterable[str]) -> list[int]:
+    """Versions that have a log file, among the names in the log's folder, ascending."""
+    return sorted(int(name.removesuffix(".json")) for name in names if LOG_FILE.fullmatch(name))
 
 
 def read_log(root: FileRoot) -> dict[int, bytes]:
     """Every log file of a store by its version, ascending."""
-    filesystem, path = root.open()
-    folder = join(path, LOG)
-    names = [name for name in list_names(filesystem, folder) if LOG_FILE.fullmatch(name)]
-    bodies = filesystem.cat([join(folder, name) for name in names])
-    found = {int(place.rpartition("/")[2].removesuffix(".json")): body for place, body in bodies.items()}
-    return {version: found[version] for version in sorted(found)}
+    versions = versions_in(root.list_names(LOG))
+    bodies = read_many(root, map(log_path, versions))
+    return {version: body for version, body in zip(versions, bodies, strict=True) if body is not None}
 
 
-def record_in(body: bytes, version: int) -> dict[str, Any] | None:
-    """Our record in one log file; None if another tool made the commit.
-
-    Raises:
-        LabelCorrupt: naming the file, if it does not read or the record is not the one that was written.
-    """
-    try:
-        actions = [json.loads(line) for line in body.splitlines()]
-        record: dict[str, Any] | None = next(
-            (action["commitInfo"].get(COMMIT_KEY) for action in actions if "commitInfo" in action), None
-        )
-    except (ValueError, TypeError, AttributeError) as error:
-        raise LabelCorrupt(f"{log_path(version)} (version {version} of the manifest) does not read: {error}") from None
-    if record is None:
-        return None
-    if not is_whole(record):
-        raise LabelCorrupt(f"{log_path(version)} (version {version} of the manifest): its record was changed")
-    if record.get("version", version) != version:
-        raise LabelCorrupt(f"{log_path(version)} (version {version} of the manifest) is that of {record['version']}")
-    return record
+def digest_of(body: bytes) -> str:
+    """Hex sha256 of a file."""
+    return hashlib.sha256(body).hexdigest()
 
 
-def mark_commit(root: FileRoot, version: int) -> None:
+def mark_commit(root: FileRoot, version: int, log_sha256: str) -> None:
     """Leaves a mark of a commit outside of the log; the commit stands without it, so failing to is no error."""
     filesystem, path = root.open()
     with contextlib.suppress(OSError):
-        digest = hashlib.sha256(root.read(log_path(version))).hexdigest()
-        mark = sealed.to_bytes({"version": version, LOG_DIGEST: digest})
-        create_bytes(filesystem, join(path, mark_path(version)), mark)
+        create_bytes(
+            filesystem, join(path, mark_path(version)), sealed.to_bytes({"version": version, DIGEST: log_sha256})
+        )
 
 
 def mark_path(version: int) -> str:
@@ -73,64 +67,90 @@ def mark_path(version: int) -> str:
     return f"{COMMITS}/{version}.json"
 
 
-def refuse_lost_end(root: FileRoot, newest: int) -> None:
-    """Refuses a log whose newest file is gone: an older version would pass for the newest, and be built on.
-
-    Args:
-        newest: the version that the log seems to end with.
+def marked_digest(body: bytes, version: int) -> str:
+    """The digest of a commit's log file, as its mark says it.
 
     Raises:
-        LabelCorrupt: if the commit after it left a mark, but no log file.
+        LabelCorrupt: if the mark is damaged, or another's.
     """
-    # A file that is there belongs to a writer who has committed since.
-    if _is_there(root, mark_path(newest + 1)) and not _is_there(root, log_path(newest + 1)):
-        raise LabelCorrupt(_lost_end(newest + 1))
+    mark = sealed.from_bytes(body, mark_path(version))
+    if mark.get("version") != version:
+        raise LabelCorrupt(f"{mark_path(version)} is the mark of version {mark.get('version')}")
+    return str(mark.get(DIGEST))
 
 
-def _lost_end(version: int) -> str:
+def refuse_changed(file: LogFile, mark: bytes | None, successor: LogFile | None) -> None:
+    """Refuses a log file that is not the one that was committed, as its mark and the commit after it tell.
+
+    A mark that is damaged itself says nothing; `verify` names it.
+
+    Raises:
+        LabelCorrupt: naming the file and the way out.
+    """
+    marked = None
+    with contextlib.suppress(LabelCorrupt):
+        marked = marked_digest(mark, file.version) if mark is not None else None
+    if marked not in (None, file.sha256):
+        raise LabelCorrupt(changed(file.version, f"{mark_path(file.version)} was written for"))
+    if successor is not None:
+        refuse_other_base(file.version, file.sha256, successor)
+
+
+def refuse_other_base(version: int, sha256: str, successor: LogFile) -> None:
+    """Refuses a log file that is not the one that the commit after it was built on.
+
+    Raises:
+        LabelCorrupt: naming the file and the way out.
+    """
+    if successor.record is not None and successor.record[BEFORE] != sha256:
+        raise LabelCorrupt(changed(version, f"version {successor.version} was built on"))
+
+
+def changed(version: int, witness: str) -> str:
+    """What is said of a log file that is not the one a witness tells of."""
+    return f"{log_path(version)} is not the one that {witness}; {way_out(version)}"
+
+
+def gone(version: int) -> str:
+    """What is said of a log file that is not there."""
+    return f"{log_path(version)} is gone; {way_out(version)}"
+
+
+def lost_end(version: int) -> str:
+    """What is said of the newest commit if it left a mark, but no log file."""
     return (
-        f"{log_path(version)} is gone, but {mark_path(version)} says that version {version} was committed; put it back "
-        f"from a copy of the store, or delete the marks from {version} on to go on without what came after "
-        f"version {version - 1}"
+        f"{log_path(version)} is gone, but {mark_path(version)} says that version {version} was committed; "
+        f"{way_out(version)}"
     )
-
-
-def _is_there(root: FileRoot, path: str) -> bool:
-    filesystem, folder = root.open()
-    try:
-        filesystem.cat_file(join(folder, path))  # one request, where asking for existence takes two if there is none
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def log_faults(root: FileRoot, bodies: dict[int, bytes]) -> list[str]:
     """What is wrong with the log and its marks, a line for each damaged file; `bodies` as `read_log` gives them."""
-    faults = [f"{log_path(version)} is gone" for version in range(max(bodies, default=0)) if version not in bodies]
+    faults = [gone(version) for version in range(max(bodies, default=0)) if version not in bodies]
     for version, body in bodies.items():
         try:
-            record = record_in(body, version)
+            file = parse(body, version, digest_of(body))
+            if version - 1 in bodies:
+                refuse_other_base(version - 1, digest_of(bodies[version - 1]), file)
         except LabelCorrupt as error:
             faults.append(str(error))
-            continue
-        before = (record or {}).get(BEFORE)
-        if before is not None and version - 1 in bodies and hashlib.sha256(bodies[version - 1]).hexdigest() != before:
-            faults.append(f"{log_path(version - 1)} is not the one that version {version} was built on")
-    return faults + _mark_faults(root, bodies)
+    return list(dict.fromkeys(faults + _mark_faults(root, bodies)))
 
 
 def _mark_faults(root: FileRoot, bodies: dict[int, bytes]) -> list[str]:
-    """Marks of commits that the log has lost, and the newest commit's own; the log itself binds the older ones."""
-    newest = max(bodies, default=-1)
-    marked = {int(name.removesuffix(".json")) for name in root.list_names(COMMITS) if MARK_FILE.fullmatch(name)}
-    lost = sorted(version for version in marked if version > newest and not _is_there(root, log_path(version)))
-    faults = [_lost_end(version) for version in lost]
-    if newest in marked:
-        path = mark_path(newest)
+    """Marks of commits that the log has lost, marks that are damaged, and log files that are not those marked."""
+    newest, faults = max(bodies, default=-1), []
+    names = [name for name in root.list_names(COMMITS) if MARK_FILE.fullmatch(name)]
+    marked = sorted(int(name.removesuffix(".json")) for name in names)
+    for version, mark in zip(marked, read_many(root, map(mark_path, marked)), strict=True):
         try:
-            digest = sealed.from_bytes(root.read(path), path).get(LOG_DIGEST)
+            digest = marked_digest(mark or b"", version)
         except LabelCorrupt as error:
-            return [*faults, str(error)]
-        if digest != hashlib.sha256(bodies[newest]).hexdigest():
-            faults.append(f"{log_path(newest)} is not the one that {path} was written for")
+            faults.append(str(error))
+            digest = None
+        if version in bodies:
+            if digest not in (None, digest_of(bodies[version])):
+                faults.append(changed(version, f"{mark_path(version)} was written for"))
+        elif version > newest and read_many(root, [log_path(version)])[0] is None:  # else committed since
+            faults.append(lost_end(version))
     return faults

@@ -1,43 +1,45 @@
 """The manifest: a Delta table with one row per image, whose commits are the versions of the store.
 
-Every commit lands exactly one version after the state it was computed from, or not at all: delta-rs' own silent retry
-is off, and `Manifest.transact` looks again at the new head instead. So each commit can carry what holds after it (the
-newest finished version, the open runs), and opening a store reads one commit, however long the history is.
+Every commit lands exactly one version after the state it was computed from, or not at all; `Manifest.transact` looks
+again at the new head then. So each commit can carry what holds after it (the newest finished version, the open runs).
+Rows are on the disk before the log tells of them, and the log before its mark says so.
 """
 
 import hashlib
-import os
+import io
 import random
-import re
 import secrets
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
-from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError, TableNotFoundError
+import pyarrow.parquet as pq
 
-from hmsa_label.stores.delta_options import delta_options, delta_uri
-from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, NotAStore, StoreConflict, StoreError
-from hmsa_label.stores.files import FileRoot, join, public_uri, refuse_full_or_read_only
-from hmsa_label.stores.log_files import (
-    COMMIT_KEY,
-    log_faults,
-    log_path,
-    mark_commit,
-    read_log,
-    record_in,
-    refuse_lost_end,
+from hmsa_label.stores import schema
+from hmsa_label.stores.checkpoints import write_checkpoint
+from hmsa_label.stores.delta_actions import WRITER_VERSION, DataFile, commit_body, creation_body, log_path, parse
+from hmsa_label.stores.delta_options import delta_uri
+from hmsa_label.stores.errors import StoreConflict, StoreError
+from hmsa_label.stores.files import (
+    FileRoot,
+    create_bytes,
+    delete_files,
+    join,
+    public_uri,
+    refuse_full_or_read_only,
+    sync_file,
 )
+from hmsa_label.stores.log_files import digest_of, mark_commit, read_log
+from hmsa_label.stores.log_state import Log, LogState
+from hmsa_label.stores.objects import arrays_in
 from hmsa_label.stores.receipt import now
 from hmsa_label.stores.rows import Rows
-from hmsa_label.stores.schema import MANIFEST, MANIFEST_CONFIGURATION, MANIFEST_SCHEMA
+from hmsa_label.stores.schema import MANIFEST
 from hmsa_label.stores.sealed import seal
 
 PAIRS = pa.schema([(name, pa.large_string()) for name in ("key", "label_sha256")])
@@ -45,8 +47,6 @@ EMPTY = hashlib.sha256().hexdigest()  # content digest of no images
 # What a commit hands on to the next.
 STATE = ("finished", "finished_digest", "epoch", "collected", "open_runs", "fingerprint")
 COMMIT_SECONDS = 300.0
-SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
-TREE = re.compile(r"\x1b\[\d*m|↳")  # colours and arrows in the errors of delta-rs
 ATTEMPTS_AT_ONE_VERSION = 6  # a lost race shows as a newer version; without one it is the storage that refuses
 
 CREATE, BEGIN, PROGRESS, PAUSE, LABEL, RELABEL, RETHRESHOLD, ROLLBACK, CLOSE, TAG, GC = (
@@ -118,14 +118,12 @@ class Commit:
 class Change:
     """What a transaction wants to do to the head it was shown.
 
-    `append` adds rows, `merge` replaces rows of equal key and adds the others, `rewrite` puts rows in place of all
-    others, as one file; at most one is set, none records the commit alone. `commit` is what holds after it; its version
-    and time are filled in by the manifest.
+    `append` adds rows, `rewrite` puts rows in place of all others, as one file; at most one is set, none records the
+    commit alone. `commit` is what holds after it; its version and time are filled in by the manifest.
     """
 
     commit: Commit
     append: pa.Table | None = None
-    merge: pa.Table | None = None
     rewrite: pa.Table | None = None
 
 
@@ -134,16 +132,22 @@ class Snapshot:
     """The manifest at one version."""
 
     commit: Commit
-    delta: Any = field(repr=False)
+    state: LogState = field(repr=False)
     root: FileRoot = field(repr=False)
 
     @property
     def version(self) -> int:
-        return int(self.delta.version())
+        return self.state.version
+
+    @property
+    def files(self) -> tuple[DataFile, ...]:
+        """The Parquet files that hold the rows."""
+        return tuple(self.state.files.values())
 
     def count(self) -> int:
-        """Number of rows, from the log's statistics."""
-        return int(self.delta.count())
+        """Number of rows, from the log where it tells."""
+        rows = [file.rows for file in self.files]
+        return sum(row for row in rows if row is not None) if None not in rows else self.table(["key"]).num_rows
 
     def table(self, columns: list[str] | None = None) -> pa.Table:
         """Rows sorted by key, with the columns of `schema.MANIFEST_SCHEMA` or those asked for.
@@ -155,9 +159,8 @@ class Snapshot:
 
     def rows(self) -> Rows:
         """Where the rows are, for reading them later or in another process."""
-        actions = pa.table(self.delta.get_add_actions())
-        files = zip(map(unquote, actions["path"].to_pylist()), actions["size_bytes"].to_pylist(), strict=True)
-        return Rows(version=self.version, root=self.root, files=tuple(files))
+        files = tuple((file.path, file.size_bytes) for file in self.files)
+        return Rows(version=self.version, root=self.root, files=files)
 
 
 class Manifest:
@@ -167,22 +170,19 @@ class Manifest:
         self.store_uri = store_uri
         self.root = FileRoot(store_uri, dict(storage_options or {}))
         self.uri = delta_uri(store_uri)
-        self.options = delta_options(store_uri, storage_options)
+        self._log = Log(self.root)
 
     def create(self) -> None:
         """Makes the empty table, version 0; leaves a table that is there already alone."""
         commit = Commit(version=0, kind=CREATE, time=now(), finished=0, finished_digest=EMPTY, digest=EMPTY)
+        body = creation_body(_sealed(commit))
+        filesystem, path = self.root.open()
         try:
-            DeltaTable.create(
-                self.uri,
-                schema=MANIFEST_SCHEMA,
-                name="hmsa-label manifest",
-                configuration=MANIFEST_CONFIGURATION,
-                storage_options=self.options,
-                commit_properties=_properties(commit),
-            )
-        except (DeltaError, CommitFailedError):
-            self._load()  # lost the race to another creator; any other trouble shows here again
+            create_bytes(filesystem, join(path, log_path(0)), body)
+        except FileExistsError:
+            self.head()  # lost the race to another creator; any other trouble shows here
+        else:
+            mark_commit(self.root, 0, digest_of(body))
 
     def head(self) -> Snapshot:
         """The newest version, finished or not.
@@ -190,26 +190,16 @@ class Manifest:
         Raises:
             LabelCorrupt: if the log is damaged, or its newest file is gone.
         """
-        delta = self._load()
-        refuse_lost_end(self.root, int(delta.version()))
-        return Snapshot(commit=self._newest_commit(int(delta.version())), delta=delta, root=self.root)
+        return self._snapshot(self._log.head())
 
     def at(self, version: int) -> Snapshot:
         """The manifest at `version`.
 
         Raises:
             LabelMissing: if there is no such version.
-            LabelCorrupt: if the log is damaged.
+            LabelCorrupt: if the log up to it is damaged.
         """
-        try:
-            delta = self._load(version)
-        except DeltaError:
-            head = int(self._load().version())
-            raise LabelMissing(
-                f"the store {public_uri(self.store_uri)} has no version {version}; the newest is {head}, "
-                f"`hmsa-label audit log` lists the finished ones"
-            ) from None
-        return Snapshot(commit=self._newest_commit(int(delta.version())), delta=delta, root=self.root)
+        return self._snapshot(self._log.at(version))
 
     def log(self) -> list[Commit]:
         """All commits that this software made, oldest first.
@@ -218,19 +208,12 @@ class Manifest:
             LabelCorrupt: if a file of the log is damaged, or the newest one is gone.
         """
         bodies = read_log(self.root)
-        refuse_lost_end(self.root, max(bodies, default=-1))
+        self._log.head()
         return commits_in(bodies)
 
-    def _newest_commit(self, version: int) -> Commit:
-        """The newest commit of ours at or before a version; other tools may have committed since (an OPTIMIZE, say).
-
-        Read from the log itself: delta-rs' `history` holds Python's global lock while it waits for the storage.
-        """
-        for candidate in range(version, -1, -1):
-            commit = _commit_in(self.root.read(log_path(candidate)), candidate)
-            if commit:
-                return commit
-        raise NotAStore(f"the manifest of {public_uri(self.store_uri)} was not written by hmsa-label")
+    def _snapshot(self, state: LogState) -> Snapshot:
+        assert state.record is not None
+        return Snapshot(commit=_commit_of(state.record), state=state, root=self.root)
 
     def transact(self, decide: Callable[[Snapshot], Change | None]) -> Commit:
         """Commits what `decide` makes of the head; shows it the new head again whenever another writer was faster.
@@ -238,6 +221,7 @@ class Manifest:
         `decide` returns None when nothing is left to do; the head's commit is returned then. It may raise.
 
         Raises:
+            LabelCorrupt: if the head is not what was committed; nothing is built on it.
             StoreConflict: if other writers were faster for five minutes.
             OSError: if commits fail although nobody else commits.
         """
@@ -247,15 +231,14 @@ class Manifest:
             change = decide(head)
             if change is None:
                 return head.commit
-            before = hashlib.sha256(self.root.read(log_path(head.version))).hexdigest()
             version, token = head.version + 1, secrets.token_hex(8)
-            commit = replace(change.commit, version=version, time=now(), log_sha256=before, token=token)
+            commit = replace(change.commit, version=version, time=now(), log_sha256=head.state.sha256, token=token)
             refusal = self._commit(head, replace(change, commit=commit))
             if refusal is None:
                 return commit
             tried[head.version] += 1
             if tried[head.version] == ATTEMPTS_AT_ONE_VERSION:
-                raise self._in_one_line(refusal) from refusal
+                raise OSError(f"cannot commit to {public_uri(self.uri)}: {refusal}") from refusal
             if time.monotonic() > deadline:
                 raise StoreConflict(
                     f"other writers were faster at {public_uri(self.uri)} for {COMMIT_SECONDS:.0f} s; try again"
@@ -270,70 +253,70 @@ class Manifest:
             OSError: if the storage fails; what became of the commit is known then, too: it is not there.
         """
         filesystem, path = self.root.open()
-        # delta-rs takes either for another writer, and panics in a thread of its own.
         refuse_full_or_read_only(filesystem, join(path, MANIFEST))
+        if head.state.writer_version > WRITER_VERSION:
+            raise StoreError(
+                f"another tool made {public_uri(self.uri)} a table of writer version {head.state.writer_version}; "
+                f"hmsa-label writes version {WRITER_VERSION}"
+            )
+        rows = change.rewrite if change.rewrite is not None else change.append
+        added = self._put_rows(rows, str(change.commit.token)) if rows is not None else []
+        body = commit_body(_sealed(change.commit), added, head.files if change.rewrite is not None else ())
+        version = change.commit.version
         try:
-            self._apply(head, change)
-        except (DeltaError, OSError) as error:
-            if not self._has_landed(change.commit):
-                if isinstance(error, CommitFailedError):
-                    return error
-                raise self._in_one_line(error) from error
-        mark_commit(self.root, change.commit.version)
+            self._apply(version, body)
+        except OSError as error:
+            lost_race = isinstance(error, FileExistsError)
+            if lost_race or self.root.is_local:  # on an object store the commit may land yet
+                delete_files(filesystem, [join(path, MANIFEST, file.path) for file in added])
+            if lost_race:
+                return error
+            raise
+        state = self._log.accept(head.state, parse(body, version, digest_of(body)))
+        mark_commit(self.root, version, digest_of(body))
+        write_checkpoint(self.root, version, state.files)
         return None
 
-    def _in_one_line(self, error: Exception) -> Exception:
-        """A refusal of the storage, which delta-rs draws as a coloured tree, for people; other errors as they are."""
-        if isinstance(error, SchemaMismatchError | StoreError):
-            return error
-        place, system = public_uri(self.uri), SYSTEM_ERROR.search(str(error))
-        if system is not None:
-            number = int(system[1])
-            return OSError(number, f"cannot commit, {os.strerror(number)}", place)
-        return OSError(f"cannot commit to {place}: {' '.join(TREE.sub('', str(error)).split())}")
+    def _put_rows(self, rows: pa.Table, token: str) -> list[DataFile]:
+        """Writes rows as a data file that is named by its digest; pixels and rows are on the disk then."""
+        filesystem, path = self.root.open()
+        if self.root.is_local:
+            for folder in _pixel_folders(rows):
+                sync_file(filesystem, join(path, folder))
+        buffer = io.BytesIO()
+        pq.write_table(rows, buffer, compression="zstd")
+        body = buffer.getvalue()
+        name = f"part-{token}-{digest_of(body)}.zstd.parquet"
+        create_bytes(filesystem, join(path, MANIFEST, name), body)
+        return [DataFile(path=name, size_bytes=len(body), rows=rows.num_rows)]
 
-    def _has_landed(self, commit: Commit) -> bool:
-        """Whether a try to commit that ended in an error succeeded all the same: only the answer to it was lost."""
-        try:
-            found = _commit_in(self.root.read(log_path(commit.version)), commit.version)
-        except FileNotFoundError:
-            return False
-        return found is not None and found.token == commit.token
-
-    def _load(self, version: int | None = None) -> Any:
-        try:
-            return DeltaTable(self.uri, version=version, storage_options=self.options)
-        except TableNotFoundError:
-            raise NotAStore(f"there is no manifest at {public_uri(self.uri)}; the store is incomplete") from None
-        except DeltaError as error:
-            fault = next(iter(log_faults(self.root, read_log(self.root))), None)
-            if version is not None and fault is None:
-                raise
-            what = fault or str(error).partition("\n")[0]
-            raise LabelCorrupt(f"the manifest of {public_uri(self.store_uri)} does not read: {what}") from None
-
-    def _apply(self, head: Snapshot, change: Change) -> None:
-        """One attempt at one commit.
+    def _apply(self, version: int, body: bytes) -> None:
+        """Makes a commit: its log file, which nobody else may have made.
 
         Raises:
-            CommitFailedError: if the head is not the newest version any more.
+            FileExistsError: if another writer was faster.
         """
-        properties, schema = _properties(change.commit), head.delta.schema()
-        if change.append is not None:
-            write_deltalake(head.delta, change.append, mode="append", commit_properties=properties)
-        elif change.rewrite is not None:
-            write_deltalake(head.delta, change.rewrite, mode="overwrite", commit_properties=properties)
-        elif change.merge is not None:
-            merger = head.delta.merge(
-                change.merge,
-                "old.key = new.key",
-                source_alias="new",
-                target_alias="old",
-                commit_properties=properties,
-            )
-            merger.when_matched_update_all().when_not_matched_insert_all().execute()
-        else:
-            head.delta.create_write_transaction([], "append", schema, commit_properties=properties)
+        filesystem, path = self.root.open()
+        try:
+            create_bytes(filesystem, join(path, log_path(version)), body)
+        except OSError as error:
+            if not self._holds(version, body):  # else only the answer was lost
+                raise error
+
+    def _holds(self, version: int, body: bytes) -> bool:
+        try:
+            return self.root.read(log_path(version)) == body
+        except OSError:
+            return False
+
+
+def _pixel_folders(rows: pa.Table) -> list[str]:
+    """Folders that hold the names of the rows' objects, and those above them."""
+    folders = {schema.DATA}
+    for segment, height, width, name in arrays_in(rows):
+        size = schema.size_folder(segment, height, width)
+        folders |= {f"{schema.DATA}/{segment}", f"{schema.DATA}/{segment}/receipts", size, f"{size}/{name}"}
+    return sorted(folders)
 
 
 def content_digest(table: pa.Table) -> str:
@@ -357,8 +340,8 @@ def without_keys(table: pa.Table, keys: set[str]) -> pa.Table:
     return table.filter(pc.invert(pc.is_in(table["key"], pa.array(sorted(keys), pa.string()))))
 
 
-def _properties(commit: Commit) -> CommitProperties:
-    return CommitProperties(custom_metadata={COMMIT_KEY: seal(asdict(commit))}, max_commit_retries=0)
+def _sealed(commit: Commit) -> dict[str, Any]:
+    return seal(asdict(commit))
 
 
 def commits_in(bodies: dict[int, bytes]) -> list[Commit]:
@@ -367,16 +350,13 @@ def commits_in(bodies: dict[int, bytes]) -> list[Commit]:
     Raises:
         LabelCorrupt: naming the file, if one is damaged.
     """
-    commits = (_commit_in(body, version) for version, body in bodies.items())
-    return [commit for commit in commits if commit]
+    records = (parse(body, version, digest_of(body)).record for version, body in bodies.items())
+    return [_commit_of(record) for record in records if record is not None]
 
 
-def _commit_in(body: bytes, version: int) -> Commit | None:
-    """Our record in one file of the Delta log; None if another tool made the commit."""
-    record = record_in(body, version)
-    if record is None:
-        return None
+def _commit_of(record: dict[str, Any]) -> Commit:
+    """The commit that a record of ours tells of; fields added by later versions are left out."""
     known = {item.name for item in fields(Commit)}
     values = {name: value for name, value in record.items() if name in known}
     lists = {name: tuple(values.get(name, ())) for name in ("open_runs", "pruned")}
-    return Commit(**{**values, **lists, "version": version})
+    return Commit(**{**values, **lists})

@@ -4,11 +4,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from hmsa_label.stores.errors import LabelMissing
+from hmsa_label.stores.errors import LabelCorrupt, LabelMissing
 from hmsa_label.stores.files import FileRoot, public_uri
 from hmsa_label.stores.identity import read_identity
-from hmsa_label.stores.manifest import CREATE, ROLLBACK, Change, Commit, Manifest, Snapshot
-from hmsa_label.stores.tags import pruned_versions, version_number
+from hmsa_label.stores.manifest import CREATE, ROLLBACK, Change, Commit, Manifest, Snapshot, content_digest
+from hmsa_label.stores.tags import pruned_versions, refuse_other_than_tagged, version_number
 
 
 def rollback(uri: str, version: int | str, message: str = "", *, storage_options: dict[str, Any] | None = None) -> int:
@@ -28,14 +28,17 @@ def rollback(uri: str, version: int | str, message: str = "", *, storage_options
     root = FileRoot(uri, dict(storage_options or {}))
     read_identity(root)
     manifest = Manifest(root.uri, storage_options)
-    version = version_number(root, version)
+    asked, version = version, version_number(root, version)
     snapshot = manifest.at(version)
     target = snapshot.commit
+    refuse_other_than_tagged(root, asked, target)
     if target.version != version or not target.is_finished:
         raise ValueError(f"version {version} is unfinished progress; `hmsa-label audit log` lists the finished ones")
     if version in pruned_versions(root):
         raise LabelMissing(f"version {version} of {public_uri(uri)} was pruned by gc; its pixels are gone")
     rows = snapshot.table()
+    if content_digest(rows) != target.digest:
+        raise LabelCorrupt(f"the rows of version {version} of {public_uri(uri)} are not those that were committed")
     return manifest.transact(lambda head: _restore(head, target, rows, message)).finished
 
 

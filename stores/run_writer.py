@@ -194,7 +194,7 @@ class RunWriter:
             return self._close(head)
         self._check_still_wanted(head.commit)
         commit = self._finished_commit(head, m.LABEL, table, digest)
-        crowded = len(head.delta.file_uris()) > MAX_FILES
+        crowded = len(head.files) > MAX_FILES
         return Change(commit=commit, rewrite=table if crowded else None)
 
     def _replace_rows(self, head: Snapshot) -> Change | None:
@@ -209,7 +209,7 @@ class RunWriter:
         rows = to_table(self._staged.values())
         table = pa.concat_tables([m.without_keys(head.table(), set(self._staged)), rows])
         commit = self._finished_commit(head, self.run.kind, table, content_digest(table), epoch=head.version + 1)
-        return Change(commit=commit, merge=rows)
+        return Change(commit=commit, rewrite=table)
 
     def _finished_commit(self, head: Snapshot, kind: str, table: pa.Table, digest: str, **state: Any) -> Commit:
         return head.commit.successor(

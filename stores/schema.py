@@ -67,7 +67,9 @@ MANIFEST_SCHEMA = pa.schema(
 )
 
 # The log is the audit trail: it never expires, and a foreign `vacuum` finds nothing old enough to delete.
+CHECKPOINT_INTERVAL = 10  # commits; measured, benchmarks/results/store_requests.md
 MANIFEST_CONFIGURATION = {
+    "delta.checkpointInterval": str(CHECKPOINT_INTERVAL),
     "delta.enableExpiredLogCleanup": "false",
     "delta.logRetentionDuration": "interval 36500 days",
     "delta.deletedFileRetentionDuration": "interval 36500 days",

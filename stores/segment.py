@@ -176,7 +176,7 @@ class SegmentWriter:
     def _put(self, path: str, data: bytes) -> None:
         filesystem, root = self.root.open()
         try:
-            create_bytes(filesystem, join(root, path), data)
+            create_bytes(filesystem, join(root, path), data, sync_folder=False)  # the commit flushes folders
         except FileExistsError:
             raise StoreConflict(f"{path} was written by another process; nothing was overwritten") from None
 

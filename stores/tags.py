@@ -14,7 +14,7 @@ from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, StoreConflict
 from hmsa_label.stores.files import FileRoot, create_bytes, delete_files, join, list_names, public_uri
 from hmsa_label.stores.manifest import TAG, Change, Commit, Manifest, Snapshot
 from hmsa_label.stores.receipt import now
-from hmsa_label.stores.schema import PRUNED, TAGS
+from hmsa_label.stores.schema import MANIFEST, PRUNED, TAGS
 
 # A number is a version, `v12` too, and `head` is the newest progress: no tag may look like one of them.
 NAME = re.compile(r"(?!v?\d+$)(?!head$)[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -173,6 +173,25 @@ def version_number(root: FileRoot, version: int | str) -> int:
     if isinstance(version, str) and not NUMBER.fullmatch(version):
         return int(read_tag(root, version)["version"])
     return int(str(version).removeprefix("v"))
+
+
+def refuse_other_than_tagged(root: FileRoot, version: int | str, commit: Commit) -> None:
+    """Refuses a version that is asked for by its tag and does not hold what it held when it was tagged.
+
+    Args:
+        commit: of the version that was found.
+
+    Raises:
+        LabelCorrupt: if its number or digest is not the tag's.
+    """
+    if isinstance(version, int) or NUMBER.fullmatch(version):
+        return
+    record = read_tag(root, version)
+    if (commit.version, commit.digest) != (record["version"], record["digest"]):
+        raise LabelCorrupt(
+            f"tag {version!r} names version {record['version']} with the digest {record['digest']}, but version "
+            f"{commit.version} with {commit.digest} was found; put {MANIFEST}/ back from a copy of the store"
+        )
 
 
 def _lost(record: dict[str, Any]) -> str:

@@ -4,9 +4,9 @@ import contextlib
 from collections.abc import Iterator
 
 from hmsa_label.stores import schema
+from hmsa_label.stores.delta_actions import log_path
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing
 from hmsa_label.stores.label_store import LabelStore
-from hmsa_label.stores.log_files import log_path
 from hmsa_label.stores.manifest import Commit, Manifest
 from hmsa_label.stores.objects import size_faults
 from hmsa_label.stores.runs import outcome_faults, read_outcomes, read_run

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from hmsa_label.stores import schema
 from hmsa_label.stores.adoption import arrays_of
+from hmsa_label.stores.checkpoints import checkpoint_faults
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, StoreError, ThresholdNotStored
 from hmsa_label.stores.evidence import label_at, level_of
 from hmsa_label.stores.files import FileRoot
@@ -77,7 +78,7 @@ def verify(
     except LabelCorrupt as error:
         return [_of_store("metadata", str(error))]
     bodies = read_log(root)
-    problems = {_of_store("manifest", fault) for fault in log_faults(root, bodies)}
+    problems = {_of_store("manifest", fault) for fault in [*log_faults(root, bodies), *checkpoint_faults(root)]}
     try:
         # Not by `LabelStore.open`, which would only say that something is wrong with the rows.
         store = LabelStore(root, identity, resolve(root, version))

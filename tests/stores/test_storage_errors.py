@@ -118,12 +118,13 @@ def test_a_commit_that_finds_too_little_room_is_not_made(small_disk: Path, label
     manifest = Manifest(uri)
     before, ballast = manifest.head().version, fill_up(small_disk)
     os.truncate(ballast, ballast.stat().st_size - 3 * 4096)  # for the rows, but not for the log as well
-    with pytest.raises(OSError, match=f"cannot commit, No space left on device: '{uri}/manifest'") as caught:
+    with pytest.raises(OSError, match=f"cannot write, No space left on device: '{uri}/manifest/") as caught:
         manifest.transact(lambda head: Change(commit=head.commit.successor("rollback"), rewrite=head.table()))
     assert caught.value.errno == errno.ENOSPC
     assert manifest.head().version == before
     assert verify(uri) == []
     assert left_overs(uri) == []
+    assert len(list(Path(uri, "manifest").glob("*.parquet"))) == 1
 
 
 def test_a_store_on_a_read_only_disk_is_read_and_refuses_writers(small_disk: Path, labels: Any) -> None:

@@ -93,6 +93,7 @@ def test_a_rewritten_manifest_is_found(uri: str, labels: Any) -> None:
     actions = [line for line in theirs.read_text().splitlines() if "commitInfo" not in line]
     ours.write_text("\n".join([ours.read_text().splitlines()[0], *actions]))
     theirs.unlink()
+    (Path(uri) / "commits/3.json").unlink()
     problems = kinds(uri)
     assert ("", "manifest") in problems
     assert ("a", "digest") in problems
