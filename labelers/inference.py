@@ -31,6 +31,7 @@ class InferenceNet:
 
     Args:
         net: with the weights to use; it is not changed.
+        device: `meta` for one that computes shapes only.
         dtype: torch.float32, torch.bfloat16 or torch.float16.
     """
 
@@ -84,7 +85,7 @@ class InferenceNet:
         mirrored = self.fused_rows(x.flip(3), scales, fusion) if flip else None
         height, width = x.shape[-2:]
         del x
-        pixels = _BLOCK_PIXELS_CPU if self.device.type == "cpu" else _BLOCK_PIXELS_GPU
+        pixels = _BLOCK_PIXELS_GPU if self.device.type == "cuda" else _BLOCK_PIXELS_CPU
         for start, stop in row_blocks(height, width, pixels):
             logits = straight.rows(start, stop)
             if mirrored is not None:

@@ -45,11 +45,12 @@ class TeacherConfig:
 
     Attributes:
         scales: factors of the image size, each predicted once and fused; hierarchical fusion needs 1.0 among them.
-        precision: `auto` is bf16 on a CUDA device that has it, else fp32; never changed silently during a run.
+        precision: `auto` is bf16 on a CUDA device that computes in it, else fp32; never changed silently during a run.
         device: `auto` is the first visible CUDA device, else the CPU.
         cpu_threads: torch threads of one teacher on a CPU; part of what makes labels reproducible bit by bit.
         max_memory_gb: what a pass may take beside the model, 10**9 bytes; larger images are labelled in overlapping
-            tiles, which is recorded with each of them. None is nine tenths of a GPU's free memory, no bound on a CPU.
+            tiles, which is recorded with each of them. None shares nine tenths of a GPU, or three quarters of the main
+            memory that is free, among the teachers on it.
     """
 
     weights: str

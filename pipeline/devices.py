@@ -31,16 +31,21 @@ def count_gpus() -> int:
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
-    """`fp32`, `bf16` or `fp16`; `auto` is bf16 on a CUDA device that has it, else fp32.
+    """`fp32`, `bf16` or `fp16`; `auto` is bf16 on a CUDA device that computes in it, else fp32.
 
     Raises:
         ValueError: fp16 on a CPU, where torch has no useful half-precision convolutions.
     """
     if name == "auto":
-        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+        return "bf16" if device.type == "cuda" and has_bf16(torch.cuda.get_device_capability(device)) else "fp32"
     if name == "fp16" and device.type == "cpu":
         raise ValueError("precision fp16 needs a CUDA device; on a CPU use bf16 or fp32")
     return name
+
+
+def has_bf16(capability: tuple[int, int]) -> bool:
+    """Whether a CUDA device of this compute capability computes in bfloat16; earlier ones emulate it, slowly."""
+    return capability >= (8, 0)
 
 
 def dtype_of(precision: str) -> torch.dtype:

@@ -25,7 +25,7 @@ class EngineError(RuntimeError):
     """Labelling cannot go on, for a reason outside the images; finished images are kept, the same command resumes."""
 
 
-class DeviceLost(RuntimeError):
+class DeviceLost(EngineError):
     """The process can use its device no longer, such as after an illegal memory access; a new process can."""
 
 

@@ -5,7 +5,6 @@ of OpenMP threads are per thread too: forwards from many threads would tune, and
 """
 
 import contextlib
-import sys
 import threading
 import time
 from collections import deque
@@ -18,9 +17,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hmsa_label.pipeline.device_errors import is_device_lost, one_line
 from hmsa_label.pipeline.executor import DeviceLost, EngineError
 from hmsa_label.pipeline.interrupt import THREAD_NAME
 from hmsa_label.pipeline.records import U8, LabelledImage
+from hmsa_label.stores.images import BadImage
 
 if TYPE_CHECKING:  # it brings torch, which neither the driver nor a worker without a real teacher needs
     from hmsa_label.labelers.taxonomy import ClassTable
@@ -93,6 +94,7 @@ class ForwardThread:
         Raises:
             DeviceLost: if the device cannot be used by this process any more.
             EngineError: if the thread is closed.
+            BadImage: if this image alone cannot be labelled, such as one that is too large for the memory.
             Exception: as the teacher raised it.
         """
         waiting = _Waiting(image=image)
@@ -122,11 +124,8 @@ class ForwardThread:
         loaded.set_result(teacher)
         del loaded
         while batch := self._take_batch():
-            try:
-                self._forward(teacher, batch)
-            except Exception as error:
-                for waiting in batch:
-                    waiting.answer.set_exception(_translate(error))
+            for part in self._answer(teacher, batch):
+                self._answer(teacher, [part])
 
     def _take_batch(self) -> list[_Waiting]:
         """The image that waits longest and others of its size; empty when the thread is to end."""
@@ -144,17 +143,20 @@ class ForwardThread:
             self._waiting.remove(waiting)
         return batch
 
+    def _answer(self, teacher: AnyTeacher, batch: list[_Waiting]) -> list[_Waiting]:
+        """Answers all of a batch; or none of it, and returns it, if one of several images is at fault."""
+        try:
+            self._forward(teacher, batch)
+        except Exception as error:
+            if isinstance(error, BadImage) and len(batch) > 1:
+                return batch
+            for waiting in batch:
+                waiting.answer.set_exception(_translate(error))
+        return []
+
     def _forward(self, teacher: AnyTeacher, batch: list[_Waiting]) -> None:
         started = time.perf_counter()
-        images = [waiting.image for waiting in batch]
-        try:
-            labelled = self._label(teacher, images)
-        except Exception as error:
-            if not _is_out_of_memory(error):
-                raise
-            # Fragments of earlier sizes may fill the device; once more, from an empty cache and one by one.
-            sys.modules["torch"].cuda.empty_cache()
-            labelled = [part for image in images for part in self._label(teacher, [image])]
+        labelled = self._label(teacher, [waiting.image for waiting in batch])
         seconds = (time.perf_counter() - started) / len(batch)
         for waiting, part in zip(batch, labelled, strict=True):
             waiting.answer.set_result((part, seconds))
@@ -164,13 +166,8 @@ class ForwardThread:
         return teacher.label(images, thresholds, self._rule.threshold, self._rule.keep_evidence)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    # By name: this module serves teachers without torch, and must not be the one to load it.
-    return type(error).__name__ == "OutOfMemoryError"
-
-
 def _translate(error: Exception) -> Exception:
     """The error to hand on: one that says so if only a new process can use the device again."""
-    if type(error).__name__ == "AcceleratorError" or "CUDA error" in str(error):
-        return DeviceLost(f"the device failed: {' '.join(str(error).split())[:300]}")
-    return error
+    if not is_device_lost(error):
+        return error
+    return DeviceLost(f"the device failed, a new process is needed to use it again: {one_line(error)}")

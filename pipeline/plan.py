@@ -151,6 +151,15 @@ def place(engine: EngineConfig, teacher: TeacherConfig, gpus: float, cpus: float
     return Placement(devices=("cpu",) * workers, gpus_per_worker=0, cpus_per_worker=engine.cpus_per_worker)
 
 
+def memory_share(engine: EngineConfig, placement: Placement) -> float | None:
+    """Share of its device's memory that each worker may use, 0..1; None where only a cluster's hosts can tell."""
+    if placement.gpus_per_worker and engine.executor == "ray":
+        return min(1.0, placement.gpus_per_worker)
+    if cluster_address(engine) is not None:
+        return None
+    return 1 / max(placement.devices.count(device) for device in placement.devices)
+
+
 def cluster_address(engine: EngineConfig) -> str | None:
     """Address of the cluster to use; None for a Ray of our own on this machine, or no Ray at all."""
     if engine.executor != "ray":

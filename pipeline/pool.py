@@ -9,7 +9,15 @@ from functools import partial
 from hmsa_label.pipeline.config import LabelConfig
 from hmsa_label.pipeline.executor import Executor, Labeller, LocalExecutor
 from hmsa_label.pipeline.forward import Rule
-from hmsa_label.pipeline.plan import Placement, cluster_address, images_in_flight, place, usable_cores, visible_gpus
+from hmsa_label.pipeline.plan import (
+    Placement,
+    cluster_address,
+    images_in_flight,
+    memory_share,
+    place,
+    usable_cores,
+    visible_gpus,
+)
 from hmsa_label.pipeline.worker import Worker, WorkerSpec
 from hmsa_label.stores.files import public_uri
 
@@ -86,6 +94,7 @@ def _spec(config: LabelConfig, rule: Rule, placement: Placement) -> WorkerSpec:
         rule=rule,
         devices=placement.devices,
         batch_size=config.engine.batch_size,
+        memory_share=memory_share(config.engine, placement),
         storage_options=config.storage_options,
     )
 

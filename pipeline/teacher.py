@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,14 +24,8 @@ from hmsa_label.pipeline.devices import (
     resolve_precision,
     return_freed_memory,
 )
-from hmsa_label.pipeline.memory import (
-    MemoryModel,
-    describe,
-    forget_high_water,
-    high_water_bytes,
-    measure,
-    window_for,
-)
+from hmsa_label.pipeline.memory import Size, describe
+from hmsa_label.pipeline.pass_memory import PassMemory
 from hmsa_label.pipeline.records import U8, Explanation, LabelledImage, ScalePart
 from hmsa_label.pipeline.threshold import evidence_of
 from hmsa_label.pipeline.weights import read_network, read_weights
@@ -66,8 +61,11 @@ class Teacher:
             precision as resolved, device.
     """
 
-    def __init__(self, config: TeacherConfig) -> None:
+    def __init__(self, config: TeacherConfig, memory_share: float = 1.0) -> None:
         """Loads the weights on the device.
+
+        Args:
+            memory_share: of the device's memory, 0..1, where several teachers use it.
 
         Raises:
             FileNotFoundError: there is no such weights file.
@@ -85,8 +83,7 @@ class Teacher:
         if self.precision == "fp32" and self.device.type == "cuda":
             torch.backends.cudnn.allow_tf32 = False  # 10 bits of mantissa are not what fp32 says
         self.net = InferenceNet(net, self.device, dtype_of(self.precision))
-        self._budget_bytes = self._allowed_bytes()
-        self._memory: MemoryModel | None = None
+        self._room = PassMemory(self.net, net, self.config, memory_share)
         self.info: dict[str, Any] = {
             "model": checkpoint["model"],
             "weights": public_uri(config.weights),
@@ -112,10 +109,14 @@ class Teacher:
     @torch.inference_mode()
     def top1(self, image: U8) -> U8:
         """Arg-max trainIds [H, W] uint8 of an image [H, W, 3] uint8 RGB; its logits never exist as a whole."""
-        top1 = torch.empty(image.shape[:2], dtype=torch.uint8, device=self.device)
-        for place, logits in self._parts(image):
-            top1[place] = logits.argmax(0).to(torch.uint8)
-        return top1.cpu().numpy()
+
+        def arg_max(window_px: Size) -> U8:
+            top1 = torch.empty(image.shape[:2], dtype=torch.uint8, device=self.device)
+            for place, logits in self._parts(image, window_px):
+                top1[place] = logits.argmax(0).to(torch.uint8)
+            return top1.cpu().numpy()
+
+        return self._room.in_windows_that_fit(image.shape[:2], arg_max)
 
     @torch.inference_mode()
     def explain(self, image: U8) -> Explanation:
@@ -142,11 +143,10 @@ class Teacher:
                 f"the image has {height} x {width} px; the teacher's scale {smallest:g} needs {least} x {least} or more"
             )
 
-    def _parts(self, image: U8) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
+    def _parts(self, image: U8, window_px: Size) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
         """(rows and columns, logits [K, R, C] float32) of parts that cover an image once."""
         self._refuse_tiny(image)
-        size_px = (image.shape[0], image.shape[1])
-        for tile in tiles(size_px, self._window(size_px)):
+        for tile in tiles((image.shape[0], image.shape[1]), window_px):
             window = image[slice(*tile.rows), slice(*tile.columns)]
             (top, bottom), (left, right) = tile.kept_rows, tile.kept_columns
             for start, stop, logits in self._blocks(np.ascontiguousarray(window)):
@@ -157,32 +157,6 @@ class Teacher:
                         (slice(first, last), slice(left, right)),
                         kept[..., left - tile.columns[0] :][..., : right - left],
                     )
-
-    def _window(self, size_px: tuple[int, int]) -> tuple[int, int]:
-        """Size of the windows in which an image of this size is labelled."""
-        if self._budget_bytes is None:
-            return size_px
-        if self._memory is None:
-            self._memory = measure(self._peak_bytes)
-        return window_for(size_px, self._memory, self._budget_bytes)
-
-    def _allowed_bytes(self) -> float | None:
-        if self.config.max_memory_gb is not None:
-            return self.config.max_memory_gb * 1e9
-        return 0.9 * torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else None
-
-    def _peak_bytes(self, size_px: tuple[int, int]) -> int:
-        """What a pass over an image of this size takes beside the model, measured."""
-        on_gpu = self.device.type == "cuda"
-        image = np.random.default_rng(0).integers(0, 256, (*size_px, 3), np.uint8)
-        if on_gpu:
-            torch.cuda.reset_peak_memory_stats(self.device)
-        else:
-            forget_high_water()
-        before = torch.cuda.memory_allocated(self.device) if on_gpu else high_water_bytes()
-        for _ in self._blocks(image):
-            pass
-        return (torch.cuda.max_memory_allocated(self.device) if on_gpu else high_water_bytes()) - before
 
     def _blocks(self, image: U8) -> Iterator[tuple[int, int, Tensor]]:
         config = self.config
@@ -198,15 +172,21 @@ class Teacher:
             thresholds: [T] float32 stored grid, ascending; holds `threshold`.
             threshold: pixels whose top softmax probability is below become ignore_index.
             keep_evidence: keep arg-max and code beside the labels.
+
+        Raises:
+            DoesNotFit: an image needs more memory than there is, even in the smallest windows.
         """
         level = level_of(threshold, [float(entry) for entry in thresholds])
-        return [self._label(image, thresholds, level, keep_evidence) for image in images]
+        label = partial(self._label, thresholds, level, keep_evidence)
+        return [self._room.in_windows_that_fit(image.shape[:2], partial(label, image)) for image in images]
 
-    def _label(self, image: U8, thresholds: NDArray[np.float32], level: int, keep_evidence: bool) -> LabelledImage:
+    def _label(
+        self, thresholds: NDArray[np.float32], level: int, keep_evidence: bool, image: U8, window_px: Size
+    ) -> LabelledImage:
         height, width = image.shape[:2]
         top1 = torch.empty((height, width), dtype=torch.uint8, device=self.device)
         code, confidence = torch.empty_like(top1), 0.0
-        for place, logits in self._parts(image):
+        for place, logits in self._parts(image, window_px):
             classes, codes, mean = evidence_of(logits[None], thresholds)
             top1[place], code[place] = classes[0], codes[0]
             confidence += float(mean) * classes.numel() / top1.numel()
@@ -216,5 +196,5 @@ class Teacher:
             top1=top if keep_evidence else None,
             code=levels if keep_evidence else None,
             mean_confidence=confidence,
-            tiles=describe((height, width), self._window((height, width))),
+            tiles=describe((height, width), window_px),
         )

@@ -18,6 +18,7 @@ from hmsa_label.pipeline.decode import decode_labels, decode_to_rgb
 from hmsa_label.pipeline.executor import DeviceLost, EngineError, Task
 from hmsa_label.pipeline.fake_teacher import FakeTeacher, is_fake
 from hmsa_label.pipeline.forward import AnyTeacher, ForwardThread, Rule
+from hmsa_label.pipeline.plan import usable_cores
 from hmsa_label.pipeline.records import U8, Failure, LabelledImage
 from hmsa_label.pipeline.retry import with_retries
 from hmsa_label.stores.files import public_uri
@@ -34,6 +35,7 @@ class WorkerSpec:
 
     Attributes:
         devices: device of each worker, by its number.
+        memory_share: of its device's memory that a worker may use, 0..1; None is its share of the host's CPUs.
     """
 
     data: DataConfig
@@ -42,11 +44,15 @@ class WorkerSpec:
     rule: Rule
     devices: tuple[str, ...]
     batch_size: int = 1
+    memory_share: float | None = 1.0
     storage_options: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
-def load_teacher(config: TeacherConfig) -> AnyTeacher:
+def load_teacher(config: TeacherConfig, memory_share: float = 1.0) -> AnyTeacher:
     """The teacher that the weights name; torch is loaded only for a real one.
+
+    Args:
+        memory_share: of the device's memory that its passes may use, 0..1.
 
     Raises:
         FileNotFoundError: there is no such weights file.
@@ -56,7 +62,7 @@ def load_teacher(config: TeacherConfig) -> AnyTeacher:
         return FakeTeacher(config)
     from hmsa_label.pipeline.teacher import Teacher
 
-    return Teacher(config)
+    return Teacher(config, memory_share)
 
 
 class Worker:
@@ -74,11 +80,14 @@ class Worker:
         """
         self._spec = spec
         data, teacher = spec.data, replace(spec.teacher, device=spec.devices[number])
+        share = min(1.0, teacher.cpu_threads / usable_cores()) if spec.memory_share is None else spec.memory_share
         self._source = with_retries(
             f"opening {public_uri(data.root)}", lambda: open_images(data.dataset, data.root, data.storage_options)
         )
         self._forward = ForwardThread(
-            lambda: with_retries("loading the teacher", lambda: load_teacher(teacher)), spec.rule, spec.batch_size
+            lambda: with_retries("loading the teacher", lambda: load_teacher(teacher, share)),
+            spec.rule,
+            spec.batch_size,
         )
         self._classes = self._forward.classes
         self.info: dict[str, Any] = {

@@ -35,6 +35,7 @@ HOMES = {
         "pipeline/devices.py",
         "pipeline/distributed.py",
         "pipeline/objective.py",
+        "pipeline/pass_memory.py",
         "pipeline/plan.py",
         "pipeline/teacher.py",
         "pipeline/threshold.py",

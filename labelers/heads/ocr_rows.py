@@ -107,7 +107,7 @@ def _matrix(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
 
 def _chunks(height: int, width: int, device: torch.device) -> Iterator[tuple[tuple[int, int], int, int]]:
     """((first row, last row), first pixel, last pixel) of consecutive chunks, ends excluded."""
-    pixels = _CHUNK_PIXELS_CPU if device.type == "cpu" else _CHUNK_PIXELS_GPU
+    pixels = _CHUNK_PIXELS_GPU if device.type == "cuda" else _CHUNK_PIXELS_CPU
     step = max(1, pixels // width)
     for start in range(0, height, step):
         stop = min(start + step, height)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hmsa_label.labelers.taxonomy import CITYSCAPES
+from hmsa_label.pipeline.device_errors import DoesNotFit
 from hmsa_label.pipeline.events import WorkerStarted
 from hmsa_label.pipeline.executor import DeviceLost, EngineError, LocalExecutor, Task, TaskDone
 from hmsa_label.pipeline.forward import ForwardThread, Rule
@@ -105,6 +106,7 @@ def test_error_while_loading_reaches_the_caller():
     [
         (ValueError("odd size"), ValueError),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), DeviceLost),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), DeviceLost),
     ],
 )
 def test_error_of_the_teacher_reaches_the_caller_and_the_thread_goes_on(error, expected):
@@ -116,15 +118,31 @@ def test_error_of_the_teacher_reaches_the_caller_and_the_thread_goes_on(error, e
     forward.close()
 
 
-def test_images_that_do_not_fit_together_are_labelled_one_by_one(monkeypatch):
-    out_of_memory = type("OutOfMemoryError", (RuntimeError,), {})("no room")
-    emptied = []
-    monkeypatch.setattr("torch.cuda.empty_cache", lambda: emptied.append(1))
-    teacher = Recorder(seconds=0.05, error=out_of_memory, failures=1)
-    forward = ForwardThread(lambda: teacher, RULE, 1)
-    (image,) = images([(2, 3)])
-    assert forward.label(image)[0].label.shape == (2, 3)
-    assert emptied == [1]
+def test_of_a_batch_only_the_image_that_does_not_fit_fails():
+    class Tight(Recorder):
+        def label(self, images, thresholds, threshold, keep_evidence):
+            labelled = super().label(images, thresholds, threshold, keep_evidence)
+            if any(image[0, 0, 0] == 1 for image in images):
+                raise DoesNotFit("an image of 2 x 3 px ran out of memory")
+            return labelled
+
+    teacher = Tight(seconds=0.05)
+    forward = ForwardThread(lambda: teacher, RULE, 3)
+    outcomes: dict[int, object] = {}
+
+    def ask(number: int, image: np.ndarray) -> None:
+        try:
+            outcomes[number] = forward.label(image)[0].label[0, 0]
+        except DoesNotFit as error:
+            outcomes[number] = str(error)
+
+    threads = [threading.Thread(target=ask, args=pair) for pair in enumerate(images([(2, 3)] * 4))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=10)
+    assert outcomes == {0: 0, 1: "an image of 2 x 3 px ran out of memory", 2: 2, 3: 3}
+    assert max(len(batch) for batch in teacher.batches) > 1
     forward.close()
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from hmsa_label.pipeline.config import EngineConfig, TeacherConfig
 from hmsa_label.pipeline.fake_teacher import FakeTeacher
-from hmsa_label.pipeline.plan import cluster_address, images_in_flight, place
+from hmsa_label.pipeline.plan import cluster_address, images_in_flight, memory_share, place
 from hmsa_label.pipeline.provenance import git_state, list_digest
 from hmsa_label.stores.images import ImageRef
 
@@ -28,6 +28,22 @@ def test_threads_share_all_gpus_of_the_process():
 def test_parts_of_a_gpu_hold_a_worker_each():
     assert placed(gpus=1, gpus_per_worker=0.5) == (("cuda:0", "cuda:0"), 0.5, 0)
     assert len(placed(gpus=1, gpus_per_worker=0.1)[0]) == 10
+
+
+def test_workers_share_the_memory_of_their_device():
+    def share(gpus: float, **engine: object) -> float | None:
+        config = EngineConfig(**engine)  # type: ignore[arg-type]
+        return memory_share(config, place(config, TeacherConfig(weights="teacher.safetensors"), gpus, 4))
+
+    assert share(1) == 1.0
+    assert share(1, gpus_per_worker=0.5) == 0.5
+    assert share(2, gpus_per_worker=2.0) == 1.0
+    assert share(1, executor="local", workers=2) == 0.5
+    assert share(2, executor="local", workers=3) == 0.5
+    assert share(2, executor="local", workers=2) == 1.0
+    assert share(0, executor="local", workers=3) == pytest.approx(1 / 3)
+    assert share(0) == 0.25
+    assert share(0, ray_address="head:6379") is None
 
 
 def test_without_gpus_workers_share_the_cores():
