@@ -67,7 +67,9 @@ def show_summary(summary: Any, threshold: float, as_json: bool) -> None:
         "store": summary.store,
         "version": f"{summary.version}, digest {summary.digest[:16]}",
         "images": f"{summary.images_labelled} labelled, {summary.images_failed} failed, "
-        f"{summary.images_done_before} done before, of {summary.images_total}",
+        f"{summary.images_done_before} done before, "
+        + (f"{summary.images_labelled_elsewhere} by other drivers, " if summary.images_labelled_elsewhere else "")
+        + f"of {summary.images_total}",
         "kept": summary.kept_share and f"{output.percent(summary.kept_share)} of pixels at threshold {threshold}",
         "time": f"{summary.seconds:.1f} s" + (f", {speed:.2f} images/s" if speed else ""),
     })  # fmt: skip

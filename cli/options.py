@@ -79,6 +79,7 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
         Setting("only_new", "--only-new", "Also label images again whose files changed; compares their digests."),
         Setting("retry_failed", "--retry-failed", "Try failed images again though their files are the same."),
         Setting("relabel", "--relabel", "Label images again that the store already has, as a new version."),
+        Setting("join", "--join", "Share the work of an equal run that is live, on this host or another one."),
         Setting("single_writer", "--single-writer", "Accept storage without put-if-absent; one run at a time."),
         Setting("storage_options", "--store-options", STORE_OPTIONS),
     )),

@@ -122,6 +122,8 @@ class LabelConfig:
         keys: label only these images: keys, patterns, or `@FILE` with one per line (`selection.py`); empty is all.
         only_new: also label images again whose files hold other bytes than when they were labelled, as a new version;
             without it images that the store has are not looked at.
+        join: share the work of an equal run that is live, instead of refusing to be the second one; a submitted Ray
+            job always does.
         retry_failed: try images again that did not decode before although their files are still the same.
     """
 
@@ -135,6 +137,7 @@ class LabelConfig:
     relabel: bool = False
     only_new: bool = False
     retry_failed: bool = False
+    join: bool = False
     single_writer: bool = False
     storage_options: dict[str, Any] = field(default_factory=dict)
 

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from hmsa_label.pipeline.events import Draining, Event, Tick, WorkerLost, WorkerStarted
 from hmsa_label.pipeline.executor import EngineError, Executor, Task, TaskDone
@@ -26,6 +27,32 @@ DEATHS_ALONE = 2  # one death may be somebody else's doing: a preempted host, a 
 START_CRASHES = 3
 
 OnResult = Callable[[Receipt | Failure], None]
+
+
+class Work(Protocol):
+    """Where tasks come from."""
+
+    @property
+    def left(self) -> int:
+        """Images that are not handed out and not done, whoever may have claimed them."""
+
+    def take(self, wanted: int) -> list[Task]:
+        """At least `wanted` tasks if there are that many; none if all that is left is somebody else's."""
+
+
+class Listed:
+    """Tasks that are nobody else's."""
+
+    def __init__(self, tasks: Iterable[Task]) -> None:
+        self._tasks = list(tasks)
+
+    @property
+    def left(self) -> int:
+        return len(self._tasks)
+
+    def take(self, wanted: int) -> list[Task]:
+        tasks, self._tasks = self._tasks, []
+        return tasks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +97,7 @@ class Dispatcher:
         self._stop = stop
         self._on_event = on_event
         self._workers: list[_Worker] = []
+        self._work: Work = Listed(())
         self._todo: deque[Task] = deque()
         self._suspects: deque[Task] = deque()
         self._deaths_alone: dict[str, int] = {}
@@ -84,7 +112,7 @@ class Dispatcher:
     @property
     def left(self) -> int:
         """Images neither finished nor in flight."""
-        return len(self._todo) + len(self._suspects)
+        return len(self._todo) + len(self._suspects) + self._work.left
 
     def wait_for_worker(self) -> WorkerStarted | None:
         """The first worker that is ready; None if a stop is asked for before.
@@ -99,14 +127,16 @@ class Dispatcher:
                 return started
         return None
 
-    def run(self, tasks: Iterable[Task], on_result: OnResult) -> None:
-        """Labels all tasks; every one is reported once to `on_result` unless the run is stopped.
+    def run(self, tasks: Iterable[Task] | Work, on_result: OnResult) -> None:
+        """Labels all tasks, or what others leave of shared work.
+
+        Every one is reported once to `on_result` unless the run is stopped.
 
         Raises:
             EngineError: if the workers cannot be kept alive.
             Exception: a worker's own error that is no image's fault, such as a storage that stays away.
         """
-        self._todo.extend(tasks)
+        self._work = Listed(tasks) if isinstance(tasks, Iterable) else tasks
         announced = False
         while self.in_flight or (self.left and not self._stop.is_set()):
             if not self._stop.is_set():
@@ -120,8 +150,15 @@ class Dispatcher:
     def _feed(self) -> None:
         self._feed_suspect()
         self._adapt_depth()
+        self._fetch()
         while self._todo and (worker := self._least_busy(self._depth)) is not None:
             self._assign(worker, self._todo.popleft())
+
+    def _fetch(self) -> None:
+        """Takes as many tasks as can be begun now."""
+        room = sum(self._depth - len(worker.flying) for worker in self._workers if worker.ready)
+        if len(self._todo) < room:
+            self._todo.extend(self._work.take(room - len(self._todo)))
 
     def _adapt_depth(self) -> None:
         """Names for a fifth of a second ahead, by the rate of the last moments; the usual number if that is more."""

@@ -71,6 +71,13 @@ class FailuresKnown:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LabelledElsewhere:
+    """Images of this run that another driver has labelled meanwhile."""
+
+    images: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Committed:
     """Receipts became part of a version of the manifest."""
 
@@ -111,6 +118,7 @@ Event = (
     | ImageLabelled
     | ImageFailed
     | FailuresKnown
+    | LabelledElsewhere
     | Committed
     | Draining
     | Tick

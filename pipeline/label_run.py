@@ -6,7 +6,10 @@
 Interrupted at any point, the same call continues: only images without a receipt are left to do.
 """
 
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from hmsa_label.pipeline.config import LabelConfig
@@ -21,7 +24,7 @@ from hmsa_label.pipeline.events import (
     WorkersStarting,
     WorkerStarted,
 )
-from hmsa_label.pipeline.executor import EngineError, Task
+from hmsa_label.pipeline.executor import EngineError
 from hmsa_label.pipeline.failures import FailurePolicy
 from hmsa_label.pipeline.finished import finished_store
 from hmsa_label.pipeline.forward import Rule
@@ -33,7 +36,9 @@ from hmsa_label.pipeline.provenance import known_record, run_record, teacher_ide
 from hmsa_label.pipeline.records import LabelSummary
 from hmsa_label.pipeline.retry import with_retries
 from hmsa_label.pipeline.run_log import RunLog
+from hmsa_label.pipeline.shared_work import SharedWork
 from hmsa_label.pipeline.worklist import LookBack, look_back
+from hmsa_label.stores.claims import Claims
 from hmsa_label.stores.credentials import secret_values
 from hmsa_label.stores.evidence import grid_with
 from hmsa_label.stores.images import ImageRef
@@ -41,6 +46,8 @@ from hmsa_label.stores.label_store import LabelStore
 from hmsa_label.stores.run_rules import check_known_settings
 from hmsa_label.stores.run_writer import RunWriter
 from hmsa_label.stores.summary import summarise
+
+JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in the driver of a submitted job
 
 __all__ = ["LabelPlan", "label_images", "plan_labels"]
 
@@ -79,14 +86,17 @@ def label_images(config: LabelConfig, on_event: OnEvent | None = None) -> LabelS
         first = dispatcher.wait_for_worker()
         if first is None:
             raise KeyboardInterrupt  # nothing is begun yet
-        run = _open_run(config, rule, first.info, images, before)
-        left_out = before.left_out(with_retries("reading the store", run.done_keys))
-        todo = [Task(image=image, run_id=run.run_id) for image in before.order(images) if image.key not in left_out]
-        done = len(images) - len(todo) - len(before.known)
-        ledger = watch.ledger = Ledger(run, watch, policy, total=len(images), done_before=done)
-        with RunLog(run.root, run.run_id, run.attempt, _secrets(config)) as log:
+        run = _begin_run(config, rule, first.info, images, before)
+        with _taking_part(run, config) as claims, RunLog(run.root, run.run_id, run.attempt, _secrets(config)) as log:
+            with_retries("adopting receipts", run.adopt)
+            left_out = before.left_out(with_retries("reading the store", run.done_keys))
+            todo = [image for image in before.order(images) if image.key not in left_out]
+            done = len(images) - len(todo) - len(before.known)
+            ledger = watch.ledger = Ledger(run, watch, policy, total=len(images), done_before=done)
             watch.keep(log)
-            version = _label(dispatcher, todo, ledger, before)
+            version = _label(dispatcher, SharedWork(claims, run, ledger, todo, watch), ledger, before)
+        if not ledger.interrupted:
+            claims.dissolve()
     return with_retries("reading the store", lambda: _summarise(config, version, ledger, started))
 
 
@@ -101,14 +111,20 @@ def _check_may_begin(config: LabelConfig, images: list[ImageRef], before: LookBa
         config.store,
         known_record(config, images, only_new=only_new),
         relabel=config.relabel or only_new,
+        join=_shares(config),
         storage_options=config.storage_options,
     )
 
 
-def _open_run(
+def _shares(config: LabelConfig) -> bool:
+    """Whether the run may be one that others are at; a job that Ray started twice always may."""
+    return config.join or JOB_CONFIG in os.environ
+
+
+def _begin_run(
     config: LabelConfig, rule: Rule, teacher: dict[str, Any], images: list[ImageRef], before: LookBack
 ) -> RunWriter:
-    """The run, begun or resumed, with the receipts that never reached the driver of an earlier attempt.
+    """The run, begun or resumed.
 
     Images that changed are replaced, so their run is one that commits everything at its end.
     """
@@ -123,16 +139,32 @@ def _open_run(
         return RunWriter(config.store, record, relabel=config.relabel or only_new, storage_options=options)
 
     with_retries("opening the store", create)
-    run = with_retries("beginning the run", begin)
-    with_retries("adopting receipts", run.adopt)
-    return run
+    return with_retries("beginning the run", begin)
 
 
-def _label(dispatcher: Dispatcher, todo: list[Task], ledger: Ledger, before: LookBack) -> int:
+@contextmanager
+def _taking_part(run: RunWriter, config: LabelConfig) -> Iterator[Claims]:
+    """This attempt's part in the claims of the run.
+
+    Raises:
+        StoreConflict: if somebody is at the run, and its work is not to be shared.
+    """
+    join = _shares(config)
+    claims = with_retries("joining the run", lambda: Claims.enrol(run.root, run.run_id, run.attempt, join=join))
+    run.resumed = run.resumed or bool(claims.others())
+    try:
+        yield claims
+    finally:
+        claims.leave()
+
+
+def _label(dispatcher: Dispatcher, work: SharedWork, ledger: Ledger, before: LookBack) -> int:
     """Labels what is left and ends the attempt; the version that holds its work."""
     try:
         ledger.begin(list(before.known.values()))
-        dispatcher.run(todo, ledger.take)
+        dispatcher.run(work, ledger.take)
+        if dispatcher.left:
+            work.keep_open()
     except Exception as error:
         try:
             ledger.finish(interrupted=True, attempts=1)  # the storage may be what failed, after many tries
@@ -175,6 +207,7 @@ def _summarise(config: LabelConfig, version: int, ledger: Ledger, started: float
         images_labelled=ledger.labelled,
         images_failed=len(ledger.failures),
         images_not_retried=ledger.not_retried,
+        images_labelled_elsewhere=ledger.labelled_elsewhere,
         failed=sorted(ledger.failures, key=lambda failure: failure.key),
         kept_share=_kept_share(store),
         images_per_second=ledger.labelled / ledger.seconds if ledger.labelled else None,

@@ -23,8 +23,8 @@ class Ledger:
 
     Attributes:
         total: images of the run; done_before: those with a receipt before this attempt.
-        labelled: images with a receipt of this attempt; failures: those given up, `not_retried` of them because they
-            failed before.
+        labelled: images with a receipt of this attempt; labelled_elsewhere: by other drivers meanwhile.
+        failures: those given up, `not_retried` of them because they failed before.
         seconds: time spent labelling; interrupted: whether images are left over. Both set at the end.
     """
 
@@ -39,7 +39,7 @@ class Ledger:
     ) -> None:
         self.total = total
         self.done_before = done_before
-        self.labelled = 0
+        self.labelled = self.labelled_elsewhere = 0
         self.failures: list[Failure] = []
         self.not_retried = 0
         self.seconds = 0.0

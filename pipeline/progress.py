@@ -16,6 +16,7 @@ from hmsa_label.pipeline.events import (
     FailuresKnown,
     ImageFailed,
     ImageLabelled,
+    LabelledElsewhere,
     RunEnded,
     RunStarted,
     Tick,
@@ -32,7 +33,7 @@ class Counter:
     """What a display needs to know, kept up to date by events.
 
     Attributes:
-        done: images with a receipt, those of earlier runs included.
+        done: images with a receipt, those of earlier runs and of other drivers included.
         failed: images given up.
     """
 
@@ -59,6 +60,8 @@ class Counter:
             self.failed += 1
         elif isinstance(event, FailuresKnown):
             self.failed += len(event.failures)
+        elif isinstance(event, LabelledElsewhere):
+            self.done += event.images
         elif isinstance(event, Committed):
             self.version = event.version
         elif isinstance(event, Tick):

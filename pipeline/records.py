@@ -75,7 +75,8 @@ class Failure:
 class LabelSummary:
     """What one `label_images` call did; the JSON object of `hmsa-label run --json`.
 
-    `images_not_retried` of the failed images failed in an earlier attempt, and their files are still the same.
+    `images_labelled_elsewhere` were labelled by other drivers of the same run meanwhile. `images_not_retried` of the
+    failed images failed in an earlier attempt, and their files are still the same.
     `kept_share` is the share of pixels at or above the threshold over all images of the version, 0..1;
     `seconds` the wall time of the call and `images_per_second` = images_labelled / seconds of labelling.
     """
@@ -88,6 +89,7 @@ class LabelSummary:
     images_labelled: int
     images_failed: int
     images_not_retried: int = 0
+    images_labelled_elsewhere: int = 0
     failed: list[Failure] = field(default_factory=list)
     kept_share: float | None = None
     images_per_second: float | None = None

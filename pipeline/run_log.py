@@ -22,6 +22,7 @@ from hmsa_label.pipeline.events import (
     Event,
     FailuresKnown,
     ImageFailed,
+    LabelledElsewhere,
     RunEnded,
     RunStarted,
     WorkerLost,
@@ -31,15 +32,15 @@ from hmsa_label.pipeline.interrupt import THREAD_NAME
 from hmsa_label.pipeline.progress import Counter
 from hmsa_label.stores.credentials import hide_in_record
 from hmsa_label.stores.files import FileRoot
-from hmsa_label.stores.run_events import write_part
+from hmsa_label.stores.presence import BEAT_SECONDS, this_process
+from hmsa_label.stores.run_events import STATE, write_part
 
 FIRST_SECONDS = 1.0  # `runs` shall show a run that has just begun
-PART_SECONDS = 30.0  # a reader takes silence of three times that for death
+PART_SECONDS = BEAT_SECONDS
 COMMIT_SECONDS = 5.0  # a commit brings the next part forward, but not more often than this
 CLOSE_SECONDS = 10.0
 LINES_KEPT = 2000  # while the storage is away; then the oldest go
 LAST_SHOWN = 5
-STATE = "state"
 RUNNING, DRAINING, FINISHED, INTERRUPTED, FAILED = "running", "draining", "finished", "interrupted", "failed"
 NAMES = {
     RunStarted: "started",
@@ -47,6 +48,7 @@ NAMES = {
     WorkerLost: "worker_lost",
     ImageFailed: "image_failed",
     FailuresKnown: "failed_before",
+    LabelledElsewhere: "labelled_elsewhere",
     Committed: "committed",
     Draining: "draining",
 }
@@ -80,7 +82,7 @@ class RunLog:
         self._written_at = clock()
         self._facts: dict[str, Any] = {
             "phase": RUNNING, "began_at": _now(), "host": socket.gethostname(), "pid": os.getpid(), "restarts": 0,
-            "error": None,
+            "process": this_process().to_dict(), "error": None,
         }  # fmt: skip
         self._last_failures: deque[dict[str, Any]] = deque(maxlen=LAST_SHOWN)
         self._last_losses: deque[dict[str, Any]] = deque(maxlen=LAST_SHOWN)

@@ -1,24 +1,24 @@
 """Live and past runs of a store, told from what lies in the store alone, so from any machine.
 
-A run that was killed cannot say so: it is one whose log has no end and has been silent for longer than a living one
-ever is. Times are those of the driver's clock, compared with the clock here.
+A run that was killed cannot say so. On its own machine its missing process tells it; elsewhere it is one whose log has
+no end and has been silent for longer than a living one ever is. Times are those of the driver's clock, compared with
+the clock here.
 """
 
 import contextlib
-from datetime import UTC, datetime
 from typing import Any
 
 from hmsa_label.pipeline.config import StoreConfig
-from hmsa_label.pipeline.run_log import DRAINING, FINISHED, INTERRUPTED, PART_SECONDS, RUNNING, STATE
+from hmsa_label.pipeline.run_log import DRAINING, FINISHED, INTERRUPTED, RUNNING
 from hmsa_label.stores.errors import LabelMissing, StoreError
 from hmsa_label.stores.files import FileRoot, public_uri
 from hmsa_label.stores.identity import read_identity
 from hmsa_label.stores.parallel import map_threads
-from hmsa_label.stores.run_events import list_logs, read_part
+from hmsa_label.stores.presence import LIVE_SECONDS, Process, seconds_since
+from hmsa_label.stores.run_events import last_state, list_logs
 from hmsa_label.stores.runs import Run, read_outcomes, read_run
 from hmsa_label.stores.schema import RUNS
 
-LIVE_SECONDS = 3 * PART_SECONDS
 LIVE, DIED = "live", "died"
 THREADS = 8  # reading is waiting
 _COUNTS = ("images_total", "images_done", "images_failed", "images_per_second")
@@ -100,20 +100,11 @@ def _attempts(root: FileRoot, run_id: str) -> list[dict[str, Any]]:
     logs = list_logs(root, run_id)
     attempts = []
     for attempt in sorted({*outcomes, *logs}):
-        state, outcome = _last_state(root, logs.get(attempt, [])), outcomes.get(attempt)
+        state, outcome = last_state(root, logs.get(attempt, [])), outcomes.get(attempt)
         known = {**_from_outcome(outcome), **state}
         facts = {"attempt": attempt, "state": _state_of(state, outcome), "seen_at": known.get("time")}
         attempts.append({**known, **facts})
-    return sorted(attempts, key=lambda attempt: _age(attempt.get("began_at")), reverse=True)
-
-
-def _last_state(root: FileRoot, parts: list[str]) -> dict[str, Any]:
-    """The sum at the end of a log; the part before, if the last one does not read."""
-    for path in reversed(parts):
-        with contextlib.suppress(OSError):
-            if lines := [line for line in read_part(root, path) if line.get("event") == STATE]:
-                return lines[-1]
-    return {}
+    return sorted(attempts, key=lambda attempt: seconds_since(attempt.get("began_at")), reverse=True)
 
 
 def _from_outcome(outcome: dict[str, Any] | None) -> dict[str, Any]:
@@ -136,18 +127,7 @@ def _state_of(state: dict[str, Any], outcome: dict[str, Any] | None) -> str:
         return str(phase)
     if outcome is not None:
         return INTERRUPTED if outcome["interrupted"] else FINISHED
-    if phase is not None and _age(state.get("time")) <= LIVE_SECONDS:
+    alive = Process.from_dict(state.get("process")).is_alive
+    if phase is not None and (seconds_since(state.get("time")) <= LIVE_SECONDS if alive is None else alive):
         return DRAINING if phase == DRAINING else LIVE
     return DIED
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-def _age(time: str | None) -> float:
-    """Seconds since a time of a log; endless if it does not read."""
-    try:
-        return (_now() - datetime.fromisoformat(str(time))).total_seconds()
-    except ValueError:
-        return float("inf")

@@ -1,13 +1,14 @@
 """Deleting pixels that nothing needs any more; by default only saying which."""
 
 import contextlib
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from hmsa_label.stores import schema
+from hmsa_label.stores import claims, schema
 from hmsa_label.stores.errors import StoreConflict
 from hmsa_label.stores.files import LEFT_OVER, FileRoot, delete_files, join, list_infos, public_uri
 from hmsa_label.stores.identity import read_identity
@@ -15,6 +16,7 @@ from hmsa_label.stores.manifest import GC, Change, Commit, Manifest, Snapshot
 from hmsa_label.stores.tags import mark_pruned, pruned_versions, tags_by_version
 
 LEFT_OVER_SECONDS = 3600.0  # a younger file may be that of a writer who is at it
+CLAIM = re.compile(rf"{schema.RUNS}/([^/]+)/{claims.FOLDER}/[^/]+")
 PLACE_COLUMNS = ["height", "width", "segment", "row", "evidence_segment", "evidence_row"]
 
 
@@ -111,7 +113,7 @@ def _age(commit: Commit) -> float:
 
 
 def _list(root: FileRoot) -> dict[str, int]:
-    """Size of every object below data/ and of every left-over in the store, by path relative to the store."""
+    """Size of every object below data/, of every claim and every left-over, by path relative to the store."""
     filesystem, path = root.open()
     found, sizes = list_infos(filesystem, path), {}
     for place, info in found.items():
@@ -119,7 +121,7 @@ def _list(root: FileRoot) -> dict[str, int]:
         if LEFT_OVER.search(name):
             if info.written_at is not None and time.time() - info.written_at > LEFT_OVER_SECONDS:
                 sizes[name] = info.size_bytes
-        elif name.startswith(f"{schema.DATA}/"):
+        elif name.startswith(f"{schema.DATA}/") or CLAIM.fullmatch(name):
             sizes[name] = info.size_bytes
     return sizes
 
@@ -170,6 +172,8 @@ def _chunk(row: dict[str, Any], name: str, segment: str, number: int) -> str:
 def _is_needed(path: str, needed: set[str], segments: set[str], open_runs: tuple[str, ...]) -> bool:
     if LEFT_OVER.search(path):
         return False  # only old ones are listed
+    if claim := CLAIM.fullmatch(path):
+        return claim[1] in open_runs
     parts = path.split("/")
     if path in needed or len(parts) < 3:  # data/zarr.json itself
         return True

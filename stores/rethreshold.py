@@ -1,16 +1,19 @@
 """Another threshold without the teacher: new labels from the stored evidence, as a new version."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
+from hmsa_label.stores.claims import Claims
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, StoreConflict
 from hmsa_label.stores.evidence import label_at, level_of
 from hmsa_label.stores.label_store import LabelStore
 from hmsa_label.stores.manifest import RETHRESHOLD
 from hmsa_label.stores.parallel import map_threads
+from hmsa_label.stores.presence import BEAT_SECONDS
 from hmsa_label.stores.receipt import ImageFacts, Receipt
 from hmsa_label.stores.repair import repair_command, some_of
 from hmsa_label.stores.run_writer import RunWriter
@@ -68,7 +71,8 @@ def rethreshold(
     if not todo:
         return _result(store, len(receipts), 0)
     writer = RunWriter(uri, _record(store, threshold, provenance), kind=RETHRESHOLD, storage_options=storage_options)
-    with _ending(writer):
+    claims = Claims.enrol(writer.root, writer.run_id, writer.attempt)
+    with _ending(writer, claims):
         if writer.base.finished != store.version:
             raise StoreConflict(f"version {writer.base.finished} of {store.uri} was made in the meantime; start again")
         writer.adopt()
@@ -87,17 +91,21 @@ def rethreshold(
             label = label_at(top1, code, levels[str(receipt.evidence_segment)])
             return segment.write(_facts(receipt), label, evidence_of=receipt)
 
-        finished = len(receipts) - len(todo)
+        finished, beat_at = len(receipts) - len(todo), time.monotonic() + BEAT_SECONDS
         for made in map_threads(relabel, todo, threads):
             if made is None:
                 continue
             writer.append([made])
             finished += 1
+            if time.monotonic() >= beat_at:
+                claims.beat()
+                beat_at = time.monotonic() + BEAT_SECONDS
             if on_image:
                 on_image(finished, len(receipts))
         if damaged:
             raise LabelCorrupt(_damaged(damaged, len(receipts)))
         writer.finish()
+    claims.dissolve()
     return _result(LabelStore.open(uri, storage_options=storage_options), len(receipts), len(todo))
 
 
@@ -111,7 +119,7 @@ def _checked(threshold: Any) -> float:
 
 
 @contextmanager
-def _ending(writer: RunWriter) -> Iterator[None]:
+def _ending(writer: RunWriter, claims: Claims) -> Iterator[None]:
     """Leaves no run behind that nobody is at: closed after an error, and ready to go on after an interruption."""
     try:
         yield
@@ -119,11 +127,14 @@ def _ending(writer: RunWriter) -> Iterator[None]:
         try:
             if isinstance(error, Exception):
                 writer.abandon()
+                claims.dissolve()
             else:
                 writer.finish(interrupted=True)
         except Exception as second:
             error.add_note(f"run {writer.run_id} could not be closed either ({second}); the same call goes on with it")
         raise
+    finally:
+        claims.leave()
 
 
 def _damaged(damaged: dict[str, str], total: int) -> str:

@@ -12,6 +12,7 @@ from hmsa_label.stores.files import FileRoot, create_bytes, join
 from hmsa_label.stores.schema import RUNS
 
 SUFFIX = ".jsonl"
+STATE = "state"  # the event that sums up all before it
 
 
 def write_part(root: FileRoot, run_id: str, attempt: str, number: int, lines: list[dict[str, Any]]) -> None:
@@ -43,3 +44,12 @@ def read_part(root: FileRoot, path: str) -> list[dict[str, Any]]:
         with contextlib.suppress(ValueError):
             lines.append(json.loads(line))
     return [line for line in lines if isinstance(line, dict)]
+
+
+def last_state(root: FileRoot, parts: list[str]) -> dict[str, Any]:
+    """The sum at the end of an attempt's log; of the part before, if the last one does not read."""
+    for path in reversed(parts):
+        with contextlib.suppress(OSError):
+            if lines := [line for line in read_part(root, path) if line.get("event") == STATE]:
+                return lines[-1]
+    return {}

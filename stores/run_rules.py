@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from hmsa_label.stores.claims import drivers_of, second_run
 from hmsa_label.stores.errors import NotAStore, StoreConflict
 from hmsa_label.stores.files import FileRoot, public_uri
 from hmsa_label.stores.manifest import LABEL, RELABEL, Commit, Manifest
@@ -9,15 +10,21 @@ from hmsa_label.stores.runs import Run, describe, differences, new_run, read_run
 
 
 def check_known_settings(
-    store_uri: str, run: dict[str, Any], *, relabel: bool = False, storage_options: dict[str, Any] | None = None
+    store_uri: str,
+    run: dict[str, Any],
+    *,
+    relabel: bool = False,
+    join: bool = False,
+    storage_options: dict[str, Any] | None = None,
 ) -> None:
     """Refuses a run before its teacher is loaded, as far as what is known of it by then tells; reads alone.
 
     Args:
         run: as for `RunWriter`; `settings` that are missing there count as what the store's labels have.
+        join: whether the run may be one that others are at.
 
     Raises:
-        StoreConflict: as `RunWriter` would raise it.
+        StoreConflict: as `RunWriter` and `Claims.enrol` would raise it.
     """
     root = FileRoot(store_uri, dict(storage_options or {}))
     try:
@@ -30,7 +37,10 @@ def check_known_settings(
         record = {**run, "settings": {**other.settings, **run["settings"]}}
         return new_run(record, RELABEL if relabel else LABEL, storage_options)
 
-    if any(other.resumes(complete(other)) for other in open_runs):
+    same = next((other for other in open_runs if other.resumes(complete(other))), None)
+    if same is not None:
+        if not join and (drivers := drivers_of(root, same.id)):
+            raise StoreConflict(second_run(same.id, drivers))
         return
     for other in open_runs:
         check_may_begin(root, head, [other], complete(other))
@@ -63,6 +73,17 @@ def _unfinished(root: FileRoot, head: Commit, other: Run, asked: Run) -> str:
     return (
         f"{public_uri(root.uri)} has an unfinished {describe(other)}{detail}; resume it with its own settings, or "
         f"discard what was done since version {head.finished} with `hmsa-label audit rollback {head.finished}`"
+        + _killed_by_rollback(root, head)
+    )
+
+
+def _killed_by_rollback(root: FileRoot, head: Commit) -> str:
+    """Who is at the open runs now, all of which a roll back ends."""
+    live = {run_id: drivers_of(root, run_id) for run_id in head.open_runs}
+    return "".join(
+        f"; that would end run {run_id}, which is live: {'; '.join(map(str, drivers))}"
+        for run_id, drivers in live.items()
+        if drivers
     )
 
 

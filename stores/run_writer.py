@@ -83,6 +83,7 @@ class RunWriter:
         """
         rows = self.manifest.head().table(["segment", "row"])
         known = set(zip(rows["segment"].to_pylist(), rows["row"].to_pylist(), strict=True))
+        known |= {(receipt.segment, receipt.row) for receipt in self._staged.values()}
         found = find_receipts(self.root, self.run_id, known=known, done=self.done_keys())
         if found:
             self.append(found)
@@ -200,9 +201,9 @@ class RunWriter:
     def _replace_rows(self, head: Snapshot) -> Change | None:
         if not self._staged:
             return self._close(head)
-        if head.commit.is_finished and head.commit.run == self.run_id:
-            return None  # committed by an earlier call, whose answer was lost
         if self.run_id not in head.commit.open_runs:
+            if any(commit.run == self.run_id and commit.kind == self.run.kind for commit in self.manifest.log()):
+                return None  # by an earlier call, whose answer was lost, or by another driver of the run
             raise StoreConflict(
                 f"run {self.run_id} was discarded by a roll back while it was on; nothing was changed, start it again"
             )

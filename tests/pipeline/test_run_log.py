@@ -15,6 +15,7 @@ from hmsa_label.pipeline.config import StoreConfig
 from hmsa_label.pipeline.events import Event, ImageLabelled, RunStarted, WorkerLost
 from hmsa_label.pipeline.executor import EngineError
 from hmsa_label.pipeline.run_log import RunLog
+from hmsa_label.stores import presence
 from hmsa_label.stores.errors import LabelMissing, NotAStore
 from hmsa_label.stores.files import FileRoot
 from hmsa_label.stores.gc import gc
@@ -96,7 +97,7 @@ def test_status_of_a_run_that_has_just_begun_knows_its_workers(drawn, monkeypatc
     assert seen[0]["workers_ready"] in (1, 2)
 
 
-def test_killed_run_is_told_by_its_silence_and_its_next_attempt_by_its_end(drawn, monkeypatch):
+def test_killed_run_is_told_by_its_process_or_its_silence_and_its_next_attempt_by_its_end(drawn, monkeypatch):
     script = (
         "import sys; from hmsa_label.cli.main import main\n"
         "from hmsa_label.pipeline import run_log; run_log.FIRST_SECONDS = run_log.PART_SECONDS = 0.02\n"
@@ -111,10 +112,11 @@ def test_killed_run_is_told_by_its_silence_and_its_next_attempt_by_its_end(drawn
         time.sleep(0.02)
     process.kill()
     assert process.wait() == -9
-    assert status_of(drawn)["state"] == "live"  # nobody can know yet
-    later = datetime.now(UTC) + timedelta(seconds=run_states.LIVE_SECONDS + 5)
+    assert (status_of(drawn)["state"], runs_of(drawn)[0]["state"]) == ("died", "died")  # its process is gone
     with monkeypatch.context() as patch:
-        patch.setattr(run_states, "_now", lambda: later)
+        patch.setattr(presence, "this_machine", lambda: "another machine")
+        assert status_of(drawn)["state"] == "live"  # nobody can know yet
+        patch.setattr(run_states, "LIVE_SECONDS", 0.0)
         status = status_of(drawn)
         assert (status["state"], runs_of(drawn)[0]["state"]) == ("died", "died")
         assert datetime.fromisoformat(status["seen_at"]) < datetime.now(UTC) + timedelta(seconds=1)
