@@ -17,6 +17,8 @@ def explain(image: str, config: ExplainConfig, as_json: bool) -> None:
     and the labels that the threshold keeps.
     """
     result = pipeline.explain_image(image, config)
+    for text in result.warnings:
+        output.say(f"Warning: {text}")
     if as_json:
         output.show_json(result)
         return
@@ -26,5 +28,6 @@ def explain(image: str, config: ExplainConfig, as_json: bool) -> None:
     output.show_facts({
         "mean confidence": f"{result.mean_confidence:.4f}",
         f"kept at {result.threshold}": output.percent(result.kept_share),
+        "classes": result.teacher["classes"],
         "picture": result.output,
     })  # fmt: skip

@@ -83,7 +83,10 @@ def rethreshold(store: StoreConfig, threshold: float, as_json: bool) -> None:
     Makes a new version from the stored evidence, equal to what the teacher would have given. The threshold must be one
     of those that were stored with the labels; if it is not, they are listed.
     """
-    show_summary(pipeline.rethreshold_labels(store, threshold, Counter("images")), threshold, as_json)
+    summary = pipeline.rethreshold_labels(store, threshold, Counter("images"))
+    for text in summary.warnings:
+        output.say(f"Warning: {text}")
+    show_summary(summary, threshold, as_json)
 
 
 @command("export", example="hmsa-label export --store labels --format cityscapes exported")

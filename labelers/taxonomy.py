@@ -74,6 +74,18 @@ class ClassTable:
         table[list(self.raw_ids)] = np.arange(self.num_classes, dtype=np.uint8)
         return table
 
+    def train_ids_from(self, data: "ClassTable") -> NDArray[np.uint8]:
+        """[256] uint8 lookup table from the raw ids of another table's label files to the trainIds of this one.
+
+        Classes meet by name, whatever their numbers; upper and lower case are one. Those that only the other table has
+        become `ignore_index`.
+        """
+        own = {name.casefold(): train_id for train_id, name in enumerate(self.names)}
+        table = np.full(256, self.ignore_index, np.uint8)
+        for name, raw_id in zip(data.names, data.raw_ids, strict=True):
+            table[raw_id] = own.get(name.casefold(), self.ignore_index)
+        return table
+
     @property
     def raw_id_of(self) -> NDArray[np.uint8]:
         """[256] uint8 lookup table from trainId to raw id; 0 (unlabeled) for everything else."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import hmsa_label
+from hmsa_label.pipeline.cautions import classes_absent, warnings_of_version
 from hmsa_label.pipeline.config import StoreConfig
 from hmsa_label.pipeline.provenance import git_state, library_versions
 from hmsa_label.pipeline.records import LabelSummary
@@ -169,6 +170,7 @@ def rethreshold_labels(store: StoreConfig, threshold: float, on_image: OnImage |
     )
     seconds = time.monotonic() - started
     after = LabelStore.open(store.uri, done.version, storage_options=store.storage_options)
+    summary = summarise(after.table(), after.classes)
     return LabelSummary(
         store=after.uri,
         version=done.version,
@@ -177,7 +179,9 @@ def rethreshold_labels(store: StoreConfig, threshold: float, on_image: OnImage |
         images_done_before=done.images_done_before,
         images_labelled=done.images_labelled,
         images_failed=0,
-        kept_share=summarise(after.table(), after.classes)["kept_share"],
+        kept_share=summary["kept_share"],
+        classes_absent=classes_absent(summary),
+        warnings=warnings_of_version(after, summary, threshold),
         images_per_second=done.images_labelled / seconds if done.images_labelled else None,
         seconds=seconds,
     )

@@ -16,7 +16,8 @@ from typing import Any
 from hmsa_label.pipeline.compare_page import render_comparison
 from hmsa_label.pipeline.compare_runs import Setup, Student, finish_student, score_student, write
 from hmsa_label.pipeline.compare_table import Comparison, summarise
-from hmsa_label.pipeline.evaluate import classes_of, labelled_images
+from hmsa_label.pipeline.data_classes import classes_of
+from hmsa_label.pipeline.evaluate import labelled_images
 from hmsa_label.pipeline.lineage import leaked_images, open_auto_labels, refuse_leak
 from hmsa_label.pipeline.train_config import ARMS, CompareConfig
 from hmsa_label.pipeline.train_log import TrainEvent

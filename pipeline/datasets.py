@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.pipeline.auto_images import AutoImages, Place
+from hmsa_label.pipeline.data_classes import classes_of
 from hmsa_label.pipeline.decode import decode_image, decode_labels
-from hmsa_label.pipeline.evaluate import classes_of, labelled_images, read_pair
+from hmsa_label.pipeline.evaluate import labelled_images, read_pair
 from hmsa_label.pipeline.records import U8
 from hmsa_label.stores.errors import NotAStore
 from hmsa_label.stores.evidence import level_of
@@ -210,10 +211,14 @@ class AutoLabelDataset:
         if path is None:
             return None
         source = self.images.source(index)
-        drawn = self._last_drawn.of(path, lambda: self.classes.train_id_of[decode_labels(source.read(path))])
+        drawn = self._last_drawn.of(path, lambda: self._train_ids_of(source)[decode_labels(source.read(path))])
         if drawn.shape != shape:
             raise ValueError(f"{path} has {drawn.shape} px, the label of its image {shape}")
         return drawn
+
+    def _train_ids_of(self, source: ImageSource) -> U8:
+        """[256] trainId of each id in a tree's label files; classes meet by name."""
+        return self.classes.train_ids_from(classes_of(source))
 
     def _evidence(self, key: str) -> Evidence:
         return self._last_evidence.of(key, lambda: self.store.read_evidence(key))

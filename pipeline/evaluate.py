@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hmsa_label.labelers.taxonomy import CITYSCAPES, ClassTable
+from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.pipeline.config import EvaluateConfig
+from hmsa_label.pipeline.data_classes import class_difference, classes_of
 from hmsa_label.pipeline.decode import decode_image, decode_labels
 from hmsa_label.pipeline.records import U8
 from hmsa_label.stores.images import ImageRef, ImageSource, open_images
-from hmsa_label.stores.mapillary import MapillarySource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,11 +71,6 @@ class Confusion:
         )
 
 
-def classes_of(source: ImageSource) -> ClassTable:
-    """The class table of a data set: Mapillary's own from its config.json, Cityscapes' for every other tree."""
-    return ClassTable.from_dict(source.class_table()) if isinstance(source, MapillarySource) else CITYSCAPES
-
-
 def read_pair(source: ImageSource, ref: ImageRef, classes: ClassTable) -> tuple[U8, U8]:
     """(image [H, W, 3] uint8 RGB, labels [H, W] uint8 trainIds) of an image that has labels.
 
@@ -128,9 +123,6 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     source = open_images(config.data.dataset, config.data.root, config.data.storage_options)
     refs = labelled_images(source, config.data.split, config.labels, config.data.limit)
     teacher, classes = Teacher(config.teacher), classes_of(source)
-    if teacher.classes.names != classes.names:
-        raise ValueError(
-            f"the weights know {teacher.classes.num_classes} classes of {teacher.classes.name!r}, "
-            f"the data has {classes.num_classes} of {classes.name!r}"
-        )
+    if difference := class_difference(teacher.classes, classes):
+        raise ValueError(f"{difference}, so it cannot be scored there; correct --weights, --data or --dataset")
     return confusion_of(source, refs, classes, teacher.top1).scores()

@@ -78,6 +78,13 @@ class LabelledElsewhere:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Warned:
+    """Something about the run that nobody asked for, in one line; the run goes on."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Committed:
     """Receipts became part of a version of the manifest."""
 
@@ -119,6 +126,7 @@ Event = (
     | ImageFailed
     | FailuresKnown
     | LabelledElsewhere
+    | Warned
     | Committed
     | Draining
     | Tick

@@ -3,7 +3,7 @@
 The picture follows figure 3 of arXiv 2005.10821: a column per scale, predictions above, shares below.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hmsa_label.labelers.taxonomy import ClassTable
+from hmsa_label.labelers.taxonomy import CITYSCAPES, ClassTable
 from hmsa_label.pipeline.config import ExplainConfig
+from hmsa_label.pipeline.data_classes import class_difference
 from hmsa_label.pipeline.decode import decode_image
 from hmsa_label.pipeline.records import U8, Explanation
+from hmsa_label.stores.cityscapes import IMAGE_TYPE
 from hmsa_label.stores.files import open_filesystem, read_bytes
+from hmsa_label.stores.images import image_stem
 
 CELL_WIDTH_PX, GAP_PX, TITLE_PX, LEGEND_PX = 512, 8, 30, 26
 INK, PAPER = (32, 32, 32), 255
@@ -32,7 +35,8 @@ class ExplainSummary:
         agreement: share of pixels where a scale alone has the class of the fused result, by scale, 0..1.
         mean_confidence, kept_share: of the fused result, 0..1; kept at `threshold`.
         classes: share of the pixels of each class of the fused result, largest first.
-        teacher: which one it was, and how it looked at the image.
+        teacher: which one it was, what it knows, and how it looked at the image.
+        warnings: lines on what does not fit, such as classes that are not those of the image's data set.
     """
 
     output: str
@@ -43,6 +47,7 @@ class ExplainSummary:
     kept_share: float
     classes: dict[str, float]
     teacher: dict[str, Any]
+    warnings: list[str] = field(default_factory=list)
 
 
 def explain_image(image: str, config: ExplainConfig) -> ExplainSummary:
@@ -65,7 +70,16 @@ def explain_image(image: str, config: ExplainConfig) -> ExplainSummary:
     teacher = Teacher(config.teacher)
     explanation = teacher.explain(pixels)
     _write_png(config.output, draw(pixels, explanation, teacher.classes, config.threshold))
-    return summarise(explanation, teacher.classes, config, teacher.info)
+    summary = summarise(explanation, teacher.classes, config, teacher.info)
+    return replace(summary, warnings=warnings_of(image, teacher.classes))
+
+
+def warnings_of(image: str, classes: ClassTable) -> list[str]:
+    """What the name of a Cityscapes image tells against a teacher's classes."""
+    if (stem := image_stem(image)) is None or not stem.endswith(f"_{IMAGE_TYPE}"):
+        return []
+    difference = class_difference(classes, CITYSCAPES)
+    return [f"{difference}; colours and names are the teacher's"] if difference else []
 
 
 def summarise(
@@ -82,7 +96,8 @@ def summarise(
         threshold=config.threshold,
         kept_share=float((explanation.confidence >= np.float32(config.threshold)).mean()),
         classes={classes.names[index]: float(pixels[index]) for index in np.argsort(-pixels) if pixels[index] > 0},
-        teacher={name: teacher[name] for name in TEACHER_FACTS},
+        teacher={name: teacher[name] for name in TEACHER_FACTS}
+        | {"classes": f"{classes.num_classes} of {classes.name!r}"},
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from hmsa_label.pipeline.cautions import LittleKept, classes_absent, warnings_of_teacher, warnings_of_version
 from hmsa_label.pipeline.config import LabelConfig
 from hmsa_label.pipeline.dispatch import Dispatcher, Limits
 from hmsa_label.pipeline.events import (
@@ -21,6 +22,7 @@ from hmsa_label.pipeline.events import (
     RunEnded,
     RunStarted,
     Tick,
+    Warned,
     WorkersStarting,
     WorkerStarted,
 )
@@ -75,9 +77,9 @@ def label_images(config: LabelConfig, on_event: OnEvent | None = None) -> LabelS
     _, images = with_retries("listing the images", lambda: find_images(config))
     before = with_retries("reading the store", lambda: look_back(config, images))
     policy.check(list(before.known.values()))
-    watch = _Watch(on_event)
+    watch = _Watch(on_event, config.threshold)
     if not before.changed and (finished := _find_finished(config, images, before)) is not None:
-        return _nothing_to_do(finished, len(images), before, watch, started)
+        return _nothing_to_do(config, finished, len(images), before, watch, started)
     with_retries("reading the store", lambda: _check_may_begin(config, images, before))
     with open_pool(config, rule) as pool, drain_on_signals() as stop:
         watch(WorkersStarting(workers=pool.workers, where=cluster_address(config.engine) or config.engine.executor))
@@ -97,7 +99,7 @@ def label_images(config: LabelConfig, on_event: OnEvent | None = None) -> LabelS
             version = _label(dispatcher, SharedWork(claims, run, ledger, todo, watch), ledger, before)
         if not ledger.interrupted:
             claims.dissolve()
-    return with_retries("reading the store", lambda: _summarise(config, version, ledger, started))
+    return with_retries("reading the store", lambda: _summarise(config, version, ledger, watch, started))
 
 
 def _find_finished(config: LabelConfig, images: list[ImageRef], before: LookBack) -> LabelStore | None:
@@ -174,7 +176,9 @@ def _label(dispatcher: Dispatcher, work: SharedWork, ledger: Ledger, before: Loo
     return ledger.finish(interrupted=dispatcher.left > 0)
 
 
-def _nothing_to_do(store: LabelStore, images: int, before: LookBack, watch: OnEvent, started: float) -> LabelSummary:
+def _nothing_to_do(
+    config: LabelConfig, store: LabelStore, images: int, before: LookBack, watch: "_Watch", started: float
+) -> LabelSummary:
     run, failed = store.commit.run or "", list(before.known.values())
     done = images - len(failed)
     watch(RunStarted(store=store.uri, run_id=run, images_total=images, images_done_before=done))
@@ -191,12 +195,12 @@ def _nothing_to_do(store: LabelStore, images: int, before: LookBack, watch: OnEv
         images_failed=len(failed),
         images_not_retried=len(failed),
         failed=failed,
-        kept_share=_kept_share(store),
+        **_figures(config, store, watch),
         seconds=time.monotonic() - started,
     )
 
 
-def _summarise(config: LabelConfig, version: int, ledger: Ledger, started: float) -> LabelSummary:
+def _summarise(config: LabelConfig, version: int, ledger: Ledger, watch: "_Watch", started: float) -> LabelSummary:
     store = LabelStore.open(config.store, version, storage_options=config.storage_options)
     return LabelSummary(
         store=store.uri,
@@ -209,16 +213,26 @@ def _summarise(config: LabelConfig, version: int, ledger: Ledger, started: float
         images_not_retried=ledger.not_retried,
         images_labelled_elsewhere=ledger.labelled_elsewhere,
         failed=sorted(ledger.failures, key=lambda failure: failure.key),
-        kept_share=_kept_share(store),
+        **_figures(config, store, watch, whole=not ledger.interrupted),
         images_per_second=ledger.labelled / ledger.seconds if ledger.labelled else None,
         seconds=time.monotonic() - started,
         interrupted=ledger.interrupted,
     )
 
 
-def _kept_share(store: LabelStore) -> float | None:
-    """Share of pixels with a class over all images of a version, 0..1; None for an empty one."""
-    return summarise(store.table(), store.classes)["kept_share"] if len(store) else None
+def _figures(config: LabelConfig, store: LabelStore, watch: "_Watch", *, whole: bool = True) -> dict[str, Any]:
+    """Fields of a summary that tell of the labels of a version, after its warnings were shown.
+
+    Args:
+        whole: whether the version holds all images of the run; a part of them is not warned of.
+    """
+    if not len(store):
+        return {"warnings": watch.warnings}
+    summary = summarise(store.table(), store.classes)
+    absent = classes_absent(summary)
+    if whole:
+        watch.warn(warnings_of_version(store, summary, config.threshold))
+    return {"kept_share": summary["kept_share"], "classes_absent": absent, "warnings": watch.warnings}
 
 
 def _secrets(config: LabelConfig) -> frozenset[str]:
@@ -228,8 +242,10 @@ def _secrets(config: LabelConfig) -> frozenset[str]:
 class _Watch:
     """Passes events on, after doing what the run itself must do about them."""
 
-    def __init__(self, on_event: OnEvent | None) -> None:
+    def __init__(self, on_event: OnEvent | None, threshold: float) -> None:
         self.ledger: Ledger | None = None
+        self.warnings: list[str] = []
+        self._little_kept = LittleKept(threshold)
         self._on_event = on_event
         self._teacher: dict[str, Any] = {}
         self._early: list[Event] = []  # what happened before there was a run to log it for
@@ -255,10 +271,20 @@ class _Watch:
             self._early.append(event)
         if self._on_event is not None:
             self._on_event(event)
+        if text := self._little_kept(event):
+            self.warn([text])
+
+    def warn(self, texts: list[str]) -> None:
+        """Shows warnings and keeps them for the summary."""
+        self.warnings += texts
+        for text in texts:
+            self(Warned(text=text))
 
     def _check_teacher(self, event: WorkerStarted) -> None:
         """Refuses workers that would label differently: another file at the same path, a GPU without bf16."""
         identity = teacher_identity(event.info)
+        if not self._teacher:
+            self.warn(warnings_of_teacher(event.info))
         self._teacher = self._teacher or identity
         differing = [
             f"{name} {self._teacher[name]} and {identity[name]}"

@@ -20,6 +20,7 @@ from hmsa_label.pipeline.events import (
     RunEnded,
     RunStarted,
     Tick,
+    Warned,
     WorkerLost,
     WorkersStarting,
     WorkerStarted,
@@ -150,10 +151,7 @@ class Bar:
             self._write(remark)
         if self._bar is None:
             return
-        if isinstance(event, ImageLabelled | ImageFailed):
-            self._bar.update()
-        elif isinstance(event, FailuresKnown):
-            self._bar.update(len(event.failures))
+        self._bar.update(self._count.done + self._count.failed - self._bar.n)  # whoever labelled them, or could not
         if isinstance(event, ImageLabelled | Tick):
             self._bar.set_postfix(self._count.notes(), refresh=isinstance(event, Tick))
         if isinstance(event, RunEnded):
@@ -193,6 +191,8 @@ def remark_on(event: Event) -> str | None:
         return f"worker {event.worker} was lost {what}: {event.reason}"
     if isinstance(event, ImageFailed):
         return f"failed {event.failure.key}: {event.failure.reason}"
+    if isinstance(event, Warned):
+        return f"Warning: {event.text}"
     if isinstance(event, FailuresKnown):
         left_out = _count(len(event.failures), "image")
         return f"left out {left_out} that failed before and whose files are the same; --retry-failed tries them"

@@ -77,6 +77,7 @@ class LabelSummary:
 
     `images_labelled_elsewhere` were labelled by other drivers of the same run meanwhile. `images_not_retried` of the
     failed images failed in an earlier attempt, and their files are still the same.
+    `warnings` are lines that were shown, `classes_absent` the teacher's classes without a pixel in the version.
     `kept_share` is the share of pixels at or above the threshold over all images of the version, 0..1;
     `seconds` the wall time of the call and `images_per_second` = images_labelled / seconds of labelling.
     """
@@ -91,6 +92,8 @@ class LabelSummary:
     images_not_retried: int = 0
     images_labelled_elsewhere: int = 0
     failed: list[Failure] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    classes_absent: list[str] = field(default_factory=list)
     kept_share: float | None = None
     images_per_second: float | None = None
     seconds: float = 0.0

@@ -25,6 +25,7 @@ from hmsa_label.pipeline.events import (
     LabelledElsewhere,
     RunEnded,
     RunStarted,
+    Warned,
     WorkerLost,
     WorkerStarted,
 )
@@ -49,6 +50,7 @@ NAMES = {
     ImageFailed: "image_failed",
     FailuresKnown: "failed_before",
     LabelledElsewhere: "labelled_elsewhere",
+    Warned: "warning",
     Committed: "committed",
     Draining: "draining",
 }

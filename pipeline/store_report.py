@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hmsa_label.labelers.taxonomy import ClassTable
+from hmsa_label.pipeline.data_classes import classes_of
 from hmsa_label.pipeline.decode import decode_image, decode_labels
 from hmsa_label.pipeline.records import U8
 from hmsa_label.pipeline.report import Report, ReportImage, ThresholdRow
@@ -115,7 +116,9 @@ def _shown(
 
 
 def _coarse(source: ImageSource, ref: ImageRef, classes: ClassTable) -> U8 | None:
-    return None if ref.coarse is None else classes.train_id_of[decode_labels(source.read(ref.coarse))]
+    if ref.coarse is None:
+        return None
+    return classes.train_ids_from(classes_of(source))[decode_labels(source.read(ref.coarse))]
 
 
 def _evidence(store: LabelStore, key: str) -> Evidence | None:

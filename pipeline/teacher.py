@@ -52,6 +52,18 @@ def check_fusion(net: SegmentationNet, config: TeacherConfig) -> None:
     raise ValueError(f"{config.weights} {way_out[net.fusion]}")
 
 
+def trained_scales(net: SegmentationNet, checkpoint: dict[str, Any]) -> list[float] | None:
+    """Scales that the network saw in its training, ascending; None if its file does not say."""
+    if net.fusion == "explicit":
+        return [float(scale) for scale in net.attention.scales]  # type: ignore[union-attr]
+    if not isinstance(config := checkpoint.get("config"), dict):
+        return None
+    low = config.get("low_scale")
+    if net.attention is None or low is None:
+        return [1.0]
+    return sorted({float(low), 1.0}) if isinstance(low, (int, float)) else None
+
+
 class Teacher:
     """Labels images of one size at a time; not thread-safe, to be called from one thread.
 
@@ -89,6 +101,7 @@ class Teacher:
             "weights": public_uri(config.weights),
             "weights_sha256": hashlib.sha256(data).hexdigest(),
             "trained_on": checkpoint["trained_on"],
+            "trained_scales": trained_scales(net, checkpoint),
             "scales": list(self.config.scales),
             "flip": config.flip,
             "fusion": config.fusion,

@@ -200,7 +200,8 @@ class Trainer:
         net = build_labeler(config.model.name, self.data.classes.num_classes, multi_scale=config.low_scale is not None)
         if config.model.init_weights and not self.folder.holds_state():
             start = config.model.init_weights
-            load_start(net, read_weights(start), start, new_class_heads=config.model.new_class_heads)
+            fresh = config.model.new_class_heads
+            load_start(net, read_weights(start), start, classes=self.data.classes, new_class_heads=fresh)
         net = self.processes.spread(net, self.device)  # type: ignore[assignment]
         return net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -12,6 +12,7 @@ from hmsa_label.labelers.checkpoints import from_imagenet, load_strict, read_pub
 from hmsa_label.labelers.file_kinds import SAFETENSORS, TORCH, kind_of
 from hmsa_label.labelers.taxonomy import CITYSCAPES, ClassTable
 from hmsa_label.pipeline.checkpoint_info import read_checkpoint
+from hmsa_label.pipeline.data_classes import class_difference
 from hmsa_label.stores.files import open_filesystem, public_uri, read_bytes
 
 PUBLISHED_MODEL = "hrnet_w48_ocr"
@@ -99,10 +100,12 @@ def _published_classes(state: dict[str, Tensor]) -> ClassTable:
         return CITYSCAPES
     names = tuple(f"class {index}" for index in range(head.shape[0]))
     grey = tuple((index, index, index) for index in range(head.shape[0]))
-    return ClassTable(f"published-{head.shape[0]}", names, grey, tuple(range(head.shape[0])))
+    return ClassTable(_unnamed(head.shape[0]), names, grey, tuple(range(head.shape[0])))
 
 
-def load_start(net: SegmentationNet, data: bytes, source: str, *, new_class_heads: bool = False) -> None:
+def load_start(
+    net: SegmentationNet, data: bytes, source: str, *, classes: ClassTable | None = None, new_class_heads: bool = False
+) -> None:
     """Start values for a training from a checkpoint of the same trunk and head, or from an ImageNet trunk alone.
 
     A checkpoint without attention head starts two-scale training with a fresh one, as the published Cityscapes
@@ -110,6 +113,7 @@ def load_start(net: SegmentationNet, data: bytes, source: str, *, new_class_head
     and nothing else. Any other difference is an error.
 
     Args:
+        classes: those of the training; a checkpoint that names others does not fit, though they are as many.
         new_class_heads: the class heads stay fresh, so that the checkpoint may know other classes.
 
     Raises:
@@ -121,19 +125,31 @@ def load_start(net: SegmentationNet, data: bytes, source: str, *, new_class_head
         kept = {key: value for key, value in fresh.items() if not key.startswith("trunk.")}
         _load(net, {**kept, **imagenet}, source)
         return
-    trained, classes, _ = read_network(data, source)
+    trained, known, _ = read_network(data, source)
     state = trained.state_dict()
     start = {key: value for key, value in state.items() if net.attention is not None or not _is_attention(key)}
     if net.attention is not None and trained.attention is None:
         start |= {key: value for key, value in fresh.items() if _is_attention(key)}
     if new_class_heads:
         start |= {key: value for key, value in fresh.items() if key.startswith(CLASS_HEADS)}
-    elif (num_classes := _num_classes(fresh)) != classes.num_classes:
-        raise ValueError(
-            f"{source} knows {classes.num_classes} classes, the training has {num_classes}; "
-            "--new-class-heads starts the class heads afresh"
-        )
+    else:
+        _check_classes(known, classes, _num_classes(fresh), source)
     _load(net, start, source)
+
+
+def _check_classes(known: ClassTable, classes: ClassTable | None, num_classes: int, source: str) -> None:
+    way_out = "--new-class-heads starts the class heads afresh"
+    if known.num_classes != num_classes:
+        raise ValueError(f"{source} knows {known.num_classes} classes, the training has {num_classes}; {way_out}")
+    if classes is None or known.name == _unnamed(num_classes):
+        return
+    if difference := class_difference(known, classes):
+        raise ValueError(f"cannot start from {source}: {difference}; {way_out}")
+
+
+def _unnamed(num_classes: int) -> str:
+    """Name of the class table of a published file, which tells no names of its classes."""
+    return f"published-{num_classes}"
 
 
 def _is_attention(key: str) -> bool:

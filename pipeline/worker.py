@@ -9,6 +9,7 @@ import os
 import socket
 import threading
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,7 @@ class Worker:
         self.info: dict[str, Any] = {
             **self._forward.info,
             "classes": self._classes.to_dict(),
+            "class_difference": self._class_difference(),
             "host": socket.gethostname(),
             "pid": os.getpid(),
         }
@@ -152,7 +154,21 @@ class Worker:
             raise BadImage(f"coarse labels {path}: {error}") from None
         if raw.shape != image.shape[:2]:
             raise BadImage(f"coarse labels {path}: size {raw.shape} differs from the image's {image.shape[:2]}")
-        return self._classes.train_id_of[raw]
+        return self._polygon_ids[raw]
+
+    def _class_difference(self) -> str | None:
+        """How the teacher's classes differ from those of the data, where the data tells its own."""
+        from hmsa_label.pipeline.data_classes import class_difference, known_classes_of  # loads torch, as teachers do
+
+        classes = with_retries("reading the data's classes", lambda: known_classes_of(self._source))
+        return None if classes is None else class_difference(self._classes, classes)
+
+    @cached_property
+    def _polygon_ids(self) -> U8:
+        """[256] the teacher's trainId of each id in the data's label files; classes meet by name."""
+        from hmsa_label.pipeline.data_classes import classes_of  # as above
+
+        return self._classes.train_ids_from(classes_of(self._source))
 
     def _ask_teacher(self, ref: ImageRef, image: U8) -> tuple[LabelledImage, float]:
         try:

@@ -10,6 +10,7 @@ from hmsa_label.pipeline.events import (
     FailuresKnown,
     ImageFailed,
     ImageLabelled,
+    LabelledElsewhere,
     RunEnded,
     RunStarted,
     Tick,
@@ -126,12 +127,13 @@ def test_bar_is_for_terminals_only():
 def test_bar_ends_at_its_end_when_images_fail():
     stream = io.StringIO()
     show = Bar(stream)
-    show(RunStarted(store="/labels", run_id="r", images_total=10, images_done_before=4))
+    show(RunStarted(store="/labels", run_id="r", images_total=12, images_done_before=4))
     show(FailuresKnown(failures=[Failure(key="a", reason="truncated"), Failure(key="b", reason="truncated")]))
     for _ in range(3):
         show(labelled())
     show(ImageFailed(failure=Failure(key="c", reason="truncated")))
+    show(LabelledElsewhere(images=2))
     show(RunEnded(images_labelled=3, images_failed=3, interrupted=False))
     last = stream.getvalue().strip().rpartition("\r")[2]
     assert "100%" in last
-    assert "10/10" in last
+    assert "12/12" in last
