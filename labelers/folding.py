@@ -8,6 +8,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hmsa_label.labelers.hmsa import SegmentationNet
 
+BATCH_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)  # the second is what a network trained on several GPUs has
+
 
 def fold(net: SegmentationNet) -> SegmentationNet:
     """A copy of `net` in inference mode whose batch norms are part of the convolutions; `net` keeps its own.
@@ -19,7 +21,7 @@ def fold(net: SegmentationNet) -> SegmentationNet:
     """
     folded = copy.deepcopy(net).eval()
     _fold_children(folded)
-    left = [name for name, module in folded.named_modules() if isinstance(module, nn.BatchNorm2d)]
+    left = [name for name, module in folded.named_modules() if isinstance(module, BATCH_NORMS)]
     if left:
         raise ValueError(f"no convolution comes before the batch norm {left[0]}; it cannot be folded")
     return folded.requires_grad_(False)
@@ -28,7 +30,7 @@ def fold(net: SegmentationNet) -> SegmentationNet:
 def _fold_children(module: nn.Module) -> None:
     children = list(module.named_children())
     for (conv_name, conv), (norm_name, norm) in pairwise(children):
-        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, BATCH_NORMS):
             setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
             setattr(module, norm_name, nn.Identity())
     for child in module.children():

@@ -79,7 +79,8 @@ class SegmentationNet(nn.Module):
     def forward(self, x: Tensor, *, aux: bool = False, attention: bool = False) -> ScalePrediction:
         """Prediction for one scaled, normalised image batch; only what is asked for is computed at full size.
 
-        Logits and attention are upsampled before any fusion, as in the released code.
+        Logits and attention are upsampled before any fusion, as in the released code, and in float32 whatever the
+        autocast state: bfloat16 logits around 20 lie 0.125 apart, and sums of their neighbours no closer.
         """
         output: HeadOutput = self.head(self.trunk(x))
         size_px = x.shape[-2:]
@@ -87,9 +88,9 @@ class SegmentationNet(nn.Module):
         if attention:
             if self.attention is None or self.fusion != "hierarchical":
                 raise ValueError("this network has no attention head of its own per scale; use another fusion")
-            attention_map = resize(self.attention(output.features), size_px)
-        aux_logits = resize(output.aux_logits, size_px) if aux and output.aux_logits is not None else None
-        return ScalePrediction(resize(output.logits, size_px), aux_logits, attention_map)
+            attention_map = resize(self.attention(output.features).float(), size_px)
+        aux_logits = resize(output.aux_logits.float(), size_px) if aux and output.aux_logits is not None else None
+        return ScalePrediction(resize(output.logits.float(), size_px), aux_logits, attention_map)
 
     def forward_two_scales(self, x: Tensor, low_scale: float = 0.5) -> TwoScalePrediction:
         """Two-scale training graph (section 3.2): low scale first, then 1.0, fused by the low scale's attention.
@@ -126,14 +127,15 @@ class SegmentationNet(nn.Module):
         outputs: dict[float, HeadOutput] = {}
         for scale in self.attention.scales:
             outputs[scale] = self.head(self.trunk(resize(x, scaled_size(x.shape[2], x.shape[3], scale))))
-        weights = resize(self.attention({scale: output.features for scale, output in outputs.items()}), size_px)
-        logits = {scale: self._to_full_size(output.logits, x, scale) for scale, output in outputs.items()}
+        weights = self.attention({scale: output.features for scale, output in outputs.items()})
+        weights = resize(weights.float(), size_px)
+        logits = {scale: self._to_full_size(output.logits.float(), x, scale) for scale, output in outputs.items()}
         terms = [weights[:, i : i + 1] * logits[scale] for i, scale in enumerate(self.attention.scales)]
         total = terms[0]
         for term in terms[1:]:
             total = total + term
         aux = outputs[1.0].aux_logits
-        aux = None if aux is None else resize(aux, size_px)
+        aux = None if aux is None else resize(aux.float(), size_px)
         return TwoScalePrediction(total, aux, logits[self.attention.scales[0]], logits[1.0])
 
     @staticmethod

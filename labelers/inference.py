@@ -96,6 +96,11 @@ class InferenceNet:
         """All fused logits [K, H, W] float32 of an image [H, W, 3] uint8 RGB."""
         return torch.cat([block for _, _, block in self.logit_blocks(image, scales, fusion, flip)], dim=1)
 
+    def top1(self, image: Tensor, scales: Sequence[float], fusion: str, flip: bool) -> Tensor:
+        """Arg-max classes [H, W] uint8 of an image [H, W, 3] uint8 RGB; its logits never exist as a whole."""
+        blocks = self.logit_blocks(image, scales, fusion, flip)
+        return torch.cat([logits.argmax(0).to(torch.uint8) for _, _, logits in blocks])
+
     def _check(self, scales: Sequence[float], fusion: str) -> None:
         attention = self.net.attention
         if fusion in ("hierarchical", "explicit") and fusion != self.net.fusion and tuple(scales) != (1.0,):

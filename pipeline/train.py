@@ -21,10 +21,10 @@ from torch.utils.data import DataLoader
 
 from hmsa_label.labelers import SegmentationNet, build_labeler
 from hmsa_label.labelers.heads.explicit_attention import ExplicitAttentionHead
-from hmsa_label.labelers.hmsa import predict
+from hmsa_label.labelers.inference import InferenceNet
 from hmsa_label.labelers.losses import StepTotal
 from hmsa_label.pipeline.config import to_dict
-from hmsa_label.pipeline.devices import autocast, resolve_precision
+from hmsa_label.pipeline.devices import dtype_of, resolve_precision
 from hmsa_label.pipeline.distributed import Processes, joined
 from hmsa_label.pipeline.evaluate import Confusion, Evaluation, confusion_of
 from hmsa_label.pipeline.interrupt import drain_on_signals
@@ -144,20 +144,21 @@ class Trainer:
 
     @torch.inference_mode()
     def validate(self) -> Evaluation:
-        """Scores the current weights on the validation split, at the scales that are trained, without flip."""
-        net = self.scored_net.eval()
-        fusion = net.fusion
+        """Scores the current weights on the validation split, at the scales that are trained, without flip.
+
+        By the path that `evaluate` and `run` take, so that its figure is theirs.
+        """
+        net = InferenceNet(self.scored_net, self.device, dtype_of(self.precision))
+        fusion = self.scored_net.fusion
         scales: tuple[float, ...] = (self.config.low_scale or 1.0, 1.0)
-        if isinstance(net.attention, ExplicitAttentionHead):
-            scales = net.attention.scales
+        if isinstance(self.scored_net.attention, ExplicitAttentionHead):
+            scales = self.scored_net.attention.scales
         elif fusion == "single":
             scales = (1.0,)
 
         def arg_max(image: U8) -> U8:
-            x = net.normalise(torch.from_numpy(image)[None].to(self.device))
-            with autocast(self.precision, self.device):
-                logits = predict(net, x.contiguous(memory_format=torch.channels_last), scales, fusion, flip=False)
-            return logits[0].argmax(0).cpu().numpy().astype(np.uint8)
+            top1: U8 = net.top1(torch.from_numpy(image), scales, fusion, flip=False).cpu().numpy()
+            return top1
 
         mine = self.data.val_refs[self.processes.rank :: self.processes.world]
         counted = confusion_of(self.data.source, mine, self.data.classes, arg_max)

@@ -1,9 +1,12 @@
 """Networks by name: shapes, what is computed on request, and what the published files look like."""
 
+import copy
+
 import pytest
 import torch
 
 from hmsa_label.labelers import MODELS, build_labeler
+from hmsa_label.labelers.folding import fold
 from hmsa_label.labelers.hmsa import predict
 
 
@@ -81,3 +84,26 @@ def test_network_without_attention_refuses_to_chain_scales():
     net = build_labeler("hrnet_tiny_ocr", 5, multi_scale=False).eval()
     with pytest.raises(ValueError, match="no attention head"):
         predict(net, torch.randn(1, 3, 32, 32), (0.5, 1.0), "hierarchical", False)
+
+
+@pytest.mark.parametrize("name", ["hrnet_tiny_ocr", "hrnet_tiny_ocr_explicit"])
+def test_logits_are_upsampled_in_float32_under_autocast_too(name):
+    torch.manual_seed(0)
+    net = build_labeler(name, 5)
+    x = torch.randn(1, 3, 64, 96)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        prediction = net.forward_explicit(x) if net.fusion == "explicit" else net.forward_two_scales(x)
+    assert {part.dtype for part in prediction if part is not None} == {torch.float32}
+    one = prediction.logits_one
+    assert not torch.equal(one, one.bfloat16().float())
+
+
+def test_batch_norms_of_several_gpus_are_folded_too():
+    torch.manual_seed(0)
+    net = build_labeler("hrnet_tiny_ocr", 5).eval()
+    synced = torch.nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(net))
+    x = torch.randn(1, 3, 64, 96)
+    folded = fold(synced)
+    assert not [part for part in folded.modules() if isinstance(part, torch.nn.SyncBatchNorm)]
+    with torch.inference_mode():
+        torch.testing.assert_close(folded(x).logits, net(x).logits, rtol=1e-4, atol=1e-4)

@@ -49,6 +49,14 @@ def test_training_learns_to_tell_colours_apart(tree, tmp_path):
     assert scores.images == 2
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_validation_gives_the_figures_of_evaluate(tree, tmp_path, precision):
+    summary = train_teacher(settings(tree, tmp_path, max_steps=3, precision=precision))
+    teacher = TeacherConfig(weights=summary.checkpoint, scales=(0.5, 1.0), device="cpu", precision=precision)
+    scores = evaluate(EvaluateConfig(data=DataConfig(root=str(tree), split="val"), teacher=teacher))
+    assert scores.miou == summary.best_miou
+
+
 def test_checkpoint_says_what_it_is_and_what_it_was_trained_on(tree, tmp_path):
     train_teacher(settings(tree, tmp_path, max_steps=1))
     _, info = decode_checkpoint((tmp_path / "last.safetensors").read_bytes())
