@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from hmsa_label.pipeline.config import LabelConfig, to_dict
 from hmsa_label.pipeline.provenance import weights_sha256
-from hmsa_label.stores.errors import LabelMissing, NotAStore
+from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, NotAStore
 from hmsa_label.stores.images import ImageRef
 from hmsa_label.stores.label_store import LabelStore
 from hmsa_label.stores.runs import read_run
@@ -29,7 +29,7 @@ def finished_store(config: LabelConfig, images: list[ImageRef], known: Iterable[
         if store.commit.run is None or not {image.key for image in images} <= {*store.keys(), *known}:
             return None
         record = read_run(store.root, store.commit.run).record
-    except (NotAStore, LabelMissing):
+    except (NotAStore, LabelMissing, LabelCorrupt):
         return None
     settings, before = record.get("settings") or {}, (record.get("config") or {}).get("teacher") or {}
     asked = to_dict(config)["teacher"]

@@ -1,18 +1,17 @@
 """Receipts that workers wrote but the driver never heard of, checked against their pixels before they count."""
 
-import json
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from hmsa_label.stores import schema
-from hmsa_label.stores.errors import StoreError
+from hmsa_label.stores.errors import LabelCorrupt, StoreError
 from hmsa_label.stores.files import FileRoot, join, list_names
 from hmsa_label.stores.parallel import map_threads
 from hmsa_label.stores.receipt import Receipt
+from hmsa_label.stores.records import RECEIPT, parse_record
 
 THREADS = 8  # reading is waiting, on object stores above all
-RECEIPT_NAME = re.compile(r"\d+\.json")
+RECEIPT_NAME = re.compile(r"[0-9]{1,15}\.json")
 
 
 def find_receipts(
@@ -89,8 +88,8 @@ def arrays_of(receipt: Receipt) -> dict[str, StoredArray]:
 def _read(root: FileRoot, segment: str, row: int) -> Receipt | None:
     """A receipt, or None if it is damaged; then its image is labelled again."""
     try:
-        document: dict[str, Any] = json.loads(root.read(schema.receipt_path(segment, row)))
-        receipt = Receipt.from_dict(document)
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        path = schema.receipt_path(segment, row)
+        receipt = Receipt.from_dict(parse_record(root.read(path), RECEIPT, path))
+    except (FileNotFoundError, LabelCorrupt):
         return None
     return receipt if (receipt.segment, receipt.row) == (segment, row) else None

@@ -21,6 +21,7 @@ from hmsa_label.stores.delta_options import delta_options, delta_uri
 from hmsa_label.stores.errors import LabelCorrupt
 from hmsa_label.stores.files import FileRoot, create_bytes, delete_files, join, sync_file
 from hmsa_label.stores.log_files import digest_of, read_many
+from hmsa_label.stores.records import CHECKPOINT_NOTE, parse_sealed
 from hmsa_label.stores.schema import CHECKPOINT_INTERVAL, COMMITS
 
 CHECKPOINT_FILE = re.compile(r"(\d{20})\.checkpoint\.parquet")
@@ -139,7 +140,7 @@ def _version_in(last: bytes) -> int | None:
 
 
 def _noted_digest(note: bytes, version: int) -> str:
-    document = sealed.from_bytes(note, note_path(version))
-    if document.get("version") != version:
-        raise LabelCorrupt(f"{note_path(version)} is the note of version {document.get('version')}")
-    return str(document.get("sha256"))
+    document = parse_sealed(note, CHECKPOINT_NOTE, note_path(version))
+    if document["version"] != version:
+        raise LabelCorrupt(f"{note_path(version)} is the note of version {document['version']}")
+    return str(document["sha256"])

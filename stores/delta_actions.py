@@ -17,6 +17,7 @@ from urllib.parse import unquote
 from deltalake import Schema
 
 from hmsa_label.stores.errors import LabelCorrupt
+from hmsa_label.stores.records import COMMIT
 from hmsa_label.stores.schema import COMMITS, MANIFEST, MANIFEST_CONFIGURATION, MANIFEST_SCHEMA
 from hmsa_label.stores.sealed import is_whole
 
@@ -119,8 +120,10 @@ def _record(actions: list[dict[str, Any]], version: int) -> dict[str, Any] | Non
         return None
     if not is_whole(record):
         raise LabelCorrupt("its record was changed")
-    if record.get("version") != version:
-        raise LabelCorrupt(f"it is that of version {record.get('version')}")
+    if fault := COMMIT.fault(record, ""):
+        raise LabelCorrupt(f"its record is badly formed: {fault}")
+    if record["version"] != version:
+        raise LabelCorrupt(f"it is that of version {record['version']}")
     if version and not record.get(BEFORE):
         raise LabelCorrupt("its record does not say what it was built on")
     return record

@@ -1,6 +1,5 @@
 """What a store is: the attributes of its root Zarr group, written once when the store is created."""
 
-import json
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +7,8 @@ from typing import Any
 from hmsa_label.stores import schema
 from hmsa_label.stores.errors import LabelCorrupt, NotAStore, StoreConflict, StoreError
 from hmsa_label.stores.files import FileRoot, create_bytes, join, public_uri
+from hmsa_label.stores.forms import parse_json
+from hmsa_label.stores.records import IDENTITY, refuse_other
 from hmsa_label.stores.sealed import is_whole, seal
 
 
@@ -54,23 +55,28 @@ def read_identity(root: FileRoot) -> Identity:
     """
     place = public_uri(root.uri)
     try:
-        attributes = json.loads(root.read(schema.ROOT)).get("attributes", {})
+        document = parse_json(root.read(schema.ROOT))
     except FileNotFoundError:
         raise NotAStore(f"there is no label store at {place}; `hmsa-label run --store {place}` makes one") from None
     except ValueError:
         raise NotAStore(f"{place}/{schema.ROOT} is not JSON; the store's identity is damaged") from None
-    if attributes.get("format") != schema.FORMAT:
+    attributes = document.get("attributes") if isinstance(document, dict) else None
+    if not isinstance(attributes, dict) or attributes.get("format") != schema.FORMAT:
         raise NotAStore(f"{place}/{schema.ROOT} is a Zarr group that is no label store of hmsa-label")
-    found = int(attributes.get("format_version", 0))
-    if found > schema.FORMAT_VERSION:
+    found = attributes.get("format_version")
+    if isinstance(found, int) and found > schema.FORMAT_VERSION:
         raise StoreError(
             f"the store {place} ({schema.ROOT}) has format version {found}, this hmsa-label reads up to "
             f"{schema.FORMAT_VERSION}; upgrade it"
         )
     if not is_whole(attributes):
         raise LabelCorrupt(f"{place}/{schema.ROOT} is not what was written; the store's identity is damaged")
+    refuse_other(attributes, IDENTITY, f"{place}/{schema.ROOT}")
     return Identity(
-        uuid=attributes["uuid"], classes=attributes["classes"], probe=attributes["probe"], format_version=found
+        uuid=attributes["uuid"],
+        classes=attributes["classes"],
+        probe=attributes["probe"],
+        format_version=attributes["format_version"],
     )
 
 

@@ -14,6 +14,7 @@ Signatures, for those who build on them:
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -25,6 +26,7 @@ from hmsa_label.stores.identity import Identity, check_classes, read_identity, w
 from hmsa_label.stores.manifest import Commit, Manifest, Snapshot, content_digest
 from hmsa_label.stores.probe import probe_storage
 from hmsa_label.stores.receipt import Receipt
+from hmsa_label.stores.records import thresholds_in
 from hmsa_label.stores.schema import CODE, LABEL, MANIFEST_SCHEMA, TOP1, U8
 from hmsa_label.stores.tags import read_mark, refuse_other_than_tagged, version_number
 
@@ -44,7 +46,7 @@ class LabelStore:
         self.identity = identity
         self.commit: Commit = snapshot.commit
         self.version = snapshot.version
-        self.rows = snapshot.rows()
+        self.rows = replace(snapshot.rows(), num_classes=identity.num_classes)
         self._eager = _arrays(self.rows.table(EAGER))
         self._whole: dict[str, pa.Array] | None = None
         self._places = {key: place for place, key in enumerate(self._eager["key"].to_pylist())}
@@ -194,19 +196,20 @@ class LabelStore:
         grid = self.grid(segment)
         if not grid:
             raise LabelCorrupt(f"{key}: the metadata of segment {segment} names no thresholds for its codes")
-        return self._read_array(key, TOP1, segment, row), self._read_array(key, CODE, segment, row), grid
+        top1, code = self._read_array(key, TOP1, segment, row), self._read_array(key, CODE, segment, row)
+        if int(code.max()) > len(grid):
+            raise LabelCorrupt(f"{key}: a code of {code.max()}, but segment {segment} names {len(grid)} thresholds")
+        return top1, code, grid
 
     def grid(self, segment: str) -> tuple[float, ...]:
         """Ascending thresholds that the codes of a segment count; empty for a segment without evidence."""
         if segment not in self._grids:
             path = f"{schema.DATA}/{segment}/{schema.ROOT}"
             try:
-                self._grids[segment] = schema.thresholds_in(self.root.read(path))
+                self._grids[segment] = thresholds_in(self.root.read(path), path)
             except FileNotFoundError:
                 _refuse_pruned(self.root, self.version)
                 raise LabelMissing(f"the metadata of segment {segment} is gone: no object {path}") from None
-            except (ValueError, KeyError, TypeError) as error:
-                raise LabelCorrupt(f"the metadata of segment {segment} in {path} is damaged: {error}") from None
         return self._grids[segment]
 
     def __len__(self) -> int:
@@ -229,6 +232,8 @@ class LabelStore:
         try:
             data = self.root.read(path)
             pixels = schema.decode_checked(data, height, width, chunk_digest=self._value(f"{name}_chunk_sha256", place))
+            if name != CODE and (strange := schema.stranger(pixels, self.identity.num_classes)) is not None:
+                raise LabelCorrupt(f"it holds {strange}, which is no class")
         except FileNotFoundError:
             _refuse_pruned(self.root, self.version)  # perhaps only now, while this reader was open
             raise LabelMissing(

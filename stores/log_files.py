@@ -14,6 +14,7 @@ from hmsa_label.stores.delta_actions import BEFORE, LOG, LOG_FILE, LogFile, log_
 from hmsa_label.stores.errors import LabelCorrupt
 from hmsa_label.stores.files import FileRoot, create_bytes, join
 from hmsa_label.stores.parallel import map_threads
+from hmsa_label.stores.records import COMMIT_MARK, parse_sealed
 from hmsa_label.stores.schema import COMMITS
 
 MARK_FILE = re.compile(r"\d+\.json")
@@ -73,10 +74,10 @@ def marked_digest(body: bytes, version: int) -> str:
     Raises:
         LabelCorrupt: if the mark is damaged, or another's.
     """
-    mark = sealed.from_bytes(body, mark_path(version))
-    if mark.get("version") != version:
-        raise LabelCorrupt(f"{mark_path(version)} is the mark of version {mark.get('version')}")
-    return str(mark.get(DIGEST))
+    mark = parse_sealed(body, COMMIT_MARK, mark_path(version))
+    if mark["version"] != version:
+        raise LabelCorrupt(f"{mark_path(version)} is the mark of version {mark['version']}")
+    return str(mark[DIGEST])
 
 
 def refuse_changed(file: LogFile, mark: bytes | None, successor: LogFile | None) -> None:

@@ -10,8 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from hmsa_label.stores.columns import column_fault
 from hmsa_label.stores.errors import LabelCorrupt
 from hmsa_label.stores.files import FileRoot
+from hmsa_label.stores.forms import stays_below
 from hmsa_label.stores.schema import MANIFEST, MANIFEST_SCHEMA
 
 BATCH_ROWS = 4096
@@ -26,11 +28,13 @@ class Rows:
     Attributes:
         root: the store.
         files: (path below the manifest's folder, size in bytes) of each Parquet file, as the log has them.
+        num_classes: of the store, if it is known; then every row must count that many.
     """
 
     version: int
     root: FileRoot = field(repr=False)
     files: tuple[tuple[str, int], ...] = field(repr=False)
+    num_classes: int | None = None
 
     def table(self, columns: list[str] | None = None) -> pa.Table:
         """Rows sorted by key, with the columns of `schema.MANIFEST_SCHEMA` or those asked for.
@@ -74,13 +78,18 @@ class Rows:
         # Not by delta-rs' to_pyarrow_table: Arrow's reader threads, still there when the interpreter ends, abort 2 to
         # 3 % of short processes after all their work is done.
         try:
+            if not stays_below(path):
+                raise ValueError("it lies outside of the store")
             data = self.root.read(f"{MANIFEST}/{path}")
             if len(data) != size_bytes:
-                raise pa.ArrowInvalid(f"it has {len(data)} bytes, the log says {size_bytes}")
+                raise ValueError(f"it has {len(data)} bytes, the log says {size_bytes}")
             own = OWN_FILE.fullmatch(path)
             if own and hashlib.sha256(data).hexdigest() != own[1]:
-                raise pa.ArrowInvalid("it is not what was written")
-            return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
+                raise ValueError("it is not what was written")
+            file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
+            if not 0 <= file.metadata.num_rows <= len(data):  # each row has a key and a time of its own
+                raise ValueError(f"it claims {file.metadata.num_rows} rows in {len(data)} bytes")
+            return file
         except (pa.ArrowException, OSError, ValueError) as error:
             raise self._damaged(path, error) from None
 
@@ -110,6 +119,9 @@ class Rows:
             raise self._damaged(path, error) from None
         if values.null_count and not field.nullable:
             raise self._damaged(path, f"rows without a {name}")
+        fault = column_fault(name, values, self.num_classes)
+        if fault:
+            raise self._damaged(path, f"{name} holds {fault}")
         return values
 
     def _damaged(self, path: str, reason: object) -> LabelCorrupt:

@@ -9,6 +9,8 @@ import json
 from typing import Any
 
 from hmsa_label.stores.files import FileRoot, create_bytes, join
+from hmsa_label.stores.forms import parse_json
+from hmsa_label.stores.records import STATE as STATE_RECORD
 from hmsa_label.stores.schema import RUNS
 
 SUFFIX = ".jsonl"
@@ -42,7 +44,7 @@ def read_part(root: FileRoot, path: str) -> list[dict[str, Any]]:
     lines = []
     for line in root.read(path).splitlines():
         with contextlib.suppress(ValueError):
-            lines.append(json.loads(line))
+            lines.append(parse_json(line))
     return [line for line in lines if isinstance(line, dict)]
 
 
@@ -50,6 +52,10 @@ def last_state(root: FileRoot, parts: list[str]) -> dict[str, Any]:
     """The sum at the end of an attempt's log; of the part before, if the last one does not read."""
     for path in reversed(parts):
         with contextlib.suppress(OSError):
-            if lines := [line for line in read_part(root, path) if line.get("event") == STATE]:
+            if lines := [line for line in read_part(root, path) if _is_state(line)]:
                 return lines[-1]
     return {}
+
+
+def _is_state(line: dict[str, Any]) -> bool:
+    return line.get("event") == STATE and not STATE_RECORD.fault(line, "")

@@ -16,7 +16,9 @@ from hmsa_label.stores import sealed
 from hmsa_label.stores.credentials import hide_in_record, secret_values
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing
 from hmsa_label.stores.files import FileRoot, create_bytes, join, public_uri
+from hmsa_label.stores.forms import printable
 from hmsa_label.stores.manifest import PAUSE, Commit
+from hmsa_label.stores.records import OUTCOME, RUN, parse_record, parse_sealed
 from hmsa_label.stores.schema import RUNS
 
 # A run resumes only on the data it was begun with.
@@ -79,7 +81,7 @@ def new_run(record: dict[str, Any], kind: str, secrets_to_hide: dict[str, Any] |
         record: JSON-able provenance with `fingerprint`, or `settings` to take it from.
 
     Raises:
-        ValueError: if it has neither.
+        ValueError: if it has neither, or a field of it cannot be read back.
     """
     if not record.get("fingerprint") and not record.get("settings"):
         raise ValueError("a run's record needs `fingerprint`, or `settings` to compute it from")
@@ -87,7 +89,9 @@ def new_run(record: dict[str, Any], kind: str, secrets_to_hide: dict[str, Any] |
     run_id = unique_id()
     began_at = _utc("%Y-%m-%dT%H:%M:%SZ")
     record = {**record, "run": run_id, "kind": kind, "fingerprint": fingerprint, "began_at": began_at}
-    record = hide_in_record(record, secret_values(secrets_to_hide))
+    record = printable(hide_in_record(record, secret_values(secrets_to_hide)))
+    if fault := RUN.fault(record, ""):
+        raise ValueError(f"a run's record is badly formed: {fault}")
     return Run(id=run_id, record=record, sha256=hashlib.sha256(_body(record)).hexdigest())
 
 
@@ -101,17 +105,18 @@ def read_run(root: FileRoot, run_id: str) -> Run:
     """The record of a run.
 
     Raises:
-        LabelMissing: if it is gone or damaged.
+        LabelMissing: if it is gone.
+        LabelCorrupt: if it is damaged.
     """
+    path = f"{RUNS}/{run_id}.json"
     try:
-        body = root.read(f"{RUNS}/{run_id}.json")
-        return Run(id=run_id, record=json.loads(body), sha256=hashlib.sha256(body).hexdigest())
+        body = root.read(path)
     except FileNotFoundError:
         raise LabelMissing(f"the record of run {run_id} is gone from {public_uri(root.uri)}/{RUNS}") from None
-    except ValueError:
-        raise LabelMissing(
-            f"the record of run {run_id} in {public_uri(root.uri)}/{RUNS} is not JSON any more"
-        ) from None
+    record = parse_record(body, RUN, path)
+    if record["run"] != run_id:
+        raise LabelCorrupt(f"{path} is the record of run {record['run']}")
+    return Run(id=run_id, record=record, sha256=hashlib.sha256(body).hexdigest())
 
 
 def write_outcome(root: FileRoot, run_id: str, outcome: dict[str, Any]) -> str:
@@ -193,7 +198,7 @@ def _read_outcome(root: FileRoot, run_id: str, attempt: str, commit: Commit | No
     except FileNotFoundError:
         version = commit.version if commit else "?"
         raise LabelCorrupt(f"{path} is gone; version {version} ended that attempt at run {run_id}") from None
-    outcome = sealed.from_bytes(body, path)
+    outcome = parse_sealed(body, OUTCOME, path)
     if outcome.get("attempt") != attempt:
         raise LabelCorrupt(f"{path} is the outcome of attempt {outcome.get('attempt')}")
     if commit is None:

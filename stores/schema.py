@@ -13,6 +13,7 @@ from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
 from hmsa_label.stores.errors import LabelCorrupt
+from hmsa_label.stores.forms import parse_json
 from hmsa_label.stores.zstd_frame import content_bytes, without_checksum
 
 U8 = NDArray[np.uint8]
@@ -30,6 +31,7 @@ DATA, MANIFEST, COMMITS, RUNS, TAGS, PRUNED = "data", "manifest", "commits", "ru
 
 ZSTD_LEVEL = 9
 MAX_PIXELS = 2**27  # of one image; what a damaged or hostile store states must not decide what memory is taken
+MAX_CLASSES = 253  # beside 254 and 255
 
 MANIFEST_SCHEMA = pa.schema(
     [
@@ -135,6 +137,13 @@ def decode_checked(data: bytes, height: int, width: int, *, chunk_digest: str) -
     return decode(without_checksum(data), height, width)
 
 
+def stranger(pixels: U8, num_classes: int) -> int | None:
+    """A value of a label or arg-max that is neither a trainId nor ignore_index; None if there is none."""
+    # 255 becomes 0: one pass without a mask, as every label that is read comes through here.
+    highest = int((pixels + np.uint8(1)).max())
+    return None if highest <= num_classes else highest - 1
+
+
 def digest_of(array: U8) -> str:
     """Hex sha256 of a [H, W] uint8 image's raw bytes, row by row."""
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
@@ -171,24 +180,10 @@ def _json(document: dict[str, Any]) -> bytes:
     return (json.dumps(document, indent=2) + "\n").encode()
 
 
-def thresholds_in(document: bytes) -> tuple[float, ...]:
-    """Ascending thresholds in a segment's `zarr.json`; empty for a segment without evidence.
-
-    Raises:
-        ValueError, KeyError, TypeError: if it is damaged; the thresholds stand there twice, as decimals and exactly.
-    """
-    found = json.loads(document)["attributes"]
-    thresholds = tuple(found.get("thresholds", ()))
-    exact = [float.fromhex(text) for text in found.get("thresholds_float32", ())]
-    if [float(np.float32(value)) for value in thresholds] != exact:
-        raise ValueError("thresholds and thresholds_float32 differ")
-    return thresholds
-
-
 def metadata_fault(document: bytes, height: int, width: int) -> str:
     """What is wrong with an array's `zarr.json`, empty if plain Zarr readers find the images with it."""
     try:
-        found = json.loads(document)
+        found = parse_json(document)
         expected = json.loads(array_metadata(found["shape"][0], height, width, found.get("attributes", {})))
     except (ValueError, KeyError, TypeError, IndexError) as error:
         return f"is damaged: {error}"

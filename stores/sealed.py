@@ -5,13 +5,15 @@ import json
 from typing import Any
 
 from hmsa_label.stores.errors import LabelCorrupt
+from hmsa_label.stores.forms import parse_json, printable
 
 CHECK = "check"
 
 
 def seal(document: dict[str, Any]) -> dict[str, Any]:
     """The document with a digest of itself."""
-    return {**document, CHECK: _digest_of(document)}
+    plain: dict[str, Any] = printable(document)
+    return {**plain, CHECK: _digest_of(plain)}
 
 
 def is_whole(document: Any) -> bool:
@@ -31,7 +33,7 @@ def from_bytes(body: bytes, path: str) -> dict[str, Any]:
         LabelCorrupt: naming the file, if it does not read or is not what was written.
     """
     try:
-        document = json.loads(body)
+        document = parse_json(body)
     except ValueError as error:
         raise LabelCorrupt(f"{path} does not read: {error}") from None
     if not is_whole(document):

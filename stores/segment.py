@@ -20,6 +20,7 @@ from hmsa_label.stores.evidence import label_at, level_of
 from hmsa_label.stores.files import FileRoot, create_bytes, join
 from hmsa_label.stores.identity import read_identity
 from hmsa_label.stores.receipt import ImageFacts, Receipt, now
+from hmsa_label.stores.records import RECEIPT
 from hmsa_label.stores.schema import CODE, LABEL, TOP1, U8
 
 
@@ -72,8 +73,8 @@ class SegmentWriter:
             evidence_of: an older receipt whose evidence the new label was made from, instead of `top1` and `code`.
 
         Raises:
-            ValueError: if arrays disagree in shape, hold other values than classes and 255, or the label is not what
-                the evidence says at the threshold.
+            ValueError: if arrays disagree in shape, hold other values than classes and 255, the label is not what the
+                evidence says at the threshold, or a fact is one that no reader takes.
             OSError: if the storage fails; nothing is recorded then and the image may be written again.
         """
         counts = self._check(facts.key, label, top1, code)
@@ -101,6 +102,8 @@ class SegmentWriter:
             run=self.run_id,
             labelled_at=now(),
         )
+        if fault := RECEIPT.fault(receipt.to_dict(), ""):
+            raise ValueError(f"{facts.key}: {fault}")
         body = json.dumps(receipt.to_dict(), sort_keys=True).encode()
         self._put(schema.receipt_path(segment, row), body)
         return receipt

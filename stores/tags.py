@@ -14,11 +14,12 @@ from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, StoreConflict
 from hmsa_label.stores.files import FileRoot, create_bytes, delete_files, join, list_names, public_uri
 from hmsa_label.stores.manifest import TAG, Change, Commit, Manifest, Snapshot
 from hmsa_label.stores.receipt import now
+from hmsa_label.stores.records import PRUNE_MARK, TAG_NAME, parse_sealed
+from hmsa_label.stores.records import TAG as TAG_RECORD
 from hmsa_label.stores.schema import MANIFEST, PRUNED, TAGS
 
-# A number is a version, `v12` too, and `head` is the newest progress: no tag may look like one of them.
-NAME = re.compile(r"(?!v?\d+$)(?!head$)[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 NUMBER = re.compile(r"v?[0-9]{1,18}")
+MARK = re.compile(r"[0-9]{1,18}")
 
 
 def tag(
@@ -38,7 +39,7 @@ def tag(
         StoreConflict: if the name is taken.
         LabelMissing: if there is no such version, or gc has pruned it.
     """
-    if not NAME.fullmatch(name):
+    if not TAG_NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot be a tag: letters, digits, . _ - only, and neither a number nor head")
     root = FileRoot(uri, dict(storage_options or {}))
     manifest = Manifest(root.uri, storage_options)
@@ -151,7 +152,7 @@ def read_tag(root: FileRoot, name: str) -> dict[str, Any]:
     """
     path = tag_path(name)
     try:
-        record = sealed.from_bytes(root.read(path), path)
+        record = parse_sealed(root.read(path), TAG_RECORD, path)
     except FileNotFoundError:
         recorded = recorded_tags(Manifest(root.uri, root.storage_options).log()).get(name)
         if recorded is not None:
@@ -214,9 +215,12 @@ def tag_faults(root: FileRoot, commits: Iterable[Commit]) -> list[str]:
         if record != recorded.get(name, record):
             faults.append(f"{tag_path(name)} is not the tag that the log records")
     for name in _names(root, PRUNED):
+        if not MARK.fullmatch(name):
+            faults.append(f"{PRUNED}/{name}.json is no mark of a version")
+            continue
         try:
             read_mark(root, int(name))
-        except (LabelCorrupt, ValueError) as error:
+        except LabelCorrupt as error:
             faults.append(str(error))
     return faults
 
@@ -237,15 +241,15 @@ def read_mark(root: FileRoot, version: int) -> dict[str, Any]:
         LabelCorrupt: if it is damaged, or another version's.
     """
     path = f"{PRUNED}/{version}.json"
-    mark = sealed.from_bytes(root.read(path), path)
-    if mark.get("version") != version:
-        raise LabelCorrupt(f"{path} is the mark of version {mark.get('version')}")
+    mark = parse_sealed(root.read(path), PRUNE_MARK, path)
+    if mark["version"] != version:
+        raise LabelCorrupt(f"{path} is the mark of version {mark['version']}")
     return mark
 
 
 def pruned_versions(root: FileRoot) -> set[int]:
     """Versions whose pixels gc has deleted."""
-    return {int(name) for name in _names(root, PRUNED)}
+    return {int(name) for name in _names(root, PRUNED) if MARK.fullmatch(name)}
 
 
 def _names(root: FileRoot, folder: str) -> list[str]:

@@ -43,7 +43,7 @@ def _run_faults(store: LabelStore, commits: list[Commit], runs: set[str]) -> Fau
     for run_id in sorted({*began, *runs}):
         try:
             run = read_run(store.root, run_id)
-        except LabelMissing as error:
+        except (LabelMissing, LabelCorrupt) as error:
             yield "run", str(error)
         else:
             if began.get(run_id) != run.sha256:

@@ -23,6 +23,7 @@ from hmsa_label.stores.manifest import commits_in
 from hmsa_label.stores.objects import arrays_in, size_faults
 from hmsa_label.stores.parallel import map_threads
 from hmsa_label.stores.receipt import Receipt
+from hmsa_label.stores.records import RECEIPT, parse_record
 from hmsa_label.stores.schema import U8
 from hmsa_label.stores.sources import check_source
 from hmsa_label.stores.trail import trail_faults
@@ -157,11 +158,11 @@ def _check_row(store: LabelStore, receipt: Receipt) -> Problem | None:
     """A row against the receipt that its image's writer left beside the pixels: the same facts, stored twice."""
     path = schema.receipt_path(receipt.segment, receipt.row)
     try:
-        written = dict(json.loads(store.root.read(path)))
+        written = parse_record(store.root.read(path), RECEIPT, path)
     except FileNotFoundError:
         return Problem(key=receipt.key, kind="receipt", detail=f"{path} is gone; the row cannot be compared with it")
-    except (ValueError, TypeError) as error:
-        return Problem(key=receipt.key, kind="receipt", detail=f"{path} does not read: {error}")
+    except LabelCorrupt as error:
+        return Problem(key=receipt.key, kind="receipt", detail=str(error))
     row = json.loads(json.dumps(receipt.to_dict()))
     names = sorted(name for name in row if json.dumps(row[name]) != json.dumps(written.get(name)))
     if not names:
@@ -187,6 +188,8 @@ def _check_arrays(store: LabelStore, receipt: Receipt) -> Iterator[Problem]:
                 yield Problem(key=receipt.key, kind="digest", detail=detail)
                 continue
             sound[name] = pixels
+            if name != schema.CODE and (strange := schema.stranger(pixels, store.identity.num_classes)) is not None:
+                yield Problem(key=receipt.key, kind="rule", detail=f"{name}: {path} holds {strange}, which is no class")
             if array.chunk_sha256 != hashlib.sha256(data).hexdigest():
                 detail = f"{name}: {path} holds the pixels that were committed, but in other bytes; readers refuse it"
                 yield Problem(key=receipt.key, kind="digest", detail=detail)

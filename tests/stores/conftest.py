@@ -64,7 +64,12 @@ class Labelling:
         seed = sum(map(ord, key)) if seed is None else seed
         drawn = draw(seed, self.threshold, size or self.size)
         facts = ImageFacts(
-            key=key, source=f"{key}.png", source_sha256="ab" * 32, source_bytes=9, device="cpu", mean_confidence=0.8
+            key=key,
+            source=f"{key.replace('../', '').lstrip('/')}.png",
+            source_sha256="ab" * 32,
+            source_bytes=9,
+            device="cpu",
+            mean_confidence=0.8,
         )
         evidence = (drawn.top1, drawn.code) if self.evidence else ()
         self.labels[key] = drawn.label
