@@ -80,7 +80,8 @@ class SegmentationNet(nn.Module):
         """Prediction for one scaled, normalised image batch; only what is asked for is computed at full size.
 
         Logits and attention are upsampled before any fusion, as in the released code, and in float32 whatever the
-        autocast state: bfloat16 logits around 20 lie 0.125 apart, and sums of their neighbours no closer.
+        autocast state: bfloat16 logits around 20 lie 0.125 apart, and sums of their neighbours no closer. In training
+        the attention head runs at every scale, as there: its batch norms would not see all statistics otherwise.
         """
         output: HeadOutput = self.head(self.trunk(x))
         size_px = x.shape[-2:]
@@ -89,6 +90,8 @@ class SegmentationNet(nn.Module):
             if self.attention is None or self.fusion != "hierarchical":
                 raise ValueError("this network has no attention head of its own per scale; use another fusion")
             attention_map = resize(self.attention(output.features).float(), size_px)
+        elif self.training and self.attention is not None and self.fusion == "hierarchical":
+            self.attention(output.features.detach())
         aux_logits = resize(output.aux_logits.float(), size_px) if aux and output.aux_logits is not None else None
         return ScalePrediction(resize(output.logits.float(), size_px), aux_logits, attention_map)
 

@@ -56,6 +56,39 @@ def test_maximum_over_scales_is_never_below_any_of_them(tiny):
     assert torch.equal(predict(tiny, x, (0.5, 1.0), "max", False), torch.maximum(*singles))
 
 
+@torch.no_grad()
+def test_training_moves_the_batch_norms_of_the_attention_by_both_scales():
+    torch.manual_seed(0)
+    net = build_labeler("hrnet_tiny_ocr", 5).train()
+    features = []
+    net.head.register_forward_hook(lambda _, inputs, output: features.append(output.features))
+    net.forward_two_scales(torch.randn(2, 3, 64, 96))
+    assert [tuple(seen.shape[2:]) for seen in features] == [(8, 12), (16, 24)]
+    conv, norm, _ = net.attention.layers[0]
+    mean, variance = torch.zeros(16), torch.ones(16)
+    for seen in features:  # the low scale first, each with momentum 0.1
+        hidden = conv(seen)
+        mean = 0.9 * mean + 0.1 * hidden.mean((0, 2, 3))
+        variance = 0.9 * variance + 0.1 * hidden.var((0, 2, 3), correction=1)
+    torch.testing.assert_close(norm.running_mean, mean, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(norm.running_var, variance, rtol=1e-5, atol=1e-6)
+    assert norm.num_batches_tracked == net.attention.layers[1][1].num_batches_tracked == 2
+
+
+def test_attention_of_scale_one_gets_no_gradient_and_is_not_run_in_inference():
+    torch.manual_seed(0)
+    net = build_labeler("hrnet_tiny_ocr", 5).train()
+    runs = []
+    net.attention.register_forward_hook(lambda _, inputs, output: runs.append(output))
+    x = torch.randn(2, 3, 64, 96)
+    fused = net.forward_two_scales(x).logits
+    assert torch.autograd.grad(fused.sum(), runs[1], retain_graph=True, allow_unused=True) == (None,)
+    assert torch.autograd.grad(fused.sum(), runs[0])[0].abs().max() > 0
+    runs.clear()
+    net.eval().forward_two_scales(x)
+    assert len(runs) == 1
+
+
 def test_unknown_model_is_refused_with_the_known_names():
     with pytest.raises(ValueError, match=r"unknown model 'hrnet'; known are .*hrnet_w48_ocr"):
         build_labeler("hrnet", 19)
