@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 
 from hmsa_label.labelers.folding import fold
-from hmsa_label.labelers.fused_rows import ChainRows, PooledRows, Rows, ScaleMaps, WeightedRows, row_blocks
+from hmsa_label.labelers.fused_rows import (
+    ChainRows,
+    PooledRows,
+    Rows,
+    ScaleMaps,
+    WeightedRows,
+    check_finite,
+    row_blocks,
+)
 from hmsa_label.labelers.heads.explicit_attention import ExplicitAttentionHead
 from hmsa_label.labelers.heads.ocr import HeadOutput, OCRHead
 from hmsa_label.labelers.heads.ocr_rows import OCRRows
@@ -71,7 +79,7 @@ class InferenceNet:
         return PooledRows([self._maps(x, scale, sizes[scale]) for scale in scales], (height, width), fusion)
 
     def logit_blocks(
-        self, image: Tensor, scales: Sequence[float], fusion: str, flip: bool
+        self, image: Tensor, scales: Sequence[float], fusion: str, flip: bool, *, finite: bool = False
     ) -> Iterator[tuple[int, int, Tensor]]:
         """(first row, last row excluded, logits [K, R, W] float32) of consecutive blocks of one image.
 
@@ -79,10 +87,17 @@ class InferenceNet:
 
         Args:
             image: [H, W, 3] uint8 RGB.
+            finite: refuse logits that are not.
+
+        Raises:
+            FloatingPointError: before the first block, if the network gives NaN or infinite logits or attention.
         """
         x = self.normalise(image)
         straight = self.fused_rows(x, scales, fusion)
         mirrored = self.fused_rows(x.flip(3), scales, fusion) if flip else None
+        for rows in (straight, mirrored):
+            if finite and rows is not None:
+                check_finite(rows)
         height, width = x.shape[-2:]
         del x
         pixels = _BLOCK_PIXELS_GPU if self.device.type == "cuda" else _BLOCK_PIXELS_CPU

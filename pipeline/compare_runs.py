@@ -28,7 +28,7 @@ from hmsa_label.labelers.heads.explicit_attention import ExplicitAttentionHead
 from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.pipeline.config import TeacherConfig, to_dict
 from hmsa_label.pipeline.devices import resolve_device
-from hmsa_label.pipeline.evaluate import Confusion, read_pair
+from hmsa_label.pipeline.evaluate import confusion_of
 from hmsa_label.pipeline.teacher import Teacher
 from hmsa_label.pipeline.train import FREE_ON_RESUME, train_teacher
 from hmsa_label.pipeline.train_config import AutoLabels, CoarseLabels, CompareConfig, TrainConfig
@@ -186,10 +186,7 @@ def write(path: Path, data: bytes) -> None:
 
 
 def _confusion(student: Teacher, source: ImageSource, ref: ImageRef) -> NDArray[np.int64]:
-    image, labels = read_pair(source, ref, student.classes)
-    confusion = Confusion(student.classes)
-    confusion.add(labels, student.top1(image))
-    return confusion.counts
+    return confusion_of(source, [ref], student.classes, student.top1).counts
 
 
 def _as_teacher(config: TrainConfig, checkpoint: str) -> TeacherConfig:

@@ -1,4 +1,4 @@
-"""What an error of a device means: too little memory, a device that this process has lost, or neither.
+"""What a device did wrong: too little memory, no numbers, a device that this process has lost, or none of these.
 
 Told by types' names and texts, because these questions are also asked where torch is not loaded. The texts are those of
 torch, cuDNN and cuBLAS; the same fault comes under several of them.
@@ -30,6 +30,10 @@ REFUSALS = (
 
 class DoesNotFit(BadImage):
     """This image needs more memory than there is here, even in the smallest windows; others may fit."""
+
+
+class NonFiniteLogits(BadImage):
+    """The network gave NaN or infinite numbers for this image; the text names the precision and the next step."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -11,7 +11,7 @@ from hmsa_label.pipeline.config import EvaluateConfig
 from hmsa_label.pipeline.data_classes import class_difference, classes_of
 from hmsa_label.pipeline.decode import decode_image, decode_labels
 from hmsa_label.pipeline.records import U8
-from hmsa_label.stores.images import ImageRef, ImageSource, open_images
+from hmsa_label.stores.images import BadImage, ImageRef, ImageSource, open_images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,10 @@ def confusion_of(
     confusion = Confusion(classes)
     for ref in refs:
         image, labels = read_pair(source, ref, classes)
-        confusion.add(labels, predict(image))
+        try:
+            confusion.add(labels, predict(image))
+        except BadImage as error:
+            raise ValueError(f"cannot label {ref.key}: {error}") from error
     return confusion
 
 

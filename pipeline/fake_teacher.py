@@ -7,6 +7,7 @@ It is asked for by a URI in place of the weights: `fake:` followed by the time t
     fake:1ms?seed=3         another teacher: other labels, another digest
     fake:?kill=1,2,3        ends its process when the first pixel of an image is RGB (1, 2, 3)
     fake:?hang=4,5,6        never comes back from such an image
+    fake:?nan=7,8,9         gives NaN logits for such an image; `nan=all` for every one
     fake:?start=fail        cannot be loaded; `start=crash` ends its process while loading
 
 Labels are a pure function of pixels and seed.
@@ -23,11 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hmsa_label.pipeline.config import TeacherConfig
+from hmsa_label.pipeline.device_errors import NonFiniteLogits
 from hmsa_label.pipeline.records import U8, LabelledImage
 from hmsa_label.stores.evidence import code_of
 
 PREFIX = "fake:"
-_OPTIONS = ("seed", "kill", "hang", "start")
+_OPTIONS = ("seed", "kill", "hang", "nan", "start")
 
 
 def is_fake(weights: str) -> bool:
@@ -103,6 +105,8 @@ class FakeTeacher:
 
     def _misbehave(self, image: U8) -> None:
         first = ",".join(str(value) for value in image[0, 0])
+        if self._options.get("nan") in (first, "all"):
+            raise NonFiniteLogits("NaN or infinite logits in fp32; this teacher was asked for them")
         if first == self._options.get("kill"):
             os._exit(42)
         while first == self._options.get("hang"):

@@ -167,6 +167,8 @@ def _label(dispatcher: Dispatcher, work: SharedWork, ledger: Ledger, before: Loo
         dispatcher.run(work, ledger.take)
         if dispatcher.left:
             work.keep_open()
+        else:
+            ledger.check_end()
     except Exception as error:
         try:
             ledger.finish(interrupted=True, attempts=1)  # the storage may be what failed, after many tries

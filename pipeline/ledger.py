@@ -7,7 +7,7 @@ from dataclasses import asdict
 from hmsa_label.pipeline.events import Committed, Event, FailuresKnown, ImageFailed, ImageLabelled, RunEnded, RunStarted
 from hmsa_label.pipeline.executor import EngineError
 from hmsa_label.pipeline.failures import FailurePolicy
-from hmsa_label.pipeline.records import Failure
+from hmsa_label.pipeline.records import Failure, NetworkFailure
 from hmsa_label.pipeline.retry import ATTEMPTS, with_retries
 from hmsa_label.stores.files import public_uri
 from hmsa_label.stores.receipt import Receipt
@@ -16,6 +16,8 @@ from hmsa_label.stores.run_writer import RunWriter
 COMMIT_IMAGES = 256
 COMMIT_SECONDS = 30.0
 HOPELESS_FAILURES = 100
+# Images with NaN or infinite logits that end a run, if they are also more than this share of those labelled so far.
+NETWORK_FAILURES, NETWORK_SHARE = 3, 0.1
 
 
 class Ledger:
@@ -71,7 +73,8 @@ class Ledger:
         """Books one result; commits if enough of them wait.
 
         Raises:
-            EngineError: if more images failed than the user allows; or the first hundred: then it is not the images.
+            EngineError: if more images failed than the user allows; or the first hundred: then it is not the images;
+                or if the network gives NaN again and again.
             StoreConflict: if the store was changed by others in a way that ends this run.
         """
         if isinstance(result, Failure):
@@ -118,7 +121,27 @@ class Ledger:
         self.failures.append(failure)
         self._on_event(ImageFailed(failure=failure))
         self._policy.check(self.failures)
+        self._check_network(NETWORK_FAILURES)
         self._check_hope()
+
+    def check_end(self) -> None:
+        """Looks back at an attempt that has come to its end.
+
+        Raises:
+            EngineError: if the network gave no usable logits for any image.
+        """
+        if not self.labelled and not self.done_before:
+            self._check_network(1)
+
+    def _check_network(self, at_least: int) -> None:
+        """A network that fails on image after image would only mark them all as failed, one by one."""
+        failed = [failure for failure in self.failures if isinstance(failure, NetworkFailure)]
+        labelled = self.labelled + self.done_before
+        if len(failed) >= at_least and len(failed) > NETWORK_SHARE * labelled:
+            raise EngineError(
+                f"the teacher failed on {len(failed)} images, {labelled} are labelled. {failed[0].key}: "
+                f"{failed[0].reason}. What is finished is kept"
+            )
 
     def _check_hope(self) -> None:
         tried = self.failures[self.not_retried :]

@@ -71,6 +71,10 @@ class Failure:
     source_sha256: str | None = None
 
 
+class NetworkFailure(Failure):
+    """An image for which the network gave NaN or infinite logits: its file is not to blame."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LabelSummary:
     """What one `label_images` call did; the JSON object of `hmsa-label run --json`.

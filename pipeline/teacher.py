@@ -17,6 +17,7 @@ from hmsa_label.labelers.explanation import explain
 from hmsa_label.labelers.inference import InferenceNet
 from hmsa_label.labelers.tiling import tiles
 from hmsa_label.pipeline.config import TeacherConfig
+from hmsa_label.pipeline.device_errors import NonFiniteLogits
 from hmsa_label.pipeline.devices import (
     describe_device,
     dtype_of,
@@ -112,12 +113,9 @@ class Teacher:
     @torch.inference_mode()
     def logits(self, images: list[U8]) -> Tensor:
         """Fused logits [N, K, H, W] float32 on the teacher's device, for N images [H, W, 3] uint8 RGB of one size."""
-        config = self.config
         for image in images:
             self._refuse_tiny(image)
-        return torch.stack([
-            self.net.logits(torch.from_numpy(image), config.scales, config.fusion, config.flip) for image in images
-        ])  # fmt: skip
+        return torch.stack([torch.cat([block for _, _, block in self._blocks(image)], dim=1) for image in images])
 
     @torch.inference_mode()
     def top1(self, image: U8) -> U8:
@@ -172,8 +170,13 @@ class Teacher:
                     )
 
     def _blocks(self, image: U8) -> Iterator[tuple[int, int, Tensor]]:
-        config = self.config
-        return self.net.logit_blocks(torch.from_numpy(image), config.scales, config.fusion, config.flip)
+        config, pixels = self.config, torch.from_numpy(image)
+        try:
+            yield from self.net.logit_blocks(pixels, config.scales, config.fusion, config.flip, finite=True)
+        except FloatingPointError as error:
+            full = self.precision == "fp32"
+            way_out = "its weights are no good for this image: train it again" if full else "use --precision fp32"
+            raise NonFiniteLogits(f"the network gave {error} in {self.precision}; {way_out}") from error
 
     @torch.inference_mode()
     def label(
@@ -188,6 +191,7 @@ class Teacher:
 
         Raises:
             DoesNotFit: an image needs more memory than there is, even in the smallest windows.
+            NonFiniteLogits: the network gave NaN or infinite logits for an image.
         """
         level = level_of(threshold, [float(entry) for entry in thresholds])
         label = partial(self._label, thresholds, level, keep_evidence)

@@ -16,11 +16,12 @@ import numpy as np
 
 from hmsa_label.pipeline.config import DataConfig, TeacherConfig
 from hmsa_label.pipeline.decode import decode_labels, decode_to_rgb
+from hmsa_label.pipeline.device_errors import NonFiniteLogits
 from hmsa_label.pipeline.executor import DeviceLost, EngineError, Task
 from hmsa_label.pipeline.fake_teacher import FakeTeacher, is_fake
 from hmsa_label.pipeline.forward import AnyTeacher, ForwardThread, Rule
 from hmsa_label.pipeline.plan import usable_cores
-from hmsa_label.pipeline.records import U8, Failure, LabelledImage
+from hmsa_label.pipeline.records import U8, Failure, LabelledImage, NetworkFailure
 from hmsa_label.pipeline.retry import with_retries
 from hmsa_label.stores.files import public_uri
 from hmsa_label.stores.images import BadImage, ImageRef, check_name, open_images
@@ -121,6 +122,8 @@ class Worker:
         try:
             coarse = self._coarse(ref, image)
             labelled, seconds = self._ask_teacher(ref, image)
+        except NonFiniteLogits as error:
+            return NetworkFailure(key=ref.key, reason=str(error))
         except BadImage as error:  # without the digest: other polygons, scales or memory may cure it
             return Failure(key=ref.key, reason=str(error))
         facts = ImageFacts(

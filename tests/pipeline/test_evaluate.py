@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from hmsa_label.labelers.taxonomy import CITYSCAPES
-from hmsa_label.pipeline.evaluate import Confusion
+from hmsa_label.pipeline.device_errors import NonFiniteLogits
+from hmsa_label.pipeline.evaluate import Confusion, confusion_of, labelled_images
+from hmsa_label.stores.images import open_images
 
 
 def test_iou_counts_hits_over_the_union():
@@ -47,3 +49,16 @@ def test_class_tables_map_there_and_back():
     assert train_ids.tolist() == [0, 18, 255, 13, 255]
     assert CITYSCAPES.raw_id_of[train_ids].tolist() == [7, 33, 0, 26, 0]
     assert type(CITYSCAPES).from_dict(CITYSCAPES.to_dict()) == CITYSCAPES
+
+
+def test_image_that_the_network_fails_on_is_named(blocks):
+    source = open_images("cityscapes", str(blocks))
+    refs = labelled_images(source, "val", "gtFine")
+
+    def fail(image):
+        raise NonFiniteLogits("the network gave NaN or infinite logits in bf16; use --precision fp32")
+
+    with pytest.raises(
+        ValueError, match=r"^cannot label val/town/town_000000_000000\S*: the network gave NaN .* in bf16"
+    ):
+        confusion_of(source, refs, CITYSCAPES, fail)

@@ -7,8 +7,10 @@ import torch
 from hmsa_label.labelers import build_labeler
 from hmsa_label.labelers.checkpoints import encode_checkpoint
 from hmsa_label.labelers.hmsa import predict
+from hmsa_label.labelers.inference import InferenceNet
 from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.pipeline.config import TeacherConfig
+from hmsa_label.pipeline.device_errors import NonFiniteLogits
 from hmsa_label.pipeline.teacher import Teacher
 from hmsa_label.stores.evidence import code_of
 from hmsa_label.stores.images import BadImage
@@ -100,3 +102,49 @@ def test_image_of_which_a_scale_leaves_nothing_is_refused_by_itself(folder):
         with pytest.raises(BadImage, match=r"3 x 40 px; the teacher's scale 0.25 needs 4 x 4 or more"):
             ask()
     assert made.top1(np.zeros((4, 40, 3), np.uint8)).shape == (4, 40)
+
+
+def overflowing(folder, name, change):
+    """Weights of the tiny network after a change; all of them are finite numbers."""
+    torch.manual_seed(0)
+    net = build_labeler("hrnet_tiny_ocr", 19)
+    with torch.no_grad():
+        change(net)
+    info = {"model": "hrnet_tiny_ocr", "multi_scale": True, "classes": CITYSCAPES.to_dict(), "trained_on": None}
+    (folder / f"{name}.safetensors").write_bytes(encode_checkpoint(net, info))
+    return name
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "precision", "message"),
+    [
+        ("inf", lambda net: net.head.class_head.weight.fill_(3e38), "fp32", r"logits at scale 2 in fp32; .*train it"),
+        ("-inf", lambda net: net.head.class_head.weight[3].fill_(-3e38), "fp32", "logits at scale 2 in fp32"),
+        ("nan", lambda net: net.attention.layers[0][0].weight.fill_(3e38), "fp32", "logits at scale 1 in fp32"),
+        (
+            "bf16",
+            lambda net: net.head.class_head.weight.fill_(3e38),
+            "bf16",
+            "logits at scale 2 in bf16; use --precision fp32",
+        ),
+    ],
+)
+def test_image_with_infinite_logits_is_refused_and_precision_named(folder, image, name, change, precision, message):
+    broken = teacher(folder, overflowing(folder, name, change), precision=precision)
+    for ask in (
+        lambda: broken.label([image], GRID, 0.08, True),
+        lambda: broken.top1(image),
+        lambda: broken.explain(image),
+    ):
+        with pytest.raises(NonFiniteLogits, match=f"the network gave NaN or infinite {message}"):
+            ask()
+
+
+def test_infinite_attention_over_given_scales_is_refused(folder, image):
+    torch.manual_seed(0)
+    net = build_labeler("hrnet_tiny_ocr_explicit", 19).eval()
+    with torch.no_grad():
+        net.attention.mix[-1].weight.fill_(3e38)
+    x = InferenceNet(net, torch.device("cpu"))
+    with torch.inference_mode(), pytest.raises(FloatingPointError, match="NaN or infinite attention"):
+        next(x.logit_blocks(torch.from_numpy(image), (0.5, 1.0, 2.0), "explicit", False, finite=True))
