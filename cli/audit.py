@@ -66,6 +66,7 @@ def show(store: StoreConfig, name: str | None, png: str | None, as_json: bool) -
 @command("verify", example="hmsa-label audit verify --store labels")
 @settings(StoreConfig, "store")
 @flag("--version", "Version or tag to check.  [default: the last finished one]", section="Labels")
+@flag("--all", "Check every version that has its pixels, each label once.", is_flag=True, section="Labels")
 @flag("--deep/--quick", "Read and hash every label, or only look for it.", default=True, show_default=True,
       section="Check")  # fmt: skip
 @flag("--sources", "Data root: also check that the images are still those that were labelled.", section="Check")
@@ -77,14 +78,17 @@ def verify(ctx: click.Context, /, store: StoreConfig, as_json: bool, **asked: An
 
     Reads every label that the manifest lists and compares digests. The exit code is 1 if a problem is found.
     """
-    report = pipeline.audit_verify(store, asked["version"], deep=asked["deep"], sources=asked["sources"],
-                                   source_options=asked["data_options"])  # fmt: skip
+    if asked["all"] and asked["version"] is not None:
+        raise ValueError("--all looks at every version, --version at one: give only one of them")
+    report = pipeline.audit_verify(store, asked["version"], every=asked["all"], deep=asked["deep"],
+                                   sources=asked["sources"], source_options=asked["data_options"])  # fmt: skip
     if as_json:
         output.show_json(report)
     else:
         for problem in report["problems"]:
             output.show(f"{problem['kind']}  {problem['key'] or 'store'}: {problem['detail']}")
-        output.show(f"{report['images']} images, {len(report['problems']) or 'no'} problems")
+        of = f" of {len(report['versions'])} versions" if asked["all"] else ""
+        output.show(f"{report['images']} images{of}, {len(report['problems']) or 'no'} problems")
         if report["repair"]:
             output.show(f"repair: `{report['repair']}`, with the other options of their run, labels these images again")
     ctx.exit(0 if report["ok"] else 1)
@@ -127,7 +131,8 @@ def card(store: StoreConfig, version: str | None, format: str, as_json: bool) ->
 
 
 def _log_row(entry: dict[str, Any]) -> list[Any]:
-    remarks = [*entry["tags"], entry["note"], "pruned" if entry["pruned"] else None]
+    tags = [f"{name} (file damaged)" if name in entry["damaged_tags"] else name for name in entry["tags"]]
+    remarks = [*tags, entry["note"], "pruned" if entry["pruned"] else None]
     remarks += [None if entry["finished"] else "unfinished"]
     remarks += [f"restores {entry['restores']}" if entry["restores"] is not None else None]
     short = {"time": entry["time"][:19], "threshold": _short(entry["threshold"]),

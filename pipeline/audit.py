@@ -20,7 +20,6 @@ from hmsa_label.pipeline.records import LabelSummary
 from hmsa_label.stores.card import card_facts
 from hmsa_label.stores.credentials import hide_in_arguments
 from hmsa_label.stores.diff import diff
-from hmsa_label.stores.errors import LabelCorrupt
 from hmsa_label.stores.export import export_cityscapes, export_zarr
 from hmsa_label.stores.gc import gc
 from hmsa_label.stores.history import show, store_log
@@ -31,7 +30,7 @@ from hmsa_label.stores.rethreshold import rethreshold
 from hmsa_label.stores.rollback import rollback
 from hmsa_label.stores.summary import summarise
 from hmsa_label.stores.tags import tag, version_number
-from hmsa_label.stores.verify import verify
+from hmsa_label.stores.verify import verify_store
 
 LABELLED_AGAIN = ("missing", "size", "corrupt", "digest", "receipt", "rule")  # problems that a new label ends
 OnImage = Callable[[int, int], None]
@@ -71,31 +70,39 @@ def audit_verify(
     store: StoreConfig,
     version: str | None = None,
     *,
+    every: bool = False,
     deep: bool = True,
     sources: str | None = None,
     source_options: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """`ok`, number of `images`, `problems`: a list of key, kind and detail, and `repair`: what labels images again.
+    """What a look for damage finds.
+
+    Keys: ok; versions (those that could be looked at, newest first); images (their rows, shared ones counted once);
+    problems (a list of key, kind, detail and version, the newest that is touched); repair (what labels images again).
 
     Args:
+        every: look at all finished versions, not at `version` alone.
         sources: data root; its images are compared with the digests taken when they were labelled.
 
     Raises:
         NotAStore, LabelMissing: there is no such store or version to look at.
     """
-    options = store.storage_options
-    problems = verify(
-        store.uri, version, deep=deep, data_root=sources, storage_options=options, data_options=source_options
+    found = verify_store(
+        store.uri,
+        version,
+        every=every,
+        deep=deep,
+        data_root=sources,
+        storage_options=store.storage_options,
+        data_options=source_options,
     )
-    try:
-        images = len(LabelStore.open(store.uri, version, storage_options=options))
-    except LabelCorrupt:  # the manifest itself does not read, which is among the problems
-        images = 0
-    keys = sorted({problem.key for problem in problems if problem.key and problem.kind in LABELLED_AGAIN})
+    newest = found.versions[:1]
+    keys = sorted({p.key for p in found.problems if p.key and p.kind in LABELLED_AGAIN and p.version in newest})
     return {
-        "ok": not problems,
-        "images": images,
-        "problems": [asdict(problem) for problem in problems],
+        "ok": not found.problems,
+        "versions": found.versions,
+        "images": found.images,
+        "problems": [asdict(problem) for problem in found.problems],
         "repair": repair_command(keys) if keys else None,
     }
 

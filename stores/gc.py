@@ -5,18 +5,19 @@ import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from hmsa_label.stores import claims, schema
-from hmsa_label.stores.errors import StoreConflict
+from hmsa_label.stores.errors import LabelCorrupt, StoreConflict
 from hmsa_label.stores.files import LEFT_OVER, FileRoot, delete_files, join, list_infos, public_uri
 from hmsa_label.stores.identity import read_identity
 from hmsa_label.stores.manifest import GC, Change, Commit, Manifest, Snapshot
-from hmsa_label.stores.tags import mark_pruned, pruned_versions, tags_by_version
+from hmsa_label.stores.tags import known_tags, mark_pruned, pruned_versions
 
 LEFT_OVER_SECONDS = 3600.0  # a younger file may be that of a writer who is at it
 CLAIM = re.compile(rf"{schema.RUNS}/([^/]+)/{claims.FOLDER}/[^/]+")
+CLOCKS_DIFFER = timedelta(days=1)  # at most, those of hosts that wrote
 PLACE_COLUMNS = ["height", "width", "segment", "row", "evidence_segment", "evidence_row"]
 
 
@@ -28,6 +29,7 @@ class Garbage:
         objects: number of objects, bytes: their size together.
         pruned: versions that lose their pixels; their log entries and manifest rows stay.
         kept: finished versions that stay readable.
+        unreadable: those among them whose rows do not read, so that nothing is deleted that was written before them.
         applied: whether it was done; else this is only the plan.
         paths: the objects, relative to the store.
     """
@@ -36,6 +38,7 @@ class Garbage:
     bytes: int
     pruned: list[int]
     kept: list[int]
+    unreadable: list[int]
     applied: bool
     paths: list[str]
 
@@ -137,18 +140,46 @@ def _delete(root: FileRoot, names: list[str]) -> None:
 def _plan(root: FileRoot, manifest: Manifest, head: Snapshot, sizes: dict[str, int], keep: Keep) -> Garbage:
     gone = pruned_versions(root)
     finished = [commit for commit in manifest.log() if commit.is_finished and commit.version not in gone]
-    kept = keep.of(finished, set(tags_by_version(root)), head.commit)
-    tables = [head, *(manifest.at(version) for version in kept if version != head.version)]
-    needed, segments = _needed(row for table in tables for row in table.table(PLACE_COLUMNS).to_pylist())
-    paths = [path for path in sizes if not _is_needed(path, needed, segments, head.commit.open_runs)]
+    tags = known_tags(root)
+    kept = keep.of(finished, set(tags.by_version), head.commit)
+    if tags.unknown and len(kept) < len(finished):
+        raise LabelCorrupt(f"nothing is pruned, as nobody knows which version a tag names: {tags.unknown[0]}")
+    rows, unreadable = _rows_of(manifest, head, kept)
+    needed, segments = _needed(rows)
+    last = max((commit.time for commit in finished if commit.version in unreadable), default="")
+    paths = [
+        path
+        for path in sizes
+        if not _is_needed(path, needed, segments, head.commit.open_runs) and not _may_be_of(path, last)
+    ]
     return Garbage(
         objects=len(paths),
         bytes=sum(sizes[path] for path in paths),
         pruned=[commit.version for commit in finished if commit.version not in kept],
         kept=sorted(kept),
+        unreadable=unreadable,
         applied=False,
         paths=sorted(paths),
     )
+
+
+def _rows_of(manifest: Manifest, head: Snapshot, kept: list[int]) -> tuple[list[dict[str, Any]], list[int]]:
+    """Places that the rows of kept versions and of the head name; versions whose rows are damaged."""
+    rows, unreadable = head.table(PLACE_COLUMNS).to_pylist(), []
+    for version in kept:
+        try:
+            rows += manifest.at(version).table(PLACE_COLUMNS).to_pylist() if version != head.version else []
+        except LabelCorrupt:
+            unreadable.append(version)
+    return rows, unreadable
+
+
+def _may_be_of(path: str, last: str) -> bool:
+    """Whether a version that was made at `last` could need an object: its run, named by its time, began before."""
+    parts = path.split("/")
+    if not last or len(parts) < 2 or LEFT_OVER.search(path):
+        return False
+    return parts[1] <= (datetime.fromisoformat(last) + CLOCKS_DIFFER).strftime("%Y%m%dT%H%M%SZ~")
 
 
 def _needed(rows: Iterable[dict[str, Any]]) -> tuple[set[str], set[str]]:
@@ -201,7 +232,7 @@ def _mark_pruned(root: FileRoot, versions: list[int], pruned_by: int) -> None:
     marks = {version: join(path, schema.PRUNED, f"{version}.json") for version in versions}
     for version in versions:
         mark_pruned(root, version, pruned_by)
-    tagged = sorted(set(versions) & set(tags_by_version(root)))
+    tagged = sorted(set(versions) & set(known_tags(root).by_version))
     if tagged:
         delete_files(filesystem, list(marks.values()))
         raise StoreConflict(f"version {tagged[0]} of {public_uri(root.uri)} was tagged just now; nothing was deleted")

@@ -2,15 +2,17 @@
 
 from typing import Any
 
+import pyarrow.compute as pc
+
 from hmsa_label.stores import manifest as m
-from hmsa_label.stores.errors import LabelMissing
+from hmsa_label.stores.errors import LabelCorrupt, LabelMissing
 from hmsa_label.stores.files import FileRoot
 from hmsa_label.stores.identity import read_identity
 from hmsa_label.stores.label_store import LabelStore, resolve
 from hmsa_label.stores.manifest import Commit, Manifest
 from hmsa_label.stores.runs import read_outcomes, read_run
 from hmsa_label.stores.summary import summarise
-from hmsa_label.stores.tags import pruned_versions, tags_by_version
+from hmsa_label.stores.tags import KnownTags, known_tags, pruned_versions
 
 SHOWN = (
     "version", "parent", "time", "kind", "images", "run", "threshold", "teacher_sha256", "digest", "restores", "note",
@@ -24,7 +26,7 @@ def store_log(
 
     Finished versions, and for each unfinished run its newest commit; with `progress` every commit. Keys: version,
     parent (the finished version before; None for the first), time, kind, images, run, threshold, teacher_sha256,
-    digest, restores, note, finished, tags, pruned.
+    digest, restores, note, finished, tags, damaged_tags (those whose files are damaged or lost), pruned.
 
     Raises:
         NotAStore: if there is no store.
@@ -32,14 +34,19 @@ def store_log(
     root = FileRoot(uri, dict(storage_options or {}))
     read_identity(root)
     commits = Manifest(root.uri, storage_options).log()
-    tags, pruned = tags_by_version(root), pruned_versions(root)
+    tags, pruned = known_tags(root, commits), pruned_versions(root)
     newest_of_run = {commit.run: commit.version for commit in commits}
     unfinished = {newest_of_run[run] for run in commits[-1].open_runs}
     return [
-        {**_entry(commit), "tags": tags.get(commit.version, []), "pruned": commit.version in pruned}
+        {**_entry(commit), **_tags_of(commit.version, tags), "pruned": commit.version in pruned}
         for commit in commits
         if progress or (commit.is_finished and commit.kind != m.CREATE) or commit.version in unfinished
     ]
+
+
+def _tags_of(version: int, known: KnownTags) -> dict[str, list[str]]:
+    names = known.by_version.get(version, [])
+    return {"tags": names, "damaged_tags": [name for name in names if name in known.damaged]}
 
 
 def _entry(commit: Commit) -> dict[str, Any]:
@@ -76,7 +83,7 @@ def show_version(store: LabelStore) -> dict[str, Any]:
         "digest": store.digest,
         "store": store.uri,
         "uuid": store.identity.uuid,
-        "tags": tags_by_version(store.root).get(store.version, []),
+        **_tags_of(store.version, known_tags(store.root, commits)),
         "summary": summarise(store.table(), store.classes),
         "runs": [{**read_run(store.root, run).record, "outcomes": outcomes[run]} for run in runs],
     }
@@ -88,7 +95,7 @@ def _show_image(
     """An image's manifest row in the last finished version, and every version in which its label changed."""
     store = LabelStore.open(uri, storage_options=storage_options)
     changes = image_history(store, key)
-    if not changes:
+    if all(change["unreadable"] for change in changes):
         raise LabelMissing(f"{unknown_version}; and no version holds an image of that key") from None
     row = store.receipt(key).to_dict() if key in store else None
     if row is not None:
@@ -99,7 +106,8 @@ def _show_image(
 def image_history(store: LabelStore, key: str) -> list[dict[str, Any]]:
     """Finished versions in which an image's label came, changed or went, oldest first.
 
-    Keys: version, time, kind, run, threshold, kept_share, label_sha256 (None where the version has no label for it).
+    Keys: version, time, kind, run, threshold, kept_share, label_sha256 (None where the version has no label for it),
+    unreadable (why nothing is known of a version, None elsewhere).
     """
     manifest = Manifest(store.root.uri, store.root.storage_options)
     changes: list[dict[str, Any]] = []
@@ -108,10 +116,14 @@ def image_history(store: LabelStore, key: str) -> list[dict[str, Any]]:
     for commit in manifest.log():
         if not commit.is_finished or commit.kind == m.CREATE:
             continue
-        rows = manifest.at(commit.version).table(columns).to_pylist()
-        row = next((row for row in rows if row["key"] == key), dict.fromkeys(columns))
+        state = {"version": commit.version, "time": commit.time, "kind": commit.kind, "unreadable": None}
+        try:
+            table = manifest.at(commit.version).table(columns)
+        except LabelCorrupt as error:
+            changes.append({**state, **dict.fromkeys(columns[1:]), "unreadable": str(error)})
+            continue
+        row = next(iter(table.filter(pc.equal(table["key"], key)).to_pylist()), dict.fromkeys(columns))
         if (row["label_sha256"], row["run"]) != before:
             before = (row["label_sha256"], row["run"])
-            state = {"version": commit.version, "time": commit.time, "kind": commit.kind}
-            changes.append({**state, **{name: row[name] for name in columns if name != "key"}})
+            changes.append({**state, **{name: row[name] for name in columns[1:]}})
     return changes

@@ -5,6 +5,7 @@ again at the new head then. So each commit can carry what holds after it (the ne
 Rows are on the disk before the log tells of them, and the log before its mark says so.
 """
 
+import contextlib
 import hashlib
 import io
 import random
@@ -24,7 +25,7 @@ from hmsa_label.stores import schema
 from hmsa_label.stores.checkpoints import write_checkpoint
 from hmsa_label.stores.delta_actions import WRITER_VERSION, DataFile, commit_body, creation_body, log_path, parse
 from hmsa_label.stores.delta_options import delta_uri
-from hmsa_label.stores.errors import StoreConflict, StoreError
+from hmsa_label.stores.errors import LabelCorrupt, StoreConflict, StoreError
 from hmsa_label.stores.files import (
     FileRoot,
     create_bytes,
@@ -352,6 +353,15 @@ def commits_in(bodies: dict[int, bytes]) -> list[Commit]:
     """
     records = (parse(body, version, digest_of(body)).record for version, body in bodies.items())
     return [_commit_of(record) for record in records if record is not None]
+
+
+def sound_commits_in(bodies: dict[int, bytes]) -> list[Commit]:
+    """As `commits_in`, without what is damaged."""
+    found: list[Commit] = []
+    for version, body in bodies.items():
+        with contextlib.suppress(LabelCorrupt):
+            found += commits_in({version: body})
+    return found
 
 
 def _commit_of(record: dict[str, Any]) -> Commit:

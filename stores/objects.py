@@ -24,11 +24,19 @@ def arrays_in(table: pa.Table) -> set[tuple[str, int, int, str]]:
     return found
 
 
-def size_faults(rows_of_version: Rows) -> Iterator[tuple[str, str, str]]:
-    """(key, `missing` or `size`, detail) of each object that a version names and that is gone or of another size."""
+def size_faults(rows_of_version: Rows, seen: set[int] | None = None) -> Iterator[tuple[str, str, str]]:
+    """(key, `missing` or `size`, detail) of each object that a version names and that is gone or of another size.
+
+    Args:
+        seen: hashes of the objects that were looked at before and are passed over; new ones are added.
+    """
+    seen = set() if seen is None else seen
     filesystem, path = rows_of_version.root.open()
     for name, (segment, number) in PLACES.items():
-        for (at, height, width), rows in _by_array(rows_of_version, name, segment, number):
+        for (at, height, width), every_row in _by_array(rows_of_version, name, segment, number):
+            rows = list(_unseen(every_row, seen, (name, at, number)))
+            if not rows:
+                continue
             # One array's listing at a time: millions of objects would not fit into memory.
             sizes = list_sizes(filesystem, join(path, schema.size_folder(at, height, width), name))
             for row in rows:
@@ -38,6 +46,16 @@ def size_faults(rows_of_version: Rows) -> Iterator[tuple[str, str, str]]:
                     yield row["key"], "missing", f"{name}: no object {chunk}"
                 elif found != expected:
                     yield row["key"], "size", f"{name}: {chunk} has {found} bytes, committed were {expected}"
+
+
+def _unseen(rows: Iterator[dict[str, Any]], seen: set[int], place: tuple[str, str, str]) -> Iterator[dict[str, Any]]:
+    """Rows whose object of one array was not looked at before."""
+    name, segment, number = place
+    for row in rows:
+        known = hash((name, segment, row[number], row[f"{name}_bytes"]))
+        if known not in seen:
+            seen.add(known)
+            yield row
 
 
 def _by_array(rows: Rows, name: str, segment: str, number: str) -> Iterator[tuple[Any, Iterator[dict[str, Any]]]]:

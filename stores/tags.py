@@ -7,11 +7,12 @@ that no commit records was left by a writer that was killed in between; it count
 import contextlib
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from hmsa_label.stores import sealed
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, StoreConflict
-from hmsa_label.stores.files import FileRoot, create_bytes, delete_files, join, list_names, public_uri
+from hmsa_label.stores.files import FileRoot, create_bytes, delete_files, join, list_names, public_uri, replace_bytes
 from hmsa_label.stores.manifest import TAG, Change, Commit, Manifest, Snapshot
 from hmsa_label.stores.receipt import now
 from hmsa_label.stores.records import PRUNE_MARK, TAG_NAME, parse_sealed
@@ -85,15 +86,12 @@ def _put_back(root: FileRoot, recorded: dict[str, Any], asked: dict[str, Any]) -
     """What the log records of a tag, if the same is asked for; its file is written anew if it was lost."""
     if recorded["version"] != asked["version"]:
         raise _taken(recorded)
-    if not _is_there(root, recorded["name"]):
-        _create(root, recorded)
+    filesystem, path = root.open()
+    if known_tags(root).damaged.get(recorded["name"]):
+        replace_bytes(filesystem, join(path, tag_path(recorded["name"])), sealed.to_bytes(recorded))
     elif asked["message"] not in ("", recorded["message"]):
         raise _taken(recorded)
     return read_tag(root, recorded["name"])
-
-
-def _is_there(root: FileRoot, name: str) -> bool:
-    return name in _names(root, TAGS)
 
 
 def _taken_over(root: FileRoot, record: dict[str, Any]) -> dict[str, Any]:
@@ -110,27 +108,55 @@ def _taken(record: dict[str, Any]) -> StoreConflict:
     )
 
 
-def tags(uri: str, *, storage_options: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-    """All tags of a store, by name."""
-    return _read_tags(FileRoot(uri, dict(storage_options or {})))
+@dataclass(frozen=True, kw_only=True)
+class KnownTags:
+    """The tags of a store, as far as files and log tell of them.
 
-
-def tags_by_version(root: FileRoot) -> dict[int, list[str]]:
-    """Names of the tags of each tagged version.
-
-    Raises:
-        LabelCorrupt: if the file of a tag is damaged or lost.
+    Attributes:
+        records: what each tag names, by name; from the log where its file is damaged or lost.
+        damaged: what is wrong with a tag's file, by name.
     """
-    found: dict[int, list[str]] = {}
-    for record in _read_tags(root):
-        found.setdefault(int(record["version"]), []).append(record["name"])
-    return found
+
+    records: dict[str, dict[str, Any]]
+    damaged: dict[str, str]
+
+    @property
+    def by_version(self) -> dict[int, list[str]]:
+        """Names of the tags of each tagged version."""
+        found: dict[int, list[str]] = {}
+        for name, record in self.records.items():
+            found.setdefault(int(record["version"]), []).append(name)
+        return found
+
+    @property
+    def unknown(self) -> list[str]:
+        """What is wrong with files of tags that nothing else tells of, so that nobody knows what they name."""
+        return [fault for name, fault in self.damaged.items() if name not in self.records]
 
 
-def _read_tags(root: FileRoot) -> list[dict[str, Any]]:
+def tags(uri: str, *, storage_options: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    """All tags of a store, by name; one whose file is damaged as the log records it."""
+    return list(known_tags(FileRoot(uri, dict(storage_options or {}))).records.values())
+
+
+def known_tags(root: FileRoot, commits: Iterable[Commit] | None = None) -> KnownTags:
+    """All tags of a store, by name; one bad file does not hide the others.
+
+    Args:
+        commits: those of the whole log, if they are known already.
+    """
     # The log first: whatever it records by then has its file.
-    recorded = recorded_tags(Manifest(root.uri, root.storage_options).log())
-    return [read_tag(root, name) for name in sorted({*recorded, *_names(root, TAGS)})]
+    recorded = recorded_tags(Manifest(root.uri, root.storage_options).log() if commits is None else commits)
+    records: dict[str, dict[str, Any]] = {}
+    damaged: dict[str, str] = {}
+    for name in sorted({*recorded, *_names(root, TAGS)}):
+        try:
+            records[name] = read_tag(root, name, recorded)
+        except LabelCorrupt as error:
+            damaged[name] = str(error)
+            if name in recorded:
+                records[name] = recorded[name]
+    return KnownTags(records=records, damaged=damaged)
 
 
 def recorded_tags(commits: Iterable[Commit]) -> dict[str, dict[str, Any]]:
@@ -143,8 +169,11 @@ def tag_path(name: str) -> str:
     return f"{TAGS}/{name}.json"
 
 
-def read_tag(root: FileRoot, name: str) -> dict[str, Any]:
+def read_tag(root: FileRoot, name: str, recorded: dict[str, dict[str, Any]] | None = None) -> dict[str, Any]:
     """What a tag names: `name`, `version`, `digest`, `message`, `time`.
+
+    Args:
+        recorded: what the log says of each tag; read from it only if need be.
 
     Raises:
         LabelMissing: if there is no such tag; the message lists those that exist.
@@ -153,15 +182,19 @@ def read_tag(root: FileRoot, name: str) -> dict[str, Any]:
     path = tag_path(name)
     try:
         record = parse_sealed(root.read(path), TAG_RECORD, path)
-    except FileNotFoundError:
-        recorded = recorded_tags(Manifest(root.uri, root.storage_options).log()).get(name)
-        if recorded is not None:
-            raise LabelCorrupt(_lost(recorded)) from None
+        if record["name"] != name:
+            raise LabelCorrupt(f"{path} holds the tag {record['name']!r}")
+    except (FileNotFoundError, LabelCorrupt) as error:
+        if recorded is None:
+            recorded = recorded_tags(Manifest(root.uri, root.storage_options).log())
+        if name in recorded:
+            what = "is gone" if isinstance(error, FileNotFoundError) else str(error).removeprefix(f"{path} ")
+            raise LabelCorrupt(_lost(recorded[name], what)) from None
+        if isinstance(error, LabelCorrupt):
+            raise LabelCorrupt(f"{error}, and the log does not record it: delete it, and set the tag again") from None
         names = _names(root, TAGS)
         listed = f"tags: {', '.join(names)}" if names else "the store has no tags"
         raise LabelMissing(f"{public_uri(root.uri)} has no version or tag {name!r}; {listed}") from None
-    if record.get("name") != name:
-        raise LabelCorrupt(f"{path} holds the tag {record.get('name')!r}")
     return record
 
 
@@ -195,25 +228,21 @@ def refuse_other_than_tagged(root: FileRoot, version: int | str, commit: Commit)
         )
 
 
-def _lost(record: dict[str, Any]) -> str:
+def _lost(record: dict[str, Any], what: str) -> str:
     name, version = record["name"], record["version"]
     return (
-        f"{tag_path(name)} is gone; the tag named version {version}, and `hmsa-label audit tag {name} "
+        f"{tag_path(name)} {what}; the tag named version {version}, and `hmsa-label audit tag {name} "
         f"--version {version}` writes it again"
     )
 
 
 def tag_faults(root: FileRoot, commits: Iterable[Commit]) -> list[str]:
     """What is wrong with tags and marks, a line for each damaged or lost file; `commits` are those of the whole log."""
-    faults, recorded = [], recorded_tags(commits)
-    for name in sorted({*recorded, *_names(root, TAGS)}):
-        try:
-            record = read_tag(root, name)
-        except LabelCorrupt as error:
-            faults.append(str(error))
-            continue
+    recorded, known = recorded_tags(commits), known_tags(root, commits)
+    faults = list(known.damaged.values())
+    for name, record in known.records.items():
         if record != recorded.get(name, record):
-            faults.append(f"{tag_path(name)} is not the tag that the log records")
+            faults.append(_lost(recorded[name], "is not the tag that the log records"))
     for name in _names(root, PRUNED):
         if not MARK.fullmatch(name):
             faults.append(f"{PRUNED}/{name}.json is no mark of a version")

@@ -1,32 +1,25 @@
 """Is a version still what was committed? Every way that bytes can go wrong, found and named."""
 
-import contextlib
-import hashlib
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pyarrow.compute as pc
 
-from hmsa_label.stores import schema
-from hmsa_label.stores.adoption import arrays_of
 from hmsa_label.stores.checkpoints import checkpoint_faults
-from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, StoreError, ThresholdNotStored
-from hmsa_label.stores.evidence import label_at, level_of
+from hmsa_label.stores.errors import LabelCorrupt, LabelMissing
 from hmsa_label.stores.files import FileRoot
-from hmsa_label.stores.identity import read_identity
-from hmsa_label.stores.label_store import LabelStore, resolve
+from hmsa_label.stores.identity import Identity, read_identity
+from hmsa_label.stores.image_faults import image_faults, metadata_faults
+from hmsa_label.stores.label_store import HEAD, LabelStore, resolve
 from hmsa_label.stores.log_files import log_faults, read_log
-from hmsa_label.stores.manifest import commits_in
+from hmsa_label.stores.manifest import Commit, sound_commits_in
 from hmsa_label.stores.objects import arrays_in, size_faults
 from hmsa_label.stores.parallel import map_threads
 from hmsa_label.stores.receipt import Receipt
-from hmsa_label.stores.records import RECEIPT, parse_record
-from hmsa_label.stores.schema import U8
 from hmsa_label.stores.sources import check_source
-from hmsa_label.stores.trail import trail_faults
+from hmsa_label.stores.tags import known_tags, pruned_versions
+from hmsa_label.stores.trail import rows_faults, trail_faults
 
 STORE_KEY = ""  # the key of a problem that belongs to no single image
 
@@ -44,30 +37,55 @@ class Problem:
             other pixels are counted), `tag` (a tag or the mark of a pruned version is damaged or gone),
             `source_missing`, `source_changed`.
         detail: one line for people.
+        version: the newest of the versions looked at that is touched; None for the store as a whole.
     """
 
     key: str
     kind: str
     detail: str
+    version: int | None = None
 
 
-def verify(
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """What was looked at and what is wrong.
+
+    Attributes:
+        problems: by key; empty if all is sound.
+        versions: those that could be looked at, the newest first.
+        images: rows of these versions, those that several versions share counted once.
+    """
+
+    problems: list[Problem]
+    versions: list[int]
+    images: int
+
+
+def verify(uri: str, version: int | str | None = None, **how: Any) -> list[Problem]:
+    """Problems of a version, by key; empty if it is sound. Arguments and errors as of `verify_store`."""
+    return verify_store(uri, version, **how).problems
+
+
+def verify_store(
     uri: str,
     version: int | str | None = None,
     *,
+    every: bool = False,
     deep: bool = True,
     data_root: str | None = None,
     threads: int = 4,
     storage_options: dict[str, Any] | None = None,
     data_options: dict[str, Any] | None = None,
-) -> list[Problem]:
-    """Problems of a version, by key; empty if it is sound.
+) -> Verified:
+    """Looks for damage in a version and in the history of the store.
 
     Quick (`deep=False`): one listing; every object is there with its committed size, metadata and provenance are there,
     the rows have the committed content digest. Deep: every array is read, decoded and hashed as well, and the label is
     compared with its evidence and its counts.
 
     Args:
+        every: look at every finished version that has its pixels, and at unfinished progress, instead of at `version`.
+            What several versions share is looked at once; evidence once for each label that was made from it.
         data_root: also compare the source images below this root with the digests taken when they were labelled.
 
     Raises:
@@ -77,144 +95,107 @@ def verify(
     try:
         identity = read_identity(root)
     except LabelCorrupt as error:
-        return [_of_store("metadata", str(error))]
+        return Verified(problems=[_of_store("metadata", str(error))], versions=[], images=0)
     bodies = read_log(root)
-    problems = {_of_store("manifest", fault) for fault in [*log_faults(root, bodies), *checkpoint_faults(root)]}
-    try:
-        # Not by `LabelStore.open`, which would only say that something is wrong with the rows.
-        store = LabelStore(root, identity, resolve(root, version))
-        runs, arrays = _contents(store)
-        problems |= {_of_store(kind, detail) for kind, detail in trail_faults(store, commits_in(bodies), runs)}
-        problems |= set(_check_metadata(store, arrays))
-    except LabelCorrupt as error:
-        problems.add(_of_store("manifest", str(error)))
-        return _sorted(problems)
-    for key, kind, detail in size_faults(store.rows):
-        problems.add(Problem(key=key, kind=kind, detail=detail))
-    if deep:
-        for found in map_threads(lambda receipt: _check_image(store, receipt), _receipts(store), threads):
-            problems.update(found)
+    commits = sound_commits_in(bodies)
+    look = _Look(root=root, identity=identity, deep=deep, threads=threads)
+    look.add_all("manifest", [*log_faults(root, bodies), *checkpoint_faults(root)])
     if data_root is not None:
-        sources = FileRoot(data_root, dict(data_options or {}))
-        sources.require()
-        for found in map_threads(lambda receipt: _check_source(sources, receipt), _receipts(store), threads):
-            problems.update(found)
-    return _sorted(problems)
+        look.sources = FileRoot(data_root, dict(data_options or {}))
+        look.sources.require()
+    for asked in _all_versions(root, commits) if every else [version]:
+        look.at(asked, strict=not every)
+    for kind, detail in trail_faults(root, commits, look.runs, newest=max(bodies, default=-1)):
+        look.add_all(kind, [detail])
+    problems = sorted(look.problems.values(), key=lambda problem: (problem.key, problem.kind, problem.detail))
+    return Verified(problems=problems, versions=look.versions, images=len(look.seen_rows))
 
 
-def _sorted(problems: set[Problem]) -> list[Problem]:
-    return sorted(problems, key=lambda problem: (problem.key, problem.kind, problem.detail))
+def _all_versions(root: FileRoot, commits: list[Commit]) -> list[int | str]:
+    """Progress, then the versions that are finished or tagged, the newest first, without those that gc has pruned."""
+    finished = {commit.version for commit in commits if commit.is_finished} | set(known_tags(root, commits).by_version)
+    progress: list[int | str] = [] if not commits or commits[-1].is_finished else [HEAD]
+    return [*progress, *sorted(finished - pruned_versions(root), reverse=True)]
 
 
-def _contents(store: LabelStore) -> tuple[set[str], list[tuple[str, int, int, str]]]:
-    """Runs that a version's rows name, and arrays as `arrays_in` gives them; every column has been read by then."""
-    runs: set[str] = set()
-    arrays: set[tuple[str, int, int, str]] = set()
-    for batch in store.rows.batches():
-        runs.update(pc.unique(batch["run"]).to_pylist())
-        arrays |= arrays_in(batch)
-    return runs, sorted(arrays)
+@dataclass
+class _Look:
+    """A look at one version after the other; keeps in mind what it has seen."""
 
+    root: FileRoot
+    identity: Identity
+    deep: bool
+    threads: int
+    sources: FileRoot | None = None
+    problems: dict[tuple[str, str, str], Problem] = field(default_factory=dict)
+    versions: list[int] = field(default_factory=list)
+    runs: set[str] = field(default_factory=set)
+    seen_rows: set[int] = field(default_factory=set)  # hashes: rows themselves would be gigabytes
+    seen_objects: set[int] = field(default_factory=set)
+    seen_arrays: set[tuple[str, int, int, str]] = field(default_factory=set)
 
-def _receipts(store: LabelStore) -> Iterator[Receipt]:
-    """The version's rows one after the other: a million of them at a time would take gigabytes."""
-    for batch in store.rows.batches():
-        yield from map(Receipt.from_row, batch.to_pylist())
+    def add(self, key: str, kind: str, detail: str, version: int | None) -> None:
+        """Keeps a problem, and the first version that it was found in."""
+        problem = Problem(key=key, kind=kind, detail=detail, version=version)
+        self.problems.setdefault((key, kind, detail), problem)
 
+    def add_all(self, kind: str, details: list[str]) -> None:
+        """Keeps problems of the store as a whole."""
+        for detail in details:
+            self.add(STORE_KEY, kind, detail, None)
 
-def _check_source(sources: FileRoot, receipt: Receipt) -> list[Problem]:
-    found = check_source(sources, receipt)
-    return [Problem(key=receipt.key, kind=found[0], detail=found[1])] if found else []
+    def at(self, version: int | str | None, *, strict: bool) -> None:
+        """Looks at a version.
 
-
-def _check_image(store: LabelStore, receipt: Receipt) -> list[Problem]:
-    """Everything that is stored of one image."""
-    row = _check_row(store, receipt)
-    return [*([row] if row else []), *_check_arrays(store, receipt)]
-
-
-def _check_metadata(store: LabelStore, arrays: list[tuple[str, int, int, str]]) -> Iterator[Problem]:
-    """The Zarr metadata that other readers rely on, once per array."""
-    for segment in sorted({array[0] for array in arrays}):
+        Args:
+            strict: a version that is not there is the caller's mistake, not a problem.
+        """
         try:
-            grid = store.grid(segment)
-        except StoreError as error:
-            yield _of_store("metadata", str(error))
-            continue
-        if not grid and any(array[0] == segment and array[3] == schema.CODE for array in arrays):
-            path = f"{schema.DATA}/{segment}/{schema.ROOT}"
-            yield _of_store("metadata", f"{path} names no thresholds for the codes of its segment")
-    for segment, height, width, name in arrays:
-        path = f"{schema.size_folder(segment, height, width)}/{name}/{schema.ROOT}"
-        try:
-            detail = schema.metadata_fault(store.root.read(path), height, width)
-        except FileNotFoundError:
-            detail = "is gone"
-        if detail:
-            yield _of_store("metadata", f"{path} {detail}")
-
-
-def _check_row(store: LabelStore, receipt: Receipt) -> Problem | None:
-    """A row against the receipt that its image's writer left beside the pixels: the same facts, stored twice."""
-    path = schema.receipt_path(receipt.segment, receipt.row)
-    try:
-        written = parse_record(store.root.read(path), RECEIPT, path)
-    except FileNotFoundError:
-        return Problem(key=receipt.key, kind="receipt", detail=f"{path} is gone; the row cannot be compared with it")
-    except LabelCorrupt as error:
-        return Problem(key=receipt.key, kind="receipt", detail=str(error))
-    row = json.loads(json.dumps(receipt.to_dict()))
-    names = sorted(name for name in row if json.dumps(row[name]) != json.dumps(written.get(name)))
-    if not names:
-        return None
-    detail = f"the manifest's row and {path} differ in {', '.join(names)}"
-    return Problem(key=receipt.key, kind="receipt", detail=detail)
-
-
-def _check_arrays(store: LabelStore, receipt: Receipt) -> Iterator[Problem]:
-    sound: dict[str, U8] = {}
-    for name, array in arrays_of(receipt).items():
-        path = array.path
-        try:
-            data = store.root.read(path)
-            pixels = schema.decode(data, receipt.height, receipt.width)
-        except FileNotFoundError:
-            yield Problem(key=receipt.key, kind="missing", detail=f"{name}: no object {path}")
-        except LabelCorrupt as error:
-            yield Problem(key=receipt.key, kind="corrupt", detail=f"{name}: {path}: {error}")
-        else:
-            if schema.digest_of(pixels) != array.sha256:
-                detail = f"{name}: {path} holds other pixels than were committed"
-                yield Problem(key=receipt.key, kind="digest", detail=detail)
-                continue
-            sound[name] = pixels
-            if name != schema.CODE and (strange := schema.stranger(pixels, store.identity.num_classes)) is not None:
-                yield Problem(key=receipt.key, kind="rule", detail=f"{name}: {path} holds {strange}, which is no class")
-            if array.chunk_sha256 != hashlib.sha256(data).hexdigest():
-                detail = f"{name}: {path} holds the pixels that were committed, but in other bytes; readers refuse it"
-                yield Problem(key=receipt.key, kind="digest", detail=detail)
-    yield from _check_rule(store, receipt, sound)
-
-
-def _check_rule(store: LabelStore, receipt: Receipt, sound: dict[str, U8]) -> Iterator[Problem]:
-    """Whether a label is what its evidence says at its threshold, and holds the pixels that its row counts."""
-    label = sound.get(schema.LABEL)
-    if label is None:
-        return
-    counts = np.bincount(label.ravel(), minlength=256)[: store.identity.num_classes]
-    if tuple(counts.tolist()) != receipt.class_px:
-        yield Problem(key=receipt.key, kind="rule", detail="the label holds other class counts than its row states")
-    if receipt.evidence_segment is None or len(sound) < 1 + len(schema.EVIDENCE):
-        return
-    with contextlib.suppress(LabelMissing, LabelCorrupt):  # a segment's damaged metadata is a problem of its own
-        try:
-            level = level_of(receipt.threshold, store.grid(receipt.evidence_segment))
-        except ThresholdNotStored as error:
-            yield Problem(key=receipt.key, kind="rule", detail=str(error))
+            # Not by `LabelStore.open`, which would only say that something is wrong with the rows.
+            store = LabelStore(self.root, self.identity, resolve(self.root, version))
+            arrays = self._contents(store)
+        except (LabelCorrupt, LabelMissing) as error:
+            if strict and isinstance(error, LabelMissing):
+                raise
+            self.add(STORE_KEY, "manifest", str(error), version if isinstance(version, int) else None)
             return
-        if not np.array_equal(label, label_at(sound[schema.TOP1], sound[schema.CODE], level)):
-            detail = f"the label is not what its evidence says at threshold {receipt.threshold}"
-            yield Problem(key=receipt.key, kind="rule", detail=detail)
+        self.versions.append(store.version)
+        for detail in rows_faults(store):
+            self.add(STORE_KEY, "manifest", detail, store.version)
+        for kind, detail in metadata_faults(store, sorted(arrays - self.seen_arrays)):
+            self.add(STORE_KEY, kind, detail, store.version)
+        self.seen_arrays |= arrays
+        for key, kind, detail in size_faults(store.rows, self.seen_objects):
+            self.add(key, kind, detail, store.version)
+        self._images(store)
+
+    def _contents(self, store: LabelStore) -> set[tuple[str, int, int, str]]:
+        """Arrays that a version's rows name; keeps their runs. Every column has been read by then."""
+        arrays: set[tuple[str, int, int, str]] = set()
+        for batch in store.rows.batches():
+            self.runs.update(pc.unique(batch["run"]).to_pylist())
+            arrays |= arrays_in(batch)
+        return arrays
+
+    def _images(self, store: LabelStore) -> None:
+        """Looks at the images of rows that no version before had."""
+
+        def check(receipt: Receipt) -> list[tuple[str, str, str]]:
+            found = image_faults(store, receipt) if self.deep else []
+            source = check_source(self.sources, receipt) if self.sources is not None else None
+            return [(receipt.key, kind, detail) for kind, detail in [*found, *([source] if source else [])]]
+
+        for faults in map_threads(check, self._new_receipts(store), self.threads):
+            for key, kind, detail in faults:
+                self.add(key, kind, detail, store.version)
+
+    def _new_receipts(self, store: LabelStore) -> Iterator[Receipt]:
+        """The version's rows one after the other: a million of them at a time would take gigabytes."""
+        for batch in store.rows.batches():
+            for receipt in map(Receipt.from_row, batch.to_pylist()):
+                if hash(receipt) not in self.seen_rows:
+                    self.seen_rows.add(hash(receipt))
+                    yield receipt
 
 
 def _of_store(kind: str, detail: str) -> Problem:

@@ -48,7 +48,7 @@ def writers(uri: str, labels: Any) -> list[Callable[[], Any]]:
 
 @pytest.fixture
 def three(uri: str, labels: Any) -> str:
-    """Finished versions 3, 6 and 9: labels of three images, another label of the first, the tag `old` on 6 between."""
+    """Three finished versions: three images, another label of the first with the tag `old`, one image more."""
     labels.fill(uri)
     labels.fill(uri, ["a"], seed=5, relabel=True)
     tag(uri, "old")
