@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from hmsa_label.pipeline.markdown import code, text
+
 SHORT = 12  # characters of a digest that a person compares
 
 
@@ -21,7 +23,10 @@ def render_card(facts: dict[str, Any]) -> str:
             "",
             "| train_id | class | share of labelled pixels | images |",
             "|---|---|---|---|",
-            *(f"| {c['train_id']} | {c['name']} | {_percent(c['share'])} | {c['images']} |" for c in facts["classes"]),
+            *(
+                f"| {c['train_id']} | {text(c['name'])} | {_percent(c['share'])} | {c['images']} |"
+                for c in facts["classes"]
+            ),
             "",
             "## Before use",
             "",
@@ -30,13 +35,19 @@ def render_card(facts: dict[str, Any]) -> str:
     )
 
 
+def _class_row(facts: dict[str, Any]) -> str:
+    share = _percent(facts["share"])
+    return f"| {facts['train_id']} | {text(facts['name'])} | {share} | {facts['images']} |"
+
+
 def _summary(facts: dict[str, Any]) -> list[str]:
     summary = facts["summary"]
     sizes = ", ".join(f"{size} ({images} images)" for size, images in summary["sizes"].items())
-    converted = ", ".join(f"{images} {kind}" for kind, images in summary["converted"].items())
+    converted = ", ".join(f"{images} {text(kind)}" for kind, images in summary["converted"].items())
     return [
-        f"- Content digest: `{facts['digest']}`",
-        f"- Store: `{facts['store']}`, uuid `{facts['uuid']}`, {facts['format']} format {facts['format_version']}",
+        f"- Content digest: {code(facts['digest'])}",
+        f"- Store: {code(facts['store'])}, uuid {code(facts['uuid'])}, "
+        f"{facts['format']} format {facts['format_version']}",
         f"- Made: {facts['time']}" + (f", tagged {', '.join(facts['tags'])}" if facts["tags"] else ""),
         f"- Images: {summary['images']}; sizes: {sizes or 'none'}"
         + (f"; converted to RGB: {converted}" if converted else ""),
@@ -46,21 +57,23 @@ def _summary(facts: dict[str, Any]) -> list[str]:
 
 
 def _origin(facts: dict[str, Any]) -> list[str]:
-    lines = [f"- Images from {source.get('dataset')} at `{source.get('root')}`, split {source.get('split')}"
-             for source in facts["sources"]]  # fmt: skip
+    lines = [
+        f"- Images from {text(source.get('dataset'))} at {code(source.get('root'))}, split {text(source.get('split'))}"
+        for source in facts["sources"]
+    ]
     for settings in facts["settings"]:
-        chosen = (f"{name} {settings[name]}" for name in ("threshold", "scales", "flip", "fusion", "precision")
+        chosen = (f"{name} {text(settings[name])}" for name in ("threshold", "scales", "flip", "fusion", "precision")
                   if name in settings)  # fmt: skip
         lines.append(
-            f"- Labelled by {settings.get('model', 'a teacher')}, weights sha256 "
-            f"`{str(settings.get('teacher_sha256'))[:SHORT]}...`; {', '.join(chosen)}"
+            f"- Labelled by {text(settings.get('model', 'a teacher'))}, weights sha256 "
+            f"{code(str(settings.get('teacher_sha256'))[:SHORT] + '...')}; {', '.join(chosen)}"
         )
     for run in facts["runs"]:
         package = run.get("package") or {}
         trained = ((run.get("teacher") or {}).get("trained_on") or {}).get("data")
         lines.append(
-            f"- Run `{run['run']}` ({run['kind']}), hmsa-label {package.get('version', 'of unknown version')}"
-            + (f", teacher trained on `{trained}`" if trained else "")
+            f"- Run {code(run['run'])} ({run['kind']}), hmsa-label {text(package.get('version', 'of unknown version'))}"
+            + (f", teacher trained on {code(trained)}" if trained else "")
         )
     return lines
 
@@ -71,7 +84,7 @@ def _cautions(facts: dict[str, Any]) -> list[str]:
         "- They are derived from the images named above and fall under the terms of those images.",
     ]
     if facts["failed"]:
-        names = ", ".join(f"`{entry['key']}` ({entry['reason']})" for entry in facts["failed"])
+        names = ", ".join(f"{code(entry['key'])} ({text(entry['reason'])})" for entry in facts["failed"])
         lines.append(f"- Images without a label: {names}")
     return lines
 

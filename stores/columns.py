@@ -97,6 +97,6 @@ _CHECKS: dict[str, Check] = {
     **dict.fromkeys(("mean_confidence", "coarse_agreement", "seconds"), _FINITE),
     "class_px": _class_counts,
     "valid_px": _PIXELS,
-    "device": _text,
+    **dict.fromkeys(("device", "converted"), _text),
     "labelled_at": _moments,
 }

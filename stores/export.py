@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from hmsa_label.stores import schema
 from hmsa_label.stores.files import FileRoot, copy_on_server, create_bytes, delete_files, join, list_names, public_uri
+from hmsa_label.stores.forms import is_plain_name
 from hmsa_label.stores.label_store import LabelStore
 from hmsa_label.stores.parallel import map_threads
 from hmsa_label.stores.png import encode_png
@@ -92,8 +93,10 @@ def export_cityscapes(
     export that was interrupted is finished by the same call.
 
     Raises:
-        ValueError: if something else is at the destination already, or a key would lead outside of it.
+        ValueError: if something else is at the destination already, or `name` or a key would lead outside of it.
     """
+    if not is_plain_name(name):
+        raise ValueError(f"--name becomes a folder and part of file names: letters, digits, . _ - only; got {name!r}")
     for key in store:
         _refuse_outside(key)
     root = _begin(store, destination, storage_options, {"layout": "cityscapes", "name": name})

@@ -142,7 +142,7 @@ RECEIPT = Record(
         **dict.fromkeys(("top1_sha256", "code_sha256", "top1_chunk_sha256", "code_chunk_sha256"), Maybe(DIGEST)),
         **dict.fromkeys(("top1_bytes", "code_bytes", "evidence_row", "source_bytes"), Maybe(COUNT)),
         "evidence_segment": Maybe(NAME),
-        **dict.fromkeys(("source_sha256", "device"), Maybe(TEXT)),
+        **dict.fromkeys(("source_sha256", "device", "converted"), Maybe(TEXT)),
         **dict.fromkeys(("mean_confidence", "coarse_agreement", "seconds"), Maybe(NUMBER)),
     },
 )

@@ -185,3 +185,11 @@ def test_png_of_any_size_reads_back(shape: tuple[int, ...]) -> None:
 def test_png_of_anything_else_is_refused() -> None:
     with pytest.raises(ValueError, match="uint8"):
         encode_png(np.zeros((2, 2, 4), np.uint8))
+
+
+@pytest.mark.parametrize("name", ["../../x", "/x", "a/b", "", ".", "a b", "<b>"])
+def test_a_label_type_that_is_no_plain_name_is_refused(uri: str, labels: Any, tmp_path: Path, name: str) -> None:
+    labels.fill(uri, ["a"])
+    with pytest.raises(ValueError, match="--name becomes a folder and part of file names"):
+        export_cityscapes(LabelStore.open(uri), str(tmp_path / "out"), name=name)
+    assert not list(tmp_path.rglob("*"))
