@@ -1,5 +1,7 @@
 """`hmsa-label evaluate`: score a teacher against fine labels."""
 
+from typing import Any
+
 from hmsa_label import pipeline
 from hmsa_label.cli import output
 from hmsa_label.cli.options import command, settings
@@ -13,7 +15,8 @@ from hmsa_label.pipeline import DataConfig, EvaluateConfig, TeacherConfig
 def evaluate(config: EvaluateConfig, as_json: bool) -> None:
     """Score a teacher against fine labels.
 
-    Gives IoU per class and their mean over the classes that occur, and pixel accuracy.
+    Gives IoU per class and their mean over the classes that occur, and pixel accuracy; and says so if images are scored
+    that the teacher was trained on.
     """
     result = pipeline.evaluate_teacher(config)
     if as_json:
@@ -25,4 +28,11 @@ def evaluate(config: EvaluateConfig, as_json: bool) -> None:
         "mIoU": f"{result.miou:.4f}",
         "pixel accuracy": f"{result.pixel_accuracy:.4f}",
         "images": result.images,
+        "trained on": _warning(result),
     })  # fmt: skip
+
+
+def _warning(result: Any) -> str | None:
+    if not result.images_trained_on:
+        return None
+    return f"{result.images_trained_on} of these images; scores on them do not show what the teacher does with new ones"

@@ -57,7 +57,7 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
     DataConfig: ("Data", (
         Setting("root", "--data", "Folder or URL of the images.", foreign=("CITYSCAPES_DATASET",)),
         Setting("dataset", "--dataset", "How the folder is laid out.", DATASETS),
-        Setting("split", "--split", "Part of the data, such as train, val or train_extra."),
+        Setting("split", "--split", "Part of the data, such as train or train_extra; several as train,val."),
         Setting("limit", "--limit", "Take only the first N images."),
         Setting("storage_options", "--data-options", "fsspec options of the data's storage; not on the command line."),
     )),

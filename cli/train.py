@@ -96,7 +96,8 @@ def _finish(ctx: click.Context, train: Any, config: TrainConfig, cluster: RayTra
         output.show_facts({
             "checkpoint": summary.checkpoint,
             "best mIoU": "not validated" if best is None else f"{best:.4f}",
-            "steps": summary.steps,
+            "steps": f"{summary.steps} of {summary.total_steps}",
+            "interrupted": "yes; the same call with --resume goes on" if summary.interrupted else None,
             "time": f"{summary.seconds:.1f} s",
         })  # fmt: skip
     ctx.exit(INTERRUPTED if summary.interrupted else 0)

@@ -169,9 +169,8 @@ def score_student(config: TrainConfig, checkpoint: str, sha256: str, setup: Setu
         with np.load(kept) as scores:
             if str(scores["sha256"]) == sha256 and scores["keys"].tolist() == keys:
                 return np.asarray(scores["confusions"], np.int64)
-    with _arithmetic_kept():
-        student = Teacher(_as_teacher(config, checkpoint))
-        confusions = np.stack([_confusion(student, setup.source, ref) for ref in setup.refs])
+    student = Teacher(_as_teacher(config, checkpoint))
+    confusions = np.stack([_confusion(student, setup.source, ref) for ref in setup.refs])
     content = io.BytesIO()
     np.savez_compressed(content, sha256=sha256, keys=keys, confusions=confusions)
     write(kept, content.getvalue())
@@ -202,16 +201,6 @@ def _as_teacher(config: TrainConfig, checkpoint: str) -> TeacherConfig:
         device=config.device,
         cpu_threads=config.cpu_threads or torch.get_num_threads(),
     )
-
-
-@contextmanager
-def _arithmetic_kept() -> Iterator[None]:
-    """Undoes what a teacher at fp32 switches off on a GPU, so that all trainings compute alike, before and after it."""
-    tf32 = torch.backends.cudnn.allow_tf32
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = tf32
 
 
 @contextmanager

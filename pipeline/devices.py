@@ -2,6 +2,9 @@
 
 import ctypes
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 
@@ -58,6 +61,49 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype=_DTYPES[precision], enabled=precision != "fp32")
 
 
+class _ExactConvolutions:
+    """Convolutions on a GPU without TF32, for as long as anybody needs them; then as they were.
+
+    The setting is the process's, and several teachers compute in threads of it.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._users, self._before = threading.Lock(), 0, True
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._users:
+                self._before = torch.backends.cudnn.allow_tf32
+                torch.backends.cudnn.allow_tf32 = False  # 10 bits of mantissa are not what fp32 says
+            self._users += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                torch.backends.cudnn.allow_tf32 = self._before
+
+
+_EXACT_CONVOLUTIONS = _ExactConvolutions()
+
+
+@contextmanager
+def arithmetic(device: torch.device, precision: str, cpu_threads: int | None) -> Iterator[None]:
+    """What a network computes with, inside alone: the threads of a CPU, and no TF32 where fp32 was said."""
+    if device.type == "cuda":
+        with _EXACT_CONVOLUTIONS if precision == "fp32" else nullcontext():
+            yield
+        return
+    before = torch.get_num_threads()
+    try:
+        if cpu_threads not in (None, before):
+            torch.set_num_threads(cpu_threads)
+        yield
+    finally:
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)
+
+
 def return_freed_memory() -> None:
     """Makes freed tensors of 1 MiB and more go back to the system, where the C library allows that.
 
@@ -69,8 +115,8 @@ def return_freed_memory() -> None:
         libc.mallopt(mmap_threshold, 2**20)
 
 
-def describe_device(device: torch.device) -> str:
+def describe_device(device: torch.device, cpu_threads: int) -> str:
     """The device as a person would name it, for provenance."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}"
-    return f"cpu, {torch.get_num_threads()} threads"
+    return f"cpu, {cpu_threads} threads"

@@ -1,7 +1,7 @@
 """Scores predictions against fine labels: IoU per class and pixel accuracy, as Cityscapes defines them."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.pipeline.config import EvaluateConfig
 from hmsa_label.pipeline.data_classes import class_difference, classes_of
 from hmsa_label.pipeline.decode import decode_image, decode_labels
+from hmsa_label.pipeline.label_checks import refuse_train_ids
 from hmsa_label.pipeline.records import U8
 from hmsa_label.stores.images import BadImage, ImageRef, ImageSource, open_images
 
@@ -23,12 +24,14 @@ class Evaluation:
         iou: IoU by class name, 0..1; None for a class that occurs in neither.
         pixel_accuracy: share of labelled pixels whose class is right, 0..1.
         images: number of images scored.
+        images_trained_on: of them, by their names, those that the weights were trained on.
     """
 
     miou: float
     iou: dict[str, float | None]
     pixel_accuracy: float
     images: int
+    images_trained_on: int = 0
 
 
 class Confusion:
@@ -93,11 +96,12 @@ def labelled_images(source: ImageSource, split: str, labels: str, limit: int | N
     """The images of a split that have a label file, sorted by key.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or the labels hold other ids than a tree of this kind has.
     """
     refs = [ref for ref in source.list(split, labels=labels) if ref.labels is not None]
     if not refs:
         raise ValueError(f"split {split!r} of {source.root} has no image with {labels} labels")
+    refuse_train_ids(source, refs[:limit])
     return refs[:limit]
 
 
@@ -128,4 +132,5 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     teacher, classes = Teacher(config.teacher), classes_of(source)
     if difference := class_difference(teacher.classes, classes):
         raise ValueError(f"{difference}, so it cannot be scored there; correct --weights, --data or --dataset")
-    return confusion_of(source, refs, classes, teacher.top1).scores()
+    scores = confusion_of(source, refs, classes, teacher.top1).scores()
+    return replace(scores, images_trained_on=sum(ref.key in teacher.trained_on for ref in refs))

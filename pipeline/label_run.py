@@ -31,6 +31,7 @@ from hmsa_label.pipeline.failures import FailurePolicy
 from hmsa_label.pipeline.finished import finished_store
 from hmsa_label.pipeline.forward import Rule
 from hmsa_label.pipeline.interrupt import drain_on_signals
+from hmsa_label.pipeline.label_checks import about_held_out
 from hmsa_label.pipeline.ledger import Ledger
 from hmsa_label.pipeline.plan import LabelPlan, cluster_address, find_images, images_in_flight, plan_labels
 from hmsa_label.pipeline.pool import open_pool
@@ -88,6 +89,8 @@ def label_images(config: LabelConfig, on_event: OnEvent | None = None) -> LabelS
         first = dispatcher.wait_for_worker()
         if first is None:
             raise KeyboardInterrupt  # nothing is begun yet
+        if (text := about_held_out(config.data.split, first.info)) is not None:
+            watch(Warned(text=text))
         run = _begin_run(config, rule, first.info, images, before)
         with _taking_part(run, config) as claims, RunLog(run.root, run.run_id, run.attempt, _secrets(config)) as log:
             with_retries("adopting receipts", run.adopt)

@@ -1,6 +1,7 @@
 """What a network was trained on, written into its checkpoint, and the check that nothing is validated on it."""
 
 import hashlib
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -14,7 +15,7 @@ from hmsa_label.pipeline.train_config import AutoLabels, CoarseLabels, TrainConf
 from hmsa_label.pipeline.training_data import keys_digest
 from hmsa_label.stores.errors import NotAStore
 from hmsa_label.stores.files import public_uri
-from hmsa_label.stores.images import ImageRef, ImageSource
+from hmsa_label.stores.images import ImageRef, ImageSource, split_names
 from hmsa_label.stores.label_store import LabelStore
 from hmsa_label.stores.parallel import map_threads
 from hmsa_label.stores.runs import read_run
@@ -60,19 +61,21 @@ def open_auto_labels(
     )
 
 
-def held_out_images(source: ImageSource, val_split: str, *, besides: str | None = None) -> list[ImageRef]:
-    """The images kept for scoring: those of the split to validate on, and of the splits that are named for it.
+def held_out_images(source: ImageSource, val_split: str, *, besides: Iterable[str] = ()) -> list[ImageRef]:
+    """The images kept for scoring: those of the splits to validate on, and of the splits that are named for it.
 
     Args:
         val_split: empty if nothing is validated.
-        besides: a split that is left out, as it is trained on by its name.
+        besides: keys that are left out of the latter, as they are trained on by the name of their split.
     """
-    splits = dict.fromkeys(name for name in (val_split, *HELD_OUT_SPLITS) if name and name != besides)
-    refs: list[ImageRef] = []
-    for split in splits:
+    named = frozenset(besides)
+    found: dict[str, ImageRef] = {}
+    validating = split_names(val_split) if val_split else ()
+    for split in (*validating, *HELD_OUT_SPLITS):
         with suppress(ValueError, NotAStore):  # most data sets have only some of them
-            refs += source.list(split)
-    return refs
+            validated = split in validating
+            found |= {ref.key: ref for ref in source.list(split) if validated or ref.key not in named}
+    return list(found.values())
 
 
 def leaked_images(
@@ -106,7 +109,8 @@ def refuse_leak(leaked: list[str]) -> None:
         names = ", ".join(leaked[:SHOWN]) + (f" and {len(leaked) - SHOWN} more" if len(leaked) > SHOWN else "")
         raise ValueError(
             f"{len(leaked)} images held out for scoring are among those trained on ({names}), so scores on them would "
-            "mean nothing; train on other images, or use --allow-leak of train-student, which is recorded"
+            "mean nothing; train on other images, validate on others (--val-split, empty for none), or use "
+            "--allow-leak of train-student, which is recorded"
         )
 
 

@@ -2,10 +2,10 @@
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
-from typing import Any
+from functools import partial, wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from hmsa_label.labelers.tiling import tiles
 from hmsa_label.pipeline.config import TeacherConfig
 from hmsa_label.pipeline.device_errors import NonFiniteLogits
 from hmsa_label.pipeline.devices import (
+    arithmetic,
     describe_device,
     dtype_of,
     resolve_device,
@@ -33,6 +34,9 @@ from hmsa_label.pipeline.weights import read_network, read_weights
 from hmsa_label.stores.evidence import label_at, level_of
 from hmsa_label.stores.files import public_uri
 from hmsa_label.stores.images import BadImage
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def check_fusion(net: SegmentationNet, config: TeacherConfig) -> None:
@@ -65,13 +69,27 @@ def trained_scales(net: SegmentationNet, checkpoint: dict[str, Any]) -> list[flo
     return sorted({float(low), 1.0}) if isinstance(low, (int, float)) else None
 
 
+def _with_own_arithmetic(method: Callable[Concatenate["Teacher", P], R]) -> Callable[Concatenate["Teacher", P], R]:
+    """A method of a teacher that computes with its threads and precision, and leaves torch's settings as they were."""
+
+    @wraps(method)
+    def computing(teacher: "Teacher", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with arithmetic(teacher.device, teacher.precision, teacher.config.cpu_threads):
+            return method(teacher, *args, **kwargs)
+
+    return computing
+
+
 class Teacher:
     """Labels images of one size at a time; not thread-safe, to be called from one thread.
 
+    torch's settings for the whole process (threads, TF32, random numbers) are found as they were after every call.
+
     Attributes:
         classes: the class table that labels refer to.
-        info: JSON-able provenance: model, weights, their sha256, what they were trained on, scales, flip, fusion,
-            precision as resolved, device.
+        info: JSON-able provenance: model, weights, their sha256, what they were trained on and which split was held out
+            for validation, scales, flip, fusion, precision as resolved, device.
+        trained_on: keys of the images with labels drawn by hand that the weights were trained on, as far as recorded.
     """
 
     def __init__(self, config: TeacherConfig, memory_share: float = 1.0) -> None:
@@ -88,28 +106,29 @@ class Teacher:
         self.precision = resolve_precision(config.precision, self.device)
         self.config = replace(config, scales=tuple(sorted(config.scales)))
         if self.device.type == "cpu":
-            torch.set_num_threads(config.cpu_threads)
             return_freed_memory()
         data = read_weights(config.weights)
         net, self.classes, checkpoint = read_network(data, config.weights)
         check_fusion(net, self.config)
-        if self.precision == "fp32" and self.device.type == "cuda":
-            torch.backends.cudnn.allow_tf32 = False  # 10 bits of mantissa are not what fp32 says
         self.net = InferenceNet(net, self.device, dtype_of(self.precision))
         self._room = PassMemory(self.net, net, self.config, memory_share)
+        drawn = (checkpoint.get(kind) or {} for kind in ("trained_on", "coarse_labels"))
+        self.trained_on = frozenset(key for part in drawn for key in part.get("keys", ()))
         self.info: dict[str, Any] = {
             "model": checkpoint["model"],
             "weights": public_uri(config.weights),
             "weights_sha256": hashlib.sha256(data).hexdigest(),
             "trained_on": checkpoint["trained_on"],
             "trained_scales": trained_scales(net, checkpoint),
+            "val_split": (checkpoint.get("config") or {}).get("val_split"),
             "scales": list(self.config.scales),
             "flip": config.flip,
             "fusion": config.fusion,
             "precision": self.precision,
-            "device": describe_device(self.device),
+            "device": describe_device(self.device, config.cpu_threads),
         }
 
+    @_with_own_arithmetic
     @torch.inference_mode()
     def logits(self, images: list[U8]) -> Tensor:
         """Fused logits [N, K, H, W] float32 on the teacher's device, for N images [H, W, 3] uint8 RGB of one size."""
@@ -117,6 +136,7 @@ class Teacher:
             self._refuse_tiny(image)
         return torch.stack([torch.cat([block for _, _, block in self._blocks(image)], dim=1) for image in images])
 
+    @_with_own_arithmetic
     @torch.inference_mode()
     def top1(self, image: U8) -> U8:
         """Arg-max trainIds [H, W] uint8 of an image [H, W, 3] uint8 RGB; its logits never exist as a whole."""
@@ -129,6 +149,7 @@ class Teacher:
 
         return self._room.in_windows_that_fit(image.shape[:2], arg_max)
 
+    @_with_own_arithmetic
     @torch.inference_mode()
     def explain(self, image: U8) -> Explanation:
         """How the prediction for an image [H, W, 3] uint8 RGB comes about; scales are shown without flip."""
@@ -178,6 +199,7 @@ class Teacher:
             way_out = "its weights are no good for this image: train it again" if full else "use --precision fp32"
             raise NonFiniteLogits(f"the network gave {error} in {self.precision}; {way_out}") from error
 
+    @_with_own_arithmetic
     @torch.inference_mode()
     def label(
         self, images: list[U8], thresholds: NDArray[np.float32], threshold: float, keep_evidence: bool

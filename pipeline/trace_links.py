@@ -17,7 +17,7 @@ from hmsa_label.pipeline.weights import read_weights
 from hmsa_label.stores.errors import NotAStore, StoreError
 from hmsa_label.stores.evidence import level_of
 from hmsa_label.stores.files import FileRoot
-from hmsa_label.stores.images import open_images
+from hmsa_label.stores.images import open_images, split_names
 from hmsa_label.stores.label_store import LabelStore
 from hmsa_label.stores.runs import Run, read_run
 from hmsa_label.stores.verify import verify
@@ -42,15 +42,19 @@ class Link:
     detail: str
 
 
-def held_out(keys: Iterable[str], val_split: str | None) -> list[str]:
-    """Keys of images that are there to be scored: those of splits called val or test, or validated on in training."""
-    splits = {*HELD_OUT_SPLITS, val_split}
+def held_out(keys: Iterable[str], val_split: str | None, trained: str = "") -> list[str]:
+    """Keys of images that are there to be scored: those of splits called val or test, or validated on in training.
+
+    Args:
+        trained: splits that were trained on by their names, which are none of the former.
+    """
+    splits = ({*HELD_OUT_SPLITS} - {*split_names(trained)}) | {*(split_names(val_split) if val_split else ())}
     return sorted(key for key in keys if key.partition("/")[0] in splits)
 
 
-def check_held_out(part: str, what: str, keys: Iterable[str], val_split: str | None) -> Link:
+def check_held_out(part: str, what: str, keys: Iterable[str], val_split: str | None, trained: str = "") -> Link:
     """No image that is scored is among those that were trained on."""
-    found = held_out(keys, val_split)
+    found = held_out(keys, val_split, trained)
     check = f"no val or test image among the {what}"
     if not found:
         return Link(part=part, check=check, state=OK, detail="none")
@@ -73,7 +77,7 @@ def _check_drawn(
 ) -> list[Link]:
     keys = drawn["keys"]
     recorded = _compare(part, f"recorded list of {kind} images", keys_digest(keys), drawn["keys_sha256"])
-    left_out = check_held_out(part, f"{kind} images", keys, settings.get("val_split"))
+    left_out = check_held_out(part, f"{kind} images", keys, settings.get("val_split"), drawn["split"])
     return [recorded, left_out, *_check_drawn_now(part, kind, drawn, settings, config)]
 
 

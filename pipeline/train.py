@@ -49,12 +49,14 @@ class TrainSummary:
     """What a training reached; the JSON object of `train-teacher --json` and `train-student --json`.
 
     `best_miou` is the highest validation mIoU, 0..1 (None if the split to validate on is empty);
-    `checkpoint` the file that reached it. `steps` counts those of earlier calls; `interrupted` says that some are left.
+    `checkpoint` the file that reached it. `steps` of `total_steps` are made, those of earlier calls included;
+    `interrupted` says that some, or the last validation, are left.
     """
 
     checkpoint: str
     best_miou: float | None
     steps: int
+    total_steps: int
     seconds: float
     interrupted: bool = False
 
@@ -285,6 +287,7 @@ def _take_part(
         checkpoint=trainer.folder.checkpoint_uri("best" if trainer.best_miou is not None else "last"),
         best_miou=trainer.best_miou,
         steps=trainer.step,
+        total_steps=trainer.total_steps,
         seconds=time.monotonic() - started,
         interrupted=not finished,
     )

@@ -114,7 +114,7 @@ def open_training_sets(config: TrainConfig, processes: Processes, label_version:
     val_refs = labelled_images(fine.source, config.val_split, config.labels) if config.val_split else []
     auto, coarse = (second, None) if isinstance(second, AutoLabelDataset) else (None, second)
     trained = [*fine.refs, *(coarse.refs if coarse else [])]
-    held_out = held_out_images(fine.source, config.val_split, besides=config.data.split)
+    held_out = held_out_images(fine.source, config.val_split, besides=fine.keys)
     leaked = leaked_images(fine.source, held_out, trained, auto)
     if not (isinstance(config.second, AutoLabels) and config.second.allow_leak):
         refuse_leak(leaked)

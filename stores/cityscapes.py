@@ -18,13 +18,8 @@ class CityscapesSource(TreeSource):
     never once per file.
     """
 
-    def list(self, split: str, *, labels: str | None = None) -> list[ImageRef]:
-        """The images of a split, sorted by key; images without a label file have `labels` None.
-
-        Raises:
-            NotAStore: if the split has no images, or no labels at all of the asked type.
-            ValueError: if the type is unknown, or two files claim one key.
-        """
+    def list_split(self, split: str, labels: str | None) -> list[ImageRef]:
+        """The images of one split; see `list`."""
         if labels is not None and labels not in LABEL_TYPES:
             raise ValueError(f"labels must be one of {', '.join(LABEL_TYPES)} for Cityscapes; got {labels!r}")
         images = self._images(split)

@@ -3,7 +3,7 @@
 Class ids in label files are raw bytes at this level; `labelers.taxonomy` turns them into trainIds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -40,18 +40,39 @@ class ImageSource(Protocol):
     root: str
 
     def list(self, split: str, *, labels: str | None = None) -> list[ImageRef]:
-        """The images of a split, sorted by key; `labels` is gtFine, gtCoarse or None."""
+        """The images of a split, or of several (`train,val`), sorted by key; `labels` is gtFine, gtCoarse or None."""
 
     def read(self, path: str) -> bytes:
         """The bytes of a path that a listing gave."""
 
 
+def split_names(split: str) -> tuple[str, ...]:
+    """The splits that a text such as `train` or `train,val` names."""
+    return tuple(name.strip() for name in split.split(","))
+
+
 class TreeSource:
-    """What all readers share: a root on any filesystem, and reading below it."""
+    """What all readers share: a root on any filesystem, several splits at once, and reading below the root."""
 
     def __init__(self, root: str, storage_options: dict[str, Any] | None = None) -> None:
         self.files = FileRoot(root, dict(storage_options or {}))
         self.root = public_uri(root)
+
+    def list(self, split: str = "", *, labels: str | None = None) -> list[ImageRef]:
+        """The images of a split, or of several that commas part, sorted by key; `labels` None for those without a file.
+
+        Raises:
+            NotAStore: if a split has no images, or no labels at all of the asked type.
+            ValueError: if a name cannot be a split's or comes twice, the type is unknown, or two files claim one key.
+        """
+        refs = [ref for name in split_names(split) for ref in self.list_split(name, labels)]
+        if len({ref.key for ref in refs}) < len(refs):
+            raise ValueError(f"splits must be distinct; got {split!r}")
+        return sorted(refs, key=lambda ref: ref.key)
+
+    def list_split(self, split: str, labels: str | None) -> Sequence[ImageRef]:
+        """The images of one split, in any order."""
+        raise NotImplementedError
 
     def read(self, path: str) -> bytes:
         """The bytes of one file.

@@ -21,13 +21,8 @@ class MapillarySource(TreeSource):
     A key is `<split>/<name>`; the splits may also be called train, val and test.
     """
 
-    def list(self, split: str, *, labels: str | None = None) -> list[ImageRef]:
-        """The images of a split, sorted by key.
-
-        Raises:
-            NotAStore: if the split has no images, or labels are asked for and it has none.
-            ValueError: if the split is unknown, or coarse labels are asked for.
-        """
+    def list_split(self, split: str, labels: str | None) -> list[ImageRef]:
+        """The images of one split; see `list`."""
         if labels not in (None, "gtFine"):
             raise ValueError(f"Mapillary Vistas has fine labels only (gtFine); got {labels!r}")
         name = _split_folder(split)

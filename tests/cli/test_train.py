@@ -1,6 +1,11 @@
 """`train-teacher` and `evaluate`: a tiny network through the whole command."""
 
+import os
+import signal
+
 import pytest
+
+from hmsa_label import pipeline
 
 TINY = ("--model", "hrnet_tiny_ocr", "--max-steps", 2, "--batch-size", 2, "--crop", "32x64", "--loss", "ce",
         "--device", "cpu", "--cpu-threads", 1)  # fmt: skip
@@ -13,7 +18,7 @@ def teacher(call_json, street_images, tmp_path):
 
 
 def test_training_prints_where_the_best_weights_are(teacher, tmp_path):
-    assert set(teacher) == {"checkpoint", "best_miou", "steps", "seconds", "interrupted"}
+    assert set(teacher) == {"checkpoint", "best_miou", "steps", "total_steps", "seconds", "interrupted"}
     assert teacher["steps"] == 2
     assert teacher["checkpoint"] == str(tmp_path / "teacher" / "best.safetensors")
     assert 0 <= teacher["best_miou"] <= 1
@@ -22,7 +27,7 @@ def test_training_prints_where_the_best_weights_are(teacher, tmp_path):
 def test_trained_weights_are_scored_by_class(call_json, call, teacher, street_images):
     asked = ("evaluate", "--data", street_images, "--weights", teacher["checkpoint"], "--limit", 3, "--scales", "0.5,1")
     scores = call_json(*asked)
-    assert set(scores) == {"miou", "iou", "pixel_accuracy", "images"}
+    assert set(scores) == {"miou", "iou", "pixel_accuracy", "images", "images_trained_on"}
     assert (scores["images"], len(scores["iou"]), scores["iou"]["train"]) == (3, 19, None)
     table = call(*asked).stdout
     assert f"mIoU            {scores['miou']:.4f}" in table
@@ -46,3 +51,27 @@ def test_missing_split_names_those_that_are_there(call, street_images):
     result = call("train-teacher", "--data", street_images, "--output", "out", "--split", "tarin", *TINY)
     assert result.exit_code == 2
     assert "train, train_extra, val" in result.stderr
+
+
+def test_interrupted_training_says_so_and_how_to_go_on(call, street_images, tmp_path, monkeypatch):
+    display = lambda: lambda event: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
+    monkeypatch.setattr(pipeline, "open_training_display", display, raising=False)
+    result = call("train-teacher", "--data", street_images, "--output", tmp_path / "teacher", *TINY)
+    assert result.exit_code == 130
+    assert "\nsteps        1 of 2\ninterrupted  yes; the same call with --resume goes on\n" in result.stdout
+
+
+def test_scores_on_images_of_the_training_say_so(call, call_json, teacher, street_images):
+    asked = (
+        "evaluate",
+        "--data",
+        street_images,
+        "--weights",
+        teacher["checkpoint"],
+        "--split",
+        "train,val",
+        "--limit",
+        6,
+    )
+    assert call_json(*asked, "--scales", "0.5,1")["images_trained_on"] == 5
+    assert "\ntrained on      5 of these images; scores on them" in call(*asked, "--scales", "0.5,1").stdout

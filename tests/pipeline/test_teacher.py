@@ -11,6 +11,7 @@ from hmsa_label.labelers.inference import InferenceNet
 from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.pipeline.config import TeacherConfig
 from hmsa_label.pipeline.device_errors import NonFiniteLogits
+from hmsa_label.pipeline.devices import arithmetic
 from hmsa_label.pipeline.teacher import Teacher
 from hmsa_label.stores.evidence import code_of
 from hmsa_label.stores.images import BadImage
@@ -148,3 +149,40 @@ def test_infinite_attention_over_given_scales_is_refused(folder, image):
     x = InferenceNet(net, torch.device("cpu"))
     with torch.inference_mode(), pytest.raises(FloatingPointError, match="NaN or infinite attention"):
         next(x.logit_blocks(torch.from_numpy(image), (0.5, 1.0, 2.0), "explicit", False, finite=True))
+
+
+def test_a_teacher_leaves_torchs_settings_as_it_found_them(folder, image):
+    def settings():
+        return (
+            torch.get_num_threads(), torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled(),
+            torch.get_default_dtype(), torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32,
+            torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic, torch.initial_seed(),
+            torch.get_rng_state().tolist(),
+        )  # fmt: skip
+
+    torch.set_num_threads(2)
+    try:
+        before = settings()
+        held = teacher(folder, cpu_threads=1)
+        assert held.info["device"] == "cpu, 1 threads"
+        held.top1(image), held.label([image], GRID, 0.08, True), held.logits([image]), held.explain(image)
+        assert settings() == before
+        used = []
+        hook = torch.nn.modules.module.register_module_forward_hook(lambda *_: used.append(torch.get_num_threads()))
+        held.top1(image)
+        hook.remove()
+        assert set(used) == {1}
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_convolutions_stay_exact_until_the_last_teacher_is_done():
+    before = torch.backends.cudnn.allow_tf32
+    gpu = torch.device("cuda")
+    with arithmetic(gpu, "fp32", None):
+        with arithmetic(gpu, "fp32", None):
+            assert not torch.backends.cudnn.allow_tf32
+        assert not torch.backends.cudnn.allow_tf32
+        with arithmetic(gpu, "bf16", None):
+            pass
+    assert torch.backends.cudnn.allow_tf32 == before

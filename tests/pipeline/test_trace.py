@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -210,6 +211,33 @@ def test_scored_images_among_those_trained_on_break_the_chain(chain):
     rewrite(chain / "student/last.safetensors", leak)
     found = broken(trace(chain))
     assert {("student", "no leak recorded"), ("student", "no val or test image among the fine images")} <= found
+
+
+@pytest.mark.parametrize("change", [{"threshold": 0.123}, {"class_thresholds": {"car": 0.123}}])
+def test_threshold_that_the_store_does_not_hold_breaks_the_chain(chain, change):
+    rewrite(chain / "student/last.safetensors", lambda info: info["auto_labels"].update(change))
+    assert broken(trace(chain)) == {("labels", "threshold")}
+
+
+@pytest.mark.parametrize(
+    ("val_split", "link"),
+    [
+        ("train_extra", ("labels", "no val or test image among the labelled images")),
+        ("val,train_extra", ("labels", "no val or test image among the labelled images")),
+        ("train", ("student", "no val or test image among the fine images")),
+    ],
+)
+def test_split_that_was_validated_on_must_not_be_trained_on_whatever_its_name(chain, val_split, link):
+    rewrite(chain / "student/last.safetensors", lambda info: info["config"].update(val_split=val_split))
+    assert broken(trace(chain)) == {link}
+
+
+def test_val_that_was_trained_on_by_its_name_and_not_scored_breaks_nothing(made, tmp_path):
+    data = DataConfig(root=str(made / "data"), split="train,val")
+    train_teacher(replace(train_config(made, tmp_path / "both"), data=data, val_split=""))
+    found = trace_checkpoint(str(tmp_path / "both/last.safetensors"), TraceConfig())
+    assert found.ok
+    assert found.teacher_trained_on["images"] == 4
 
 
 def test_scored_image_that_was_labelled_under_another_name_is_found_by_its_file(chain):

@@ -83,6 +83,19 @@ def test_cityscapes_refuses_two_images_for_one_key(tmp_path: Path, second: str) 
         open_images("cityscapes", str(tmp_path)).list("train")
 
 
+def test_several_splits_are_listed_as_one(tmp_path: Path) -> None:
+    put(tmp_path, image("train"), image("val"), label("gtFine", "train"), label("gtFine", "val"))
+    source = open_images("cityscapes", str(tmp_path))
+    train, val = (source.list(split, labels="gtFine") for split in ("train", "val"))
+    assert source.list("val, train", labels="gtFine") == [*train, *val]
+    with pytest.raises(ValueError, match="splits must be distinct; got 'val,val'"):
+        source.list("val,val")
+    with pytest.raises(NotAStore, match="tset"):
+        source.list("train,tset")
+    with pytest.raises(ValueError, match="split must be a folder name"):
+        source.list("train,")
+
+
 def test_cityscapes_reads_a_jpeg_tree(tmp_path: Path) -> None:
     put(tmp_path, image("train", suffix="JPG"))
     assert open_images("cityscapes", str(tmp_path)).list("train")[0].image.endswith(".JPG")
