@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from typing import Any
 from unittest.mock import patch
@@ -39,6 +40,15 @@ def run_record(split: str) -> dict[str, Any]:
     """Provenance of a made-up run."""
     settings = {"teacher_sha256": "ab" * 32, "scales": [0.5, 1.0, 2.0], "threshold": 0.9}
     return {"settings": settings, "data": {"dataset": "cityscapes", "root": "/images", "split": split}}
+
+
+def begin(uri: str, split: str, relabel: bool = False) -> RunWriter:
+    """A run, and the folders that its made-up rows name: a commit brings them to the disk."""
+    run = RunWriter(uri, run_record(split), relabel=relabel)
+    segment = Path(uri, "data", f"{run.run_id}.01234567")
+    for folder in ("receipts", *(f"{HEIGHT}x{WIDTH}/{name}" for name in ("label", "top1", "code"))):
+        (segment / folder).mkdir(parents=True, exist_ok=True)
+    return run
 
 
 def receipt(run_id: str, number: int, random: np.random.Generator) -> Receipt:
@@ -102,7 +112,7 @@ def build(uri: str, rows: int) -> Figures:
 
     random = np.random.default_rng(0)
     LabelStore.create(uri, CITYSCAPES.to_dict())
-    run = RunWriter(uri, run_record("train_extra"))
+    run = begin(uri, "train_extra")
     sample = to_table(receipt(run.run_id, number, random) for number in range(min(rows, 1000)))
     for first in range(0, rows, BATCH):
         count = min(BATCH, rows - first)
@@ -113,7 +123,7 @@ def build(uri: str, rows: int) -> Figures:
             )
         )
     finish_seconds, a = timed(run.finish)
-    again = RunWriter(uri, run_record("train_extra"), relabel=True)
+    again = begin(uri, "train_extra", relabel=True)
     again.append([receipt(again.run_id, number, random) for number in range(0, rows, round(1 / RELABELLED))])
     relabel_seconds, b = timed(again.finish)
     return {"versions": [a, b], "finish": finish_seconds, "relabel": relabel_seconds}
@@ -142,7 +152,7 @@ def measure_diff(uri: str, a: int, b: int) -> Figures:
 
 def measure_commit(uri: str, rows: int) -> Figures:
     """Progress commits of a run on other images: the first, which reads the keys, and the median of the others."""
-    random, run = np.random.default_rng(1), RunWriter(uri, run_record("another split"))
+    random, run = np.random.default_rng(1), begin(uri, "another split")
     receipts = [receipt(run.run_id, rows + number, random) for number in range(COMMITS * COMMIT_ROWS)]
     parts = [receipts[first : first + COMMIT_ROWS] for first in range(0, len(receipts), COMMIT_ROWS)]
     seconds = [timed(lambda part=part: run.append(part))[0] for part in parts]

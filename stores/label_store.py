@@ -33,6 +33,8 @@ from hmsa_label.stores.tags import read_mark, refuse_other_than_tagged, version_
 HEAD = "head"
 # Columns that reading labels needs.
 EAGER = ["key", "height", "width", "segment", "row", "label_sha256", "label_chunk_sha256"]
+# Columns that reading evidence needs besides.
+EVIDENCE = ["evidence_segment", "evidence_row", "top1_chunk_sha256", "code_chunk_sha256"]
 
 
 class LabelStore:
@@ -262,9 +264,12 @@ class LabelStore:
             )
 
     def _value(self, column: str, place: int) -> Any:
-        if column not in self._eager and self._whole is None:
-            self.table()
-        return (self._whole or self._eager)[column][place].as_py()
+        known = self._whole or self._eager
+        if column not in known:
+            # These alone: all columns of a million rows are a gigabyte, in every process that reads labels.
+            read = _arrays(self.rows.table(EVIDENCE if column in EVIDENCE else [column]))
+            known = self._eager = {**self._eager, **read}
+        return known[column][place].as_py()
 
 
 def resolve(root: FileRoot, version: int | str | None) -> Snapshot:

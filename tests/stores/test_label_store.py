@@ -16,6 +16,7 @@ from deltalake import DeltaTable
 from hmsa_label.stores import schema
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, NotAStore, StoreConflict, StoreError
 from hmsa_label.stores.label_store import LabelStore
+from hmsa_label.stores.rows import Rows
 
 
 def chunk(uri: str, key: str, name: str = "label") -> Path:
@@ -117,6 +118,21 @@ def test_columns_that_are_asked_for_are_those_of_the_whole_manifest(uri: str, la
     assert store.table(["run", "key"]).equals(store.table().select(["run", "key"]))
     assert store.table().schema.equals(schema.MANIFEST_SCHEMA)
     assert store.table()["key"].to_pylist() == store.keys() == ["a", "b", "c"]
+
+
+def test_evidence_reads_no_more_of_the_manifest_than_it_needs(
+    uri: str, labels: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels.fill(uri)
+    asked: list[Any] = []
+    read = Rows.table
+    monkeypatch.setattr(Rows, "table", lambda rows, columns=None: asked.append(columns) or read(rows, columns))
+    store = LabelStore.open(uri)
+    asked.clear()
+    for key in store:
+        store.read_evidence(key)
+        store.read(key)
+    assert asked == [["evidence_segment", "evidence_row", "top1_chunk_sha256", "code_chunk_sha256"]]
 
 
 def test_an_image_of_nothing_but_ignore_is_stored(uri: str, labels: Any) -> None:
