@@ -1,6 +1,11 @@
-"""Golden arrays of the published architecture: weights and inputs are rebuilt from a formula, nothing is downloaded."""
+"""Golden arrays of the published architecture: weights and inputs are rebuilt from a formula, nothing is downloaded.
+
+A choice of them lies in `golden/` (its README says where they come from); the whole set is used where it lies beside
+the checkout.
+"""
 
 import csv
+import gzip
 import re
 import zlib
 from pathlib import Path
@@ -12,7 +17,8 @@ import torch
 from hmsa_label.labelers import build_labeler
 from hmsa_label.labelers.checkpoints import from_published_key, load_strict
 
-GOLDEN = Path(__file__).parents[3] / "shared" / "reference" / "hmsa"
+GOLDEN = Path(__file__).parent / "golden"
+WHOLE_SET = Path(__file__).parents[3] / "shared" / "reference" / "hmsa" / "golden_public.npz"
 WEIGHT_OFFSET = 4
 GAINS = (  # batch-norm scales and final convolutions whose spread keeps activations sane
     (r"(branches\.\d\.\d\.bn2|layer\d\.\d\.bn3)\.weight$", 0.3),
@@ -47,7 +53,7 @@ def golden_tensor(key, shape):
 
 def golden_shapes(table):
     """Shapes of one of the `.tsv` tables by published key (with `module.`)."""
-    with (GOLDEN / table).open() as file:
+    with gzip.open(GOLDEN / f"{table}.gz", "rt") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     return {row["key"]: tuple(int(n) for n in row["shape"].split(",") if n) for row in rows}
 
@@ -102,9 +108,12 @@ class Golden:
     shapes, state = staticmethod(golden_shapes), staticmethod(golden_state)
 
     def __init__(self):
-        self.arrays = np.load(GOLDEN / "golden_public.npz")
+        self.chosen = np.load(GOLDEN / "arrays.npz")
+        self.arrays = np.load(WHOLE_SET) if WHOLE_SET.exists() else self.chosen
 
     def __getitem__(self, name):
+        if name not in self.arrays:
+            pytest.skip(f"{name} is not among the arrays in tests/labelers/golden; the whole set has it")
         return self.arrays[name]
 
     def net(self, name, table):
@@ -118,8 +127,6 @@ class Golden:
 
 @pytest.fixture(scope="session")
 def golden():
-    if not (GOLDEN / "golden_public.npz").exists():
-        pytest.skip("the golden arrays are not beside this checkout (../shared/reference/hmsa)")
     return Golden()
 
 

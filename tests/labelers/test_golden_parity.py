@@ -30,6 +30,12 @@ def inputs(golden, golden_net):
     return lambda case: golden_input(golden, golden_net, case)
 
 
+def test_arrays_in_the_tree_are_those_of_the_whole_set(golden):
+    names = golden.chosen.files
+    assert {"a/two_scale_fwd_s4", "b/avgpool3_flip_s4", "c/ms3_flip_autolabel_t0.9", "d/ms4q_flip_s4"} <= set(names)
+    assert all(np.array_equal(golden.chosen[name], golden[name]) for name in names)
+
+
 def test_weights_rebuild_to_the_published_sums(golden):
     state = golden.state("state_dict.tsv")
     total = sum(float(value.double().sum()) for value in state.values())
@@ -39,10 +45,11 @@ def test_weights_rebuild_to_the_published_sums(golden):
 @pytest.mark.parametrize("case", CASES)
 @torch.inference_mode()
 def test_one_scale_matches_at_every_output(golden, golden_net, inputs, case):
+    expected = golden[f"{case}/s1_trunk_mean"]
     x = inputs(case)
     np.testing.assert_allclose(x.flatten()[:8], golden[f"{case}/x_head"], rtol=0, atol=1e-6)
     trunk = golden_net.trunk(x)
-    np.testing.assert_allclose(trunk.mean((0, 2, 3)), golden[f"{case}/s1_trunk_mean"], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(trunk.mean((0, 2, 3)), expected, rtol=0, atol=1e-4)
     np.testing.assert_allclose(trunk.std((0, 2, 3), correction=0), golden[f"{case}/s1_trunk_std"], rtol=0, atol=1e-4)
     head = golden_net.head(trunk)
     np.testing.assert_allclose(head.features.mean((0, 2, 3)), golden[f"{case}/s1_ocr_mean"], rtol=0, atol=1e-4)
@@ -59,17 +66,18 @@ def test_one_scale_matches_at_every_output(golden, golden_net, inputs, case):
 @pytest.mark.parametrize("flip", [False, True])
 @torch.inference_mode()
 def test_two_scales_match(golden, golden_net, inputs, case, flip):
+    expected = golden[f"{case}/ms2_{'flip' if flip else 'noflip'}_s4"]
     logits = predict(golden_net, inputs(case), (0.5, 1.0), "hierarchical", flip)
-    assert_logits(every(logits, 4), golden[f"{case}/ms2_{'flip' if flip else 'noflip'}_s4"])
+    assert_logits(every(logits, 4), expected)
 
 
 @pytest.mark.parametrize("case", CASES)
 @torch.inference_mode()
 def test_three_scales_match_with_and_without_flip(golden, golden_net, inputs, case):
-    x = inputs(case)
+    expected, x = golden[f"{case}/ms3_noflip_s4"], inputs(case)
     scales = (0.5, 1.0, 2.0)
     logits = predict(golden_net, x, scales, "hierarchical", False)
-    assert_logits(every(logits, 4), golden[f"{case}/ms3_noflip_s4"])
+    assert_logits(every(logits, 4), expected)
     mirrored = predict(golden_net, x.flip(3), scales, "hierarchical", False).flip(3)
     logits = (logits + mirrored) / 2
     assert_logits(every(logits, 4), golden[f"{case}/ms3_flip_s4"])
@@ -129,16 +137,18 @@ def test_hierarchical_attention_on_resnet_matches(golden):
 @pytest.mark.parametrize(("name", "scales"), [("ms4q", (0.25, 0.5, 1.0, 2.0)), ("ms4m", (0.5, 1.0, 1.5, 2.0))])
 @torch.inference_mode()
 def test_four_scales_with_flip_match(golden, golden_net, inputs, case, name, scales):
+    expected = golden[f"{case}/{name}_flip_s4"]
     logits = predict(golden_net, inputs(case), scales, "hierarchical", True)
-    assert_logits(every(logits, 4), golden[f"{case}/{name}_flip_s4"])
+    assert_logits(every(logits, 4), expected)
 
 
 @pytest.mark.parametrize("case", "ab")
 @pytest.mark.parametrize("flip", [False, True])
 @torch.inference_mode()
 def test_average_over_scales_matches(golden, golden_net, inputs, case, flip):
+    expected = golden[f"{case}/avgpool3_{'flip' if flip else 'noflip'}_s4"]
     logits = predict(golden_net, inputs(case), (0.5, 1.0, 2.0), "average", flip)
-    assert_logits(every(logits, 4), golden[f"{case}/avgpool3_{'flip' if flip else 'noflip'}_s4"])
+    assert_logits(every(logits, 4), expected)
 
 
 @torch.inference_mode()

@@ -1,5 +1,7 @@
 """Losses on ignored pixels; their values stand in the golden tests."""
 
+import math
+
 import pytest
 import torch
 
@@ -28,6 +30,14 @@ def test_cross_entropy_of_ignored_labels_alone_is_zero():
 def test_cross_entropy_of_even_logits_is_the_log_of_the_class_count():
     loss = cross_entropy(torch.zeros(1, 4, 2, 2), torch.tensor([[[0, 1], [2, 255]]]))
     assert loss.item() == pytest.approx(torch.log(torch.tensor(4.0)).item())
+
+
+def test_weighted_cross_entropy_is_divided_by_the_labelled_pixels_and_not_by_their_weights():
+    labels, weights = torch.tensor([[[0, 1], [2, 255]]]), torch.tensor([[[1.0, 0.5], [0.0, 1.0]]])
+    loss = cross_entropy(torch.zeros(1, 4, 2, 2), labels, weights=weights)
+    assert loss.item() == pytest.approx(1.5 / 3 * math.log(4))
+    half = cross_entropy(torch.zeros(1, 4, 2, 2), labels, weights=weights, step=StepTotal(labelled_px=6, images=2))
+    assert half.item() == pytest.approx(1.5 / 6 * math.log(4))
 
 
 def test_rmi_falls_when_the_prediction_turns_right():

@@ -48,3 +48,11 @@ def test_confidence_is_the_top_softmax_probability():
     logits = torch.randn(3, 5, 7, 9)
     _, _, mean = evidence_of(logits, GRID)
     torch.testing.assert_close(mean, logits.softmax(1).amax(1).mean((1, 2)))
+
+
+@pytest.mark.parametrize("num_classes", [2, 4])
+def test_confidence_that_equals_a_threshold_reaches_it(num_classes):
+    # equal logits: the top probability is 1 / num_classes, in float32 without rounding
+    _, code, mean = evidence_of(torch.zeros(1, num_classes, 1, 1), np.array([0.25, 0.5, 0.75], np.float32))
+    assert mean.item() == 1 / num_classes
+    assert code.item() == {2: 2, 4: 1}[num_classes]
