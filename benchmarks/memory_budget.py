@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from results_page import markdown, page, publish
-from teacher_speed import drawn_image, held_bytes, peak_bytes
+from seeded_teacher import drawn_image
+from teacher_speed import held_bytes, peak_bytes
 
 from hmsa_label.labelers import build_labeler
 from hmsa_label.labelers.checkpoints import encode_checkpoint
