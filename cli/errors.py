@@ -13,7 +13,7 @@ import click
 
 from hmsa_label import pipeline
 from hmsa_label.cli.output import plain, printable, say
-from hmsa_label.pipeline import StoreError, hide_in_text
+from hmsa_label.pipeline import StoreError, hide_in_text, missing_credentials
 
 BAD_INPUT, INTERRUPTED = 2, 130
 KEPT = "Interrupted; finished work is kept."
@@ -122,6 +122,10 @@ def _wants_json(error: click.ClickException, arguments: Sequence[str]) -> bool:
 def _reason(error: Exception) -> str:
     if isinstance(error, (StoreError, ValueError, pipeline.EngineError)):
         return str(error) or type(error).__name__
+    if text := missing_credentials(error):
+        return text
+    if isinstance(error, (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)) and str(error):
+        return str(error) if error.errno is None else f"{error.strerror}: {error.filename}"
     if isinstance(error, OSError):
         what = error.strerror or str(error) or type(error).__name__
         return f"{what}: {error.filename}" if error.filename else f"{what} (--debug shows where)"

@@ -70,7 +70,7 @@ if TYPE_CHECKING:
         TrainConfig,
     )
     from hmsa_label.pipeline.train_progress import open_training_display
-    from hmsa_label.stores.credentials import hide_in_text
+    from hmsa_label.stores.credentials import hide_in_text, missing_credentials
     from hmsa_label.stores.errors import StoreError
 
 _CONFIG = (
@@ -99,6 +99,7 @@ _PLACES = {
     "compare_students": "hmsa_label.pipeline.compare:compare",
     "StoreError": "hmsa_label.stores.errors",
     "hide_in_text": "hmsa_label.stores.credentials",
+    "missing_credentials": "hmsa_label.stores.credentials",
     "evaluate_teacher": "hmsa_label.pipeline.evaluate:evaluate",
     "explain_image": "hmsa_label.pipeline.explain",
     "label_images": "hmsa_label.pipeline.label_run",
@@ -154,6 +155,7 @@ __all__ = [
     "hide_in_text",
     "label_images",
     "list_runs",
+    "missing_credentials",
     "open_display",
     "open_training_display",
     "picture_of_label",

@@ -6,6 +6,8 @@ Defaults are written here once; the command line takes its own from these fields
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from hmsa_label.stores.credentials import refuse_in_url
+
 DATASETS = ("cityscapes", "mapillary", "folder")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 FUSIONS = ("hierarchical", "explicit", "average", "max", "single")
@@ -23,6 +25,11 @@ def at_least(name: str, value: float, least: float) -> None:
         raise ValueError(f"{name} must be at least {least}; got {value}")
 
 
+def check_device(name: str) -> None:
+    if name not in ("auto", "cpu", "cuda") and not (name.startswith("cuda:") and name[5:].isdecimal()):
+        raise ValueError(f"unknown device {name!r}; use auto, cpu, cuda or cuda:N (an NVIDIA GPU is cuda)")
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Where images come from: any fsspec URL or path, and which part of it."""
@@ -34,6 +41,7 @@ class DataConfig:
     storage_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        refuse_in_url(self.root)
         one_of("dataset", self.dataset, DATASETS)
         if self.limit is not None:
             at_least("limit", self.limit, 1)
@@ -65,6 +73,8 @@ class TeacherConfig:
     def __post_init__(self) -> None:
         if self.max_memory_gb is not None and self.max_memory_gb <= 0:
             raise ValueError(f"max_memory_gb must be positive; got {self.max_memory_gb}")
+        refuse_in_url(self.weights)
+        check_device(self.device)
         one_of("precision", self.precision, PRECISIONS)
         one_of("fusion", self.fusion, FUSIONS)
         at_least("cpu_threads", self.cpu_threads, 1)
@@ -142,6 +152,7 @@ class LabelConfig:
     storage_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        refuse_in_url(self.store)
         if not 0.0 < self.threshold < 1.0:
             raise ValueError(f"threshold must lie between 0 and 1, both excluded; got {self.threshold}")
         if self.relabel and self.only_new:
@@ -176,6 +187,9 @@ class StoreConfig:
 
     uri: str
     storage_options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        refuse_in_url(self.uri)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,7 +33,7 @@ from hmsa_label.pipeline.forward import Rule
 from hmsa_label.pipeline.interrupt import drain_on_signals
 from hmsa_label.pipeline.label_checks import about_held_out
 from hmsa_label.pipeline.ledger import Ledger
-from hmsa_label.pipeline.plan import LabelPlan, cluster_address, find_images, images_in_flight, plan_labels
+from hmsa_label.pipeline.plan import LabelPlan, check_here, cluster_address, find_images, images_in_flight, plan_labels
 from hmsa_label.pipeline.pool import open_pool
 from hmsa_label.pipeline.provenance import known_record, run_record, teacher_identity
 from hmsa_label.pipeline.records import LabelSummary
@@ -110,7 +110,8 @@ def _find_finished(config: LabelConfig, images: list[ImageRef], before: LookBack
 
 
 def _check_may_begin(config: LabelConfig, images: list[ImageRef], before: LookBack) -> None:
-    """Refuses what the store would refuse once a teacher is loaded, which may take minutes."""
+    """Refuses what the store or a worker would refuse once a teacher is loaded, which may take minutes."""
+    check_here(config)
     only_new = bool(before.changed)
     check_known_settings(
         config.store,

@@ -204,12 +204,31 @@ def _local_placement(config: LabelConfig) -> Placement | None:
     return place(config.engine, config.teacher, visible_gpus(config.teacher), usable_cores())
 
 
+def check_here(config: LabelConfig) -> None:
+    """Refuses, before any worker starts, what needs no worker to be seen; of a cluster only its hosts can tell.
+
+    Raises:
+        FileNotFoundError: there is no such weights file.
+        ValueError: the weights are a folder, or a device is not there.
+    """
+    if cluster_address(config.engine) is not None:
+        return
+    _check_weights(config.teacher)
+    if config.teacher.device.startswith("cuda"):
+        _local_placement(config)
+
+
 def _check_weights(teacher: TeacherConfig) -> None:
     if is_fake(teacher.weights):
         return
     filesystem, path = open_filesystem(teacher.weights)
-    if not filesystem.isfile(path):
-        raise FileNotFoundError(f"no weights file at {public_uri(teacher.weights)}; name one with --weights")
+    place = public_uri(teacher.weights)
+    if filesystem.isdir(path):
+        raise ValueError(f"the weights {place} are a folder; name a file in it, such as {place}/best.safetensors")
+    if not filesystem.exists(path):
+        raise FileNotFoundError(
+            f"no weights file at {place}; train one with 'hmsa-label train-teacher', or correct --weights"
+        )
 
 
 def _mean_pixels(source: ImageSource, images: list[ImageRef]) -> float | None:

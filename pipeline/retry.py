@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from hmsa_label.pipeline.executor import EngineError
+from hmsa_label.stores.credentials import missing_credentials
 from hmsa_label.stores.errors import StoreError
 from hmsa_label.stores.files import FileRoot
 
@@ -49,6 +50,8 @@ def with_retries(what: str, attempt: Callable[[], T], attempts: int = ATTEMPTS) 
         try:
             return attempt()
         except Exception as error:
+            if text := missing_credentials(error):
+                raise EngineError(f"{what} failed: {text}") from error
             if not _may_pass(error):
                 raise
             if getattr(error, "errno", None) in _FOR_GOOD:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from hmsa_label.pipeline.config import DATASETS, PRECISIONS, DataConfig, at_least, one_of
+from hmsa_label.pipeline.config import DATASETS, PRECISIONS, DataConfig, at_least, check_device, one_of
 
 LOSSES = ("rmi", "ce")
 AUX_LOSSES = ("side", "ce", "rmi")
@@ -157,6 +157,7 @@ class TrainConfig:
     resume: bool = False
 
     def __post_init__(self) -> None:
+        check_device(self.device)
         one_of("loss", self.loss, LOSSES)
         one_of("aux_loss", self.aux_loss, AUX_LOSSES)
         one_of("precision", self.precision, PRECISIONS)

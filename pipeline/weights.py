@@ -38,6 +38,11 @@ def read_weights(uri: str) -> bytes:
     filesystem, path = open_filesystem(uri)
     try:
         return read_bytes(filesystem, path)
+    except IsADirectoryError:
+        place = public_uri(uri)
+        raise ValueError(
+            f"the weights {place} are a folder; name a file in it, such as {place}/best.safetensors"
+        ) from None
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"no weights file at {public_uri(uri)}; train one with 'hmsa-label train-teacher', or correct --weights"

@@ -2,6 +2,7 @@
 
 from hmsa_label.stores.errors import NotAStore
 from hmsa_label.stores.images import ImageRef, TreeSource, image_stem, insert_once, safe_key
+from hmsa_label.stores.layouts import shown, way_out
 
 SPLITS = ("train", "val", "test", "train_extra")
 LABEL_TYPES = ("gtFine", "gtCoarse")
@@ -73,10 +74,11 @@ class CityscapesSource(TreeSource):
         there = self.splits(kind)
         if split in there:
             return f"no file named {pattern} in {kind}/{split} below {self.root}"
-        known = f"splits found for {kind}: {', '.join(there)}" if there else f"there is no {kind} folder; found: "
-        if not there:
-            known += ", ".join(self.files.list_names()[:10]) or "nothing"
-        return f"no folder {kind}/{split} below {self.root}; {known}"
+        missing = f"no folder {kind}/{split} below {self.root}"
+        if there:
+            return f"{missing}; splits found for {kind}: {', '.join(there)}; give one with --split"
+        way = way_out(self.files, "cityscapes") if kind == IMAGE_TYPE else ""
+        return f"{missing}; there is no {kind} folder; found: {shown(self.files.list_names())}{way}"
 
 
 def _require_plain(split: str) -> None:

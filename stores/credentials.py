@@ -6,9 +6,17 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 HIDDEN = "***"
+WHERE = (
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give data-options and store-options in the "
+    "--config file"
+)
+# Of botocore and aiobotocore, by name: only the stores that use them load them.
+_NONE_FOUND = ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound")
 _WORDS = r"secret|token|password|passwd|credential|signature|access_?key|api_?key"
 # user:password@ in a URL or, as some libraries cut it, without its scheme; query parameters that grant access.
 _USERINFO = re.compile(r"(?<=://)[^/@\s'\"]+@|(?<![\w/])[^/@:\s'\"]+:[^/@:\s'\"]+@(?=\w)")
+# Secret keys of S3 may hold slashes, so that all before the last @ is taken for them.
+_S3_USERINFO = re.compile(r"(?:(?<=s3://)|(?<=s3a://))(?!arn:)(?:[^/@:\s'\"]+:[^@\s'\"]+|[^/@\s'\"]+)@")
 _PARAMETER = re.compile(rf"(?i)\b([\w-]*(?:{_WORDS})[\w-]*=)[^&\s'\"]+")
 _ENTRY = re.compile(r"(?i)storage_options|secret|password|passwd|credential|(^|_)token$|access_key")
 _OPTION = re.compile(rf"(?i){_WORDS}|key")
@@ -18,7 +26,25 @@ _ENVIRONMENT = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN
 
 def hide_in_text(text: str) -> str:
     """The text with `user:password@` of URLs taken out and the values of secret query parameters blotted out."""
-    return _PARAMETER.sub(rf"\1{HIDDEN}", _USERINFO.sub("", text))
+    return _PARAMETER.sub(rf"\1{HIDDEN}", _USERINFO.sub("", _S3_USERINFO.sub("", text)))
+
+
+def refuse_in_url(url: str) -> None:
+    """Refuses an S3 URL that holds credentials: it would end up in histories, lists of processes and logs.
+
+    Raises:
+        ValueError: naming the URL without them, and where they belong.
+    """
+    if url.startswith(("s3://", "s3a://")) and (_S3_USERINFO.search(url) or _PARAMETER.search(url)):
+        plain = hide_in_text(url).partition("?")[0]
+        raise ValueError(f"the URL of {plain} holds credentials; leave them out and {WHERE}")
+
+
+def missing_credentials(error: BaseException) -> str | None:
+    """A line for an error of a storage package that found no credentials; None for every other error."""
+    if type(error).__name__ not in _NONE_FOUND:
+        return None
+    return f"S3 asks for credentials and none were found ({error}); {WHERE}; a public bucket needs 'anon: true' there"
 
 
 def hide_in_record(value: Any, known: frozenset[str] = frozenset()) -> Any:

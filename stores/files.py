@@ -20,6 +20,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from hmsa_label.stores import disk
+from hmsa_label.stores.credentials import hide_in_text, refuse_in_url
 from hmsa_label.stores.errors import NotAFile, NotAStore
 
 # One GET per object instead of HEAD + ranged GETs, and no listing that another writer made stale.
@@ -47,6 +48,7 @@ def open_filesystem(uri: str, storage_options: dict[str, Any] | None = None) -> 
     """
     if not uri:
         raise ValueError("an empty path was given; expected a folder or a URL such as s3://bucket/folder")
+    refuse_in_url(uri)
     options = dict(storage_options or {})
     if uri.startswith(("s3://", "s3a://")):
         options = {**S3_DEFAULTS, **_s3_endpoint(options), **options}
@@ -71,7 +73,7 @@ def public_uri(uri: str) -> str:
     """The URL without user, password and query, fit for messages and provenance; local paths become absolute."""
     if "://" not in uri:
         return os.path.abspath(os.path.expanduser(uri))
-    parts = urlsplit(uri)
+    parts = urlsplit(hide_in_text(uri))
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "")).rstrip("/")
 
 
@@ -223,7 +225,9 @@ class FileRoot:
         """
         filesystem, root = self.open()
         if not filesystem.isdir(root):
-            what = "is a file, not a folder" if filesystem.isfile(root) else "does not exist"
+            what = "does not exist; correct --data"
+            if filesystem.isfile(root):
+                what = "is a file, not a folder; name the folder that holds it"
             raise NotAStore(f"the data root {public_uri(self.uri)} {what}")
 
 

@@ -1,5 +1,6 @@
 """What a store is: the attributes of its root Zarr group, written once when the store is created."""
 
+import os
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -58,6 +59,10 @@ def read_identity(root: FileRoot) -> Identity:
         document = parse_json(root.read(schema.ROOT))
     except FileNotFoundError:
         raise NotAStore(f"there is no label store at {place}; `hmsa-label run --store {place}` makes one") from None
+    except NotADirectoryError:
+        file = _file_in(place)
+        what = f"the store {place}" if file == place else f"{file}, above the store {place},"
+        raise StoreError(f"{what} is a file, not a folder; name a folder with --store") from None
     except ValueError:
         raise NotAStore(f"{place}/{schema.ROOT} is not JSON; the store's identity is damaged") from None
     attributes = document.get("attributes") if isinstance(document, dict) else None
@@ -78,6 +83,13 @@ def read_identity(root: FileRoot) -> Identity:
         probe=attributes["probe"],
         format_version=attributes["format_version"],
     )
+
+
+def _file_in(path: str) -> str:
+    """The part of a local path that is a file."""
+    while path != "/" and not os.path.exists(path):
+        path = os.path.dirname(path)
+    return path
 
 
 def write_identity(root: FileRoot, classes: dict[str, Any], probe: dict[str, Any]) -> Identity:

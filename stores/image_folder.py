@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from hmsa_label.stores.errors import NotAStore
 from hmsa_label.stores.files import Entry
 from hmsa_label.stores.images import ImageRef, TreeSource, image_stem, safe_key
+from hmsa_label.stores.layouts import shown
 
 
 class FolderSource(TreeSource):
@@ -21,7 +22,8 @@ class FolderSource(TreeSource):
             raise ValueError(f"a plain folder holds no labels, but {labels} was asked; use --dataset cityscapes")
         refs = [ImageRef(key=safe_key(entry.path), image=entry.path) for entry in self._images()]
         if not refs:
-            raise NotAStore(f"no .png, .jpg or .jpeg file anywhere below {self.root}")
+            there = shown(self.files.list_names())
+            raise NotAStore(f"no .png, .jpg or .jpeg file anywhere below {self.root}; there is {there}")
         return sorted(refs, key=lambda ref: ref.key)
 
     def _images(self) -> Iterator[Entry]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from hmsa_label.stores.errors import NotAStore
 from hmsa_label.stores.images import IMAGE_SUFFIXES, ImageRef, TreeSource, image_stem, insert_once, safe_key
+from hmsa_label.stores.layouts import shown, way_out
 
 SPLITS = ("training", "validation", "testing")
 SHORT_SPLITS = {"train": "training", "val": "validation", "test": "testing"}
@@ -28,7 +29,8 @@ class MapillarySource(TreeSource):
         name = _split_folder(split)
         images = self._collect(name, "images", IMAGE_SUFFIXES)
         if not images:
-            raise NotAStore(f"no image in {name}/images below {self.root}; found: {self._found()}")
+            way = way_out(self.files, "mapillary")
+            raise NotAStore(f"no image in {name}/images below {self.root}; found: {self._found()}{way}")
         asked = self._labels(name) if labels else {}
         return [
             ImageRef(key=safe_key(f"{name}/{stem}"), image=path, labels=asked.get(stem))
@@ -89,7 +91,7 @@ class MapillarySource(TreeSource):
         return table
 
     def _found(self) -> str:
-        return ", ".join(self.files.list_names()[:10]) or "nothing"
+        return shown(self.files.list_names())
 
 
 def _split_folder(split: str) -> str:
