@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 PREFIX = "HMSA_LABEL"
+MAX_VALUES, MAX_DEPTH = 10_000, 20  # of a settings file, its aliases counted as often as they occur
 PRESETS = Path(__file__).parent / "presets"
 
 
@@ -130,15 +131,42 @@ def _read(path: str) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
             document = yaml.safe_load(file)
+        _refuse_odd(document)
+    except RecursionError:
+        raise ValueError(f"{path} is not a file of settings: it is nested too deeply or too large") from None
     except OSError as error:
         raise ValueError(f"cannot read the settings file {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a YAML file: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{path} is not a YAML file of settings: {' '.join(str(error).split())}") from error
     if document is None:
         return {}
     if not isinstance(document, dict):
         raise ValueError(f"{path} must hold keys and values, such as 'threshold: 0.9'; it holds {document!r:.60}")
     return document
+
+
+def _refuse_odd(document: Any) -> None:
+    """Holds that a file has values that options know, and no more of them than anybody sets.
+
+    Raises:
+        ValueError: for a date, binary data or a number beyond 64 bits.
+        RecursionError: if its aliases stand for very many values, or for themselves.
+    """
+    level, values = [document], 0
+    for _ in range(MAX_DEPTH):
+        values += len(level)
+        if values > MAX_VALUES:
+            break
+        for value in level:
+            if not isinstance(value, dict | list | str | int | float | None):
+                raise ValueError(f"{value!r:.60} is neither text nor a number; put it in quotes")
+            if isinstance(value, int) and not -(2**63) <= value < 2**63:
+                raise ValueError("a whole number beyond 64 bits")
+        entries = (entry for value in level if isinstance(value, dict) for entry in (*value, *value.values()))
+        level = [*entries, *(entry for value in level if isinstance(value, list) for entry in value)]
+        if not level:
+            return
+    raise RecursionError
 
 
 def _check(section: dict[str, Any], command: click.Command, path: str, where: str) -> None:

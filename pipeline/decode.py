@@ -24,6 +24,10 @@ MAX_PIXELS = 2**27
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 CHECKED_CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+# The densest that a file can be. A byte of deflate makes at most 1,032; a JPEG spends a bit on a block of 8 x 8 pixels,
+# where arithmetic coding and progressive scans may spend less, hence 16 times that.
+DEFLATE_RATIO, JPEG_PIXELS_PER_BYTE = 1032, 16 * 8 * 64
+PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of each colour type
 # What else than RGB is taken, and the word that a label's row has for it.
 CONVERTED = {
     "1": "1-bit",
@@ -104,6 +108,7 @@ def _open(data: bytes, max_pixels: int) -> ImageFile:
     except Exception as error:  # the plugins raise a dozen types for damaged headers
         raise BadImage("damaged or truncated: the header cannot be read") from error
     _check_size(image.width, image.height, max_pixels)
+    _check_density(image.width, image.height, data)
     return image
 
 
@@ -121,6 +126,16 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         raise BadImage(f"the header gives a size of {width}x{height}")
     if width * height > max_pixels:
         raise BadImage(f"absurd size {width}x{height}: more than {max_pixels:,} pixels; not decoded")
+
+
+def _check_density(width: int, height: int, data: bytes) -> None:
+    """Refuses a file too small to hold its pixels before memory is taken for them; that it is cut shows only later."""
+    pixels_per_byte: float = JPEG_PIXELS_PER_BYTE
+    if data.startswith(PNG_SIGNATURE):
+        depth, colour_type = _png_header(data)
+        pixels_per_byte = DEFLATE_RATIO * 8 / (depth * PNG_CHANNELS.get(colour_type, 1) or 1)
+    if width * height > len(data) * pixels_per_byte:
+        raise BadImage(f"damaged or truncated: {len(data):,} bytes cannot hold {width}x{height} pixels")
 
 
 def _png_header(data: bytes) -> tuple[int, int]:

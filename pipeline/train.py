@@ -231,11 +231,8 @@ class Trainer:
         return state
 
     def _restore(self, state: dict[str, Any]) -> None:
-        self.net.load_state_dict(state["net"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        if self.averaged:
-            self.averaged.net.load_state_dict(state["averaged"])
+        parts: dict[str, Any] = {"net": self.net, "optimizer": self.optimizer, "scaler": self.scaler}
+        self.folder.restore(state, parts | ({"averaged": self.averaged.net} if self.averaged else {}))
         self.step, self.best_miou = state["step"], state["best_miou"]
 
 

@@ -3,7 +3,7 @@
 import copy
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import torch
 from hmsa_label.labelers import SegmentationNet
 from hmsa_label.labelers.checkpoints import encode_checkpoint
 from hmsa_label.stores.files import join, open_filesystem, replace_bytes
+
+STATE = ("step", "best_miou", "config", "label_version", "net", "optimizer", "scaler", "averaged")
 
 
 class AveragedWeights:
@@ -80,11 +82,41 @@ class TrainFolder:
         return (self.path / "state.pt").exists()
 
     def read_state(self, device: torch.device) -> dict[str, Any] | None:
-        """The saved state, None if there is none."""
+        """The saved state, None if there is none.
+
+        Raises:
+            ValueError: if it is damaged.
+        """
         if not self.holds_state():
             return None
-        state: dict[str, Any] = torch.load(self.path / "state.pt", map_location=device, weights_only=True)
+        with (self.path / "state.pt").open("rb") as file:
+            try:
+                state: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)
+                fault = _state_fault(state)
+            except Exception as error:  # torch and pickle raise a dozen types for damaged files
+                fault = f"torch's safe loader refuses it ({type(error).__name__})"
+        if fault:
+            raise self._damaged(fault)
         return state
+
+    def restore(self, state: dict[str, Any], parts: Mapping[str, Any]) -> None:
+        """Gives each part its own part of a saved state, called by the same name.
+
+        Raises:
+            ValueError: if one does not fit; some parts may have changed by then.
+        """
+        for name, part in parts.items():
+            try:
+                part.load_state_dict(state[name])
+            except Exception as error:  # as above
+                detail = " ".join(str(error).split())[:200]
+                raise self._damaged(f"its {name!r} does not fit ({type(error).__name__}: {detail})") from None
+
+    def _damaged(self, fault: str) -> ValueError:
+        return ValueError(
+            f"{self.path / 'state.pt'} is damaged: {fault}; start anew in another --output, from last.safetensors with "
+            "--init-weights"
+        )
 
     def forget_after(self, step: int) -> None:
         """Drops the metrics of later steps, which will be made again."""
@@ -100,6 +132,25 @@ class TrainFolder:
         """Appends one line to `metrics.jsonl`."""
         with (self.path / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(event) + "\n")
+
+
+def _state_fault(state: Any) -> str:
+    """What is wrong with a saved state as far as it is read before anything is built from it."""
+    if not isinstance(state, dict):
+        return f"it holds a {type(state).__name__}"
+    lost = [name for name in STATE if name not in state]
+    if lost:
+        return f"it has no {lost[0]!r}"
+    step, best, version = state["step"], state["best_miou"], state["label_version"]
+    if not isinstance(step, int) or not 0 <= step < 2**53:
+        return "its step is no count"
+    if not isinstance(best, float | None) or not isinstance(version, int | None):
+        return "its best mIoU or its version of the labels is no number"
+    try:
+        readable = isinstance(json.loads(state["config"]), dict)
+    except (ValueError, TypeError, RecursionError):
+        readable = False
+    return "" if readable else "its settings do not read"
 
 
 def _step(line: str) -> float:

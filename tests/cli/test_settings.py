@@ -178,3 +178,27 @@ def _example(option):
         return '{"anon": true}', {"anon": True}
     examples = {"numbers": ("0.25,1.5", (0.25, 1.5)), "size": ("64x96", (64, 96)), "text": ("there", "there")}
     return examples.get(option.type.name, ("7", 7))
+
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{name}: &{name} [{','.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdef", "bcdefg", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[" * 3000, "is nested too deeply or too large"),
+        ("run: &r {threshold: *r}\n", "is nested too deeply or too large"),
+        (BOMB, "is nested too deeply or too large"),
+        ("threshold: 2026-01-01\n", "datetime.date(2026, 1, 1) is neither text nor a number; put it in quotes"),
+        ("threshold: !!binary aGVsbG8=\n", "b'hello' is neither text nor a number"),
+        (f"threshold: {10**400}\n", "a whole number beyond 64 bits"),
+        ("threshold: 1" + "0" * 5000, "is not a YAML file of settings: Exceeds the limit"),
+    ],
+)
+def test_what_no_option_can_take_is_refused_in_one_line(call, settings_file, text, said):
+    result = call("audit", "log", "--store", "nowhere", "--config", settings_file(text))
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert len(result.stderr) < 400

@@ -5,6 +5,7 @@ import shlex
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -184,3 +185,31 @@ def test_decoding_in_threads_gives_the_same_pixels() -> None:
     with ThreadPoolExecutor(4) as pool:
         for pixels in pool.map(decode_image, [data] * 16):
             np.testing.assert_array_equal(pixels, picture(200, 300))
+
+
+def resized(data: bytes, width: int, height: int) -> bytes:
+    """The image file with another size in its header."""
+    if data.startswith(b"\x89PNG"):
+        header = b"IHDR" + struct.pack(">II", width, height) + data[24:29]
+        return data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
+    at = data.index(b"\xff\xc0") + 5
+    return data[:at] + struct.pack(">HH", height, width) + data[at + 4 :]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_small_file_that_claims_a_huge_image_takes_no_memory(kind: str) -> None:
+    data = resized(encoded(picture(8, 8), kind), 16_000, 8_000)
+    tracemalloc.start()
+    with pytest.raises(BadImage, match=f"{len(data)} bytes cannot hold 16000x8000 pixels"):
+        decode_image(data)
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+
+
+SMALLEST = [("JPEG", "RGB"), ("JPEG", "L"), *(("PNG", mode) for mode in ("RGB", "L", "1", "P", "RGBA"))]
+
+
+@pytest.mark.parametrize(("kind", "mode"), SMALLEST)
+def test_the_smallest_file_that_holds_an_image_is_read(kind: str, mode: str) -> None:
+    black = np.zeros((600, 2000, 3), np.uint8)
+    assert decode_image(encoded(black, kind, mode)).shape == (600, 2000, 3)
