@@ -5,21 +5,22 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO, Any
 
 BUCKET = "labels"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "made-up", "AWS_SECRET_ACCESS_KEY": "made-up", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
 @contextmanager
-def s3_server() -> Iterator[str]:
-    """URL of an empty bucket; the AWS_* variables of this process lead to it meanwhile."""
+def s3_server(log: IO[str] | None = None) -> Iterator[str]:
+    """URL of an empty bucket; the AWS_* variables of this process lead to it meanwhile. A line per request in `log`."""
     import boto3
 
-    pipes = {
+    pipes: dict[str, Any] = {
         "stdin": subprocess.PIPE,
         "stdout": subprocess.PIPE,
-        "stderr": subprocess.DEVNULL,
-    }  # every request is logged
+        "stderr": log or subprocess.DEVNULL,  # every request is logged
+    }
     with subprocess.Popen([sys.executable, __file__], **pipes, text=True) as server:
         assert server.stdout is not None
         assert server.stdin is not None

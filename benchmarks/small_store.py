@@ -1,21 +1,28 @@
 """A small store with a history (labels, relabels, another threshold, a tag, a pruned version) and what readers see."""
 
 import hashlib
+import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import PurePosixPath
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
+import zarr
+from PIL import Image
 
 from hmsa_label.labelers.taxonomy import CITYSCAPES
+from hmsa_label.pipeline.datasets import AutoLabelDataset
 from hmsa_label.stores import schema
 from hmsa_label.stores.adoption import arrays_of
 from hmsa_label.stores.errors import StoreError
 from hmsa_label.stores.evidence import code_of, grid_with, label_at, level_of
+from hmsa_label.stores.export import export_cityscapes, export_zarr
 from hmsa_label.stores.gc import gc
 from hmsa_label.stores.history import show_version, store_log
 from hmsa_label.stores.label_store import LabelStore
+from hmsa_label.stores.png import encode_png
 from hmsa_label.stores.receipt import ImageFacts, Receipt
 from hmsa_label.stores.rethreshold import rethreshold
 from hmsa_label.stores.run_writer import RunWriter
@@ -25,7 +32,8 @@ from hmsa_label.stores.tags import tag, tags
 TAG = "students"
 THRESHOLD = 0.9
 SIZES = {"a": (24, 48), "b": (24, 48), "c": (24, 48), "d": (16, 20), "e": (24, 48)}
-PIXELS = ("label", "evidence")
+PIXELS = ("label", "evidence", "dataset", "threshold", "png", "zarr")
+LOWER = 0.7  # another stored threshold
 Seen = dict[str, tuple[str, Any]]
 
 
@@ -36,11 +44,13 @@ class Facts:
     Attributes:
         versions: finished versions that can be read.
         keys_of: images that need an object, by its path.
+        images: root of the images that were labelled.
         before: what `observe` sees of it.
     """
 
     versions: list[int]
     keys_of: dict[str, set[str]]
+    images: str
     before: Seen
 
 
@@ -59,8 +69,21 @@ def build(uri: str) -> Facts:
         for row in LabelStore.open(uri, version).table().to_pylist():
             for path in objects_of(Receipt.from_row(row)):
                 keys_of.setdefault(path, set()).add(row["key"])
-    facts = Facts(versions=versions, keys_of=keys_of, before={})
-    return Facts(versions=versions, keys_of=keys_of, before=observe(uri, facts))
+    facts = Facts(versions=versions, keys_of=keys_of, images=draw_images(f"{uri}.images"), before={})
+    return replace(facts, before=observe(uri, facts))
+
+
+def draw_images(root: str) -> str:
+    """An image for every key, below the root that comes back."""
+    Path(root).mkdir(exist_ok=True)
+    for key in SIZES:
+        (Path(root) / f"{key}.png").write_bytes(image_of(key))
+    return root
+
+
+def image_of(key: str) -> bytes:
+    """The image that a key's label is of, as a file."""
+    return encode_png(np.zeros((*SIZES[key], 3), np.uint8))
 
 
 def label(uri: str, keys: list[str], *, seed: int, relabel: bool = False, threshold: float = THRESHOLD) -> None:
@@ -80,8 +103,8 @@ def label(uri: str, keys: list[str], *, seed: int, relabel: bool = False, thresh
         facts = ImageFacts(
             key=key,
             source=f"{key}.png",
-            source_sha256=hashlib.sha256(key.encode()).hexdigest(),
-            source_bytes=9,
+            source_sha256=hashlib.sha256(image_of(key)).hexdigest(),
+            source_bytes=len(image_of(key)),
             device="cpu",
             mean_confidence=float(confidence.mean()),
             coarse_agreement=0.9,
@@ -112,15 +135,22 @@ def objects_of(receipt: Receipt) -> list[str]:
 def observe(uri: str, facts: Facts) -> Seen:
     """All that a reader can ask a store for: ("seen", value) or ("refused" or "crashed", error) by what was asked."""
     seen: Seen = {"log": ask(lambda: store_log(uri)), "tags": ask(lambda: tags(uri))}
-    seen["tagged version"] = ask(lambda: LabelStore.open(uri, TAG).commit)
-    for version in (None, *facts.versions[:-1]):  # None is the newest
+    for version in (None, TAG, *facts.versions):  # None is the newest
         name = f"version {version or 'newest'}"
         opened = ask(lambda version=version: LabelStore.open(uri, version))
         if opened[0] == "seen":
-            seen |= {f"{name} {what}": answer for what, answer in answers_of(opened[1]).items()}
+            seen |= {f"{name} {what}": answer for what, answer in answers_of(opened[1], facts.images).items()}
         else:
             seen |= {f"{name} {what}": opened for what in questions()}
     return seen
+
+
+def labels_at(uri: str, version: int | str | None) -> dict[str, tuple[str, Any]]:
+    """What a reader of a version gets for each key; a refusal to open is one for every key."""
+    opened = ask(lambda: LabelStore.open(uri, version))
+    if opened[0] != "seen":
+        return dict.fromkeys(SIZES, opened)
+    return {key: ask(lambda key=key: opened[1].read(key).tobytes()) for key in SIZES}
 
 
 def questions() -> list[str]:
@@ -128,7 +158,7 @@ def questions() -> list[str]:
     return ["identity", "commit", "rows", "summary", "grids", *(f"{what} {key}" for what in PIXELS for key in SIZES)]
 
 
-def answers_of(store: LabelStore) -> Seen:
+def answers_of(store: LabelStore, images: str) -> Seen:
     """All that an opened store says."""
     answers = {
         "identity": ask(lambda: asdict(store.identity)),
@@ -140,7 +170,38 @@ def answers_of(store: LabelStore) -> Seen:
     for key in SIZES:
         answers[f"label {key}"] = ask(lambda key=key: store.read(key).tobytes())
         answers[f"evidence {key}"] = ask(lambda key=key: evidence_of(store, key))
-    return answers
+    for what, threshold in (("dataset", None), ("threshold", LOWER)):
+        answers |= each_key(what, lambda threshold=threshold: items_of(store, images, threshold))
+    return {**answers, **each_key("png", lambda: exported_png(store)), **each_key("zarr", lambda: exported_zarr(store))}
+
+
+def each_key(what: str, question: Callable[[], dict[str, bytes]]) -> Seen:
+    """The answer for each key to one question that all keys hang on."""
+    state, value = ask(question)
+    return {f"{what} {key}": (state, value[key] if state == "seen" else value) for key in SIZES}
+
+
+def items_of(store: LabelStore, images: str, threshold: float | None) -> dict[str, bytes]:
+    """Labels as a training gets them."""
+    dataset = AutoLabelDataset(store, images, dataset="folder", threshold=threshold)
+    return {key: dataset[place][1].tobytes() for place, key in enumerate(dataset.keys)}
+
+
+def exported_png(store: LabelStore) -> dict[str, bytes]:
+    """Labels as other tools get them from PNG files."""
+    with tempfile.TemporaryDirectory(dir=Path(store.uri).parent) as folder:
+        export_cityscapes(store, f"{folder}/out", threads=1)
+        names = {key: f"{folder}/out/gtAuto/{key}_gtAuto_labelTrainIds.png" for key in SIZES}
+        return {key: np.asarray(Image.open(name)).tobytes() for key, name in names.items()}
+
+
+def exported_zarr(store: LabelStore) -> dict[str, bytes]:
+    """Labels as other tools get them from one dense array, in the place that the manifest beside it states."""
+    with tempfile.TemporaryDirectory(dir=Path(store.uri).parent) as folder:
+        export_zarr(store, f"{folder}/out", threads=1)
+        group = zarr.open_group(f"{folder}/out", mode="r")
+        rows = pq.read_table(f"{folder}/out/manifest.parquet").to_pylist()
+        return {row["key"]: np.asarray(group[row["array"]][row["index"]]).tobytes() for row in rows}
 
 
 def evidence_of(store: LabelStore, key: str) -> tuple[bytes, bytes, tuple[float, ...]]:
@@ -162,5 +223,5 @@ def ask(question: Callable[[], Any]) -> tuple[str, Any]:
 
 def wrong_labels(before: Seen, now: Seen) -> list[str]:
     """Pixels that a reader got and that are not those of the version it asked for."""
-    arrays = [name for name in before if any(f" {what} " in name for what in PIXELS)]
+    arrays = [name for name in before if name.split()[2:3] and name.split()[2] in PIXELS]
     return [name for name in arrays if now[name][0] == "seen" and now[name] != before[name]]

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from hmsa_label.stores import schema
+from hmsa_label.stores.delta_actions import log_path
 from hmsa_label.stores.errors import LabelCorrupt, NotAStore, StoreConflict, StoreError
 from hmsa_label.stores.files import FileRoot, create_bytes, join, public_uri
 from hmsa_label.stores.forms import parse_json
 from hmsa_label.stores.records import IDENTITY, refuse_other
 from hmsa_label.stores.sealed import is_whole, seal
+
+PUT_BACK = "it is the store's identity with its classes, put it back from a copy of the store"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,15 +61,18 @@ def read_identity(root: FileRoot) -> Identity:
     try:
         document = parse_json(root.read(schema.ROOT))
     except FileNotFoundError:
+        refuse_lost_identity(root)
         raise NotAStore(f"there is no label store at {place}; `hmsa-label run --store {place}` makes one") from None
     except NotADirectoryError:
         file = _file_in(place)
         what = f"the store {place}" if file == place else f"{file}, above the store {place},"
         raise StoreError(f"{what} is a file, not a folder; name a folder with --store") from None
     except ValueError:
-        raise NotAStore(f"{place}/{schema.ROOT} is not JSON; the store's identity is damaged") from None
+        refuse_lost_identity(root, "is not JSON any more")
+        raise NotAStore(f"{place}/{schema.ROOT} is not JSON; that is no label store") from None
     attributes = document.get("attributes") if isinstance(document, dict) else None
     if not isinstance(attributes, dict) or attributes.get("format") != schema.FORMAT:
+        refuse_lost_identity(root, "is not what was written")
         raise NotAStore(f"{place}/{schema.ROOT} is a Zarr group that is no label store of hmsa-label")
     found = attributes.get("format_version")
     if isinstance(found, int) and found > schema.FORMAT_VERSION:
@@ -75,7 +81,7 @@ def read_identity(root: FileRoot) -> Identity:
             f"{schema.FORMAT_VERSION}; upgrade it"
         )
     if not is_whole(attributes):
-        raise LabelCorrupt(f"{place}/{schema.ROOT} is not what was written; the store's identity is damaged")
+        raise LabelCorrupt(f"{place}/{schema.ROOT} is not what was written; {PUT_BACK}")
     refuse_other(attributes, IDENTITY, f"{place}/{schema.ROOT}")
     return Identity(
         uuid=attributes["uuid"],
@@ -90,6 +96,17 @@ def _file_in(path: str) -> str:
     while path != "/" and not os.path.exists(path):
         path = os.path.dirname(path)
     return path
+
+
+def refuse_lost_identity(root: FileRoot, what: str = "is gone") -> None:
+    """Refuses a place with a history and no identity: a new one could give the labels other classes.
+
+    Raises:
+        LabelCorrupt: if there are commits beyond the first, which comes before the identity.
+    """
+    filesystem, path = root.open()
+    if filesystem.exists(join(path, log_path(1))):
+        raise LabelCorrupt(f"{public_uri(root.uri)}/{schema.ROOT} {what}; {PUT_BACK}")
 
 
 def write_identity(root: FileRoot, classes: dict[str, Any], probe: dict[str, Any]) -> Identity:

@@ -22,7 +22,13 @@ import pyarrow as pa
 from hmsa_label.stores import schema
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing
 from hmsa_label.stores.files import FileRoot, create_bytes, join, public_uri
-from hmsa_label.stores.identity import Identity, check_classes, read_identity, write_identity
+from hmsa_label.stores.identity import (
+    Identity,
+    check_classes,
+    read_identity,
+    refuse_lost_identity,
+    write_identity,
+)
 from hmsa_label.stores.manifest import Commit, Manifest, Snapshot, content_digest
 from hmsa_label.stores.probe import probe_storage
 from hmsa_label.stores.receipt import Receipt
@@ -75,6 +81,7 @@ class LabelStore:
         root = FileRoot(uri, dict(storage_options or {}))
         manifest = Manifest(root.uri, storage_options)
         if not _exists(root):
+            refuse_lost_identity(root)
             probe = probe_storage(root, single_writer=single_writer)
             manifest.create()
             _ensure_group(root, schema.DATA)

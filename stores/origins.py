@@ -32,7 +32,9 @@ def origins_of(store: LabelStore) -> tuple[list[Origin], NDArray[np.int64]]:
     of_run = np.array([places.index(origin) for origin in origins], np.int64)
     has_evidence = evidence.indices.is_valid().to_numpy(zero_copy_only=False)
     read_by = evidence.indices.fill_null(0).to_numpy(zero_copy_only=False) + len(own.dictionary)
-    return places, of_run[np.where(has_evidence, read_by, own.indices.to_numpy(zero_copy_only=False))]
+    numbers = of_run[np.where(has_evidence, read_by, own.indices.to_numpy(zero_copy_only=False))]
+    used, numbers = np.unique(numbers, return_inverse=True)  # a run of another threshold read no image itself
+    return [places[number] for number in used], numbers
 
 
 def _origin(store: LabelStore, run: str) -> Origin:

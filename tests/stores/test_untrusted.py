@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hmsa_label.stores import schema
-from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, NotAStore
+from hmsa_label.stores.errors import LabelCorrupt, LabelMissing
 from hmsa_label.stores.gc import gc
 from hmsa_label.stores.history import show, store_log
 from hmsa_label.stores.label_store import LabelStore
@@ -109,10 +109,10 @@ def test_a_badly_formed_class_table_is_refused_by_name(
 
 
 @pytest.mark.parametrize("body", [b"[]", b'"x"', b'{"attributes": []}', b'{"attributes": null}', b"{}", DEEP.encode()])
-def test_what_is_no_identity_is_no_store(uri: str, labels: Any, body: bytes) -> None:
+def test_what_is_no_identity_is_refused(uri: str, labels: Any, body: bytes) -> None:
     labels.fill(uri, ["a"])
     (Path(uri) / "zarr.json").write_bytes(body)
-    with pytest.raises(NotAStore, match=r"zarr\.json"):
+    with pytest.raises(LabelCorrupt, match=r"zarr\.json"):
         LabelStore.open(uri)
 
 

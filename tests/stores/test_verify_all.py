@@ -163,6 +163,20 @@ def test_a_damaged_log_file_does_not_hide_other_damage(history: str) -> None:
     assert {("manifest", ""), ("corrupt", "a"), ("tag", "")} <= kinds
 
 
+@pytest.mark.parametrize("body", [None, b"", b"{}", b"{", b'{"attributes": {}}'])
+def test_a_lost_identity_is_named_and_no_run_makes_another(history: str, labels: Any, body: bytes | None) -> None:
+    path = Path(history) / "zarr.json"
+    path.unlink()
+    if body is not None:
+        path.write_bytes(body)
+    (problem,) = verify(history, every=True)
+    assert "zarr.json" in problem.detail
+    for attempt in (lambda: LabelStore.open(history), lambda: labels.begin(history)):
+        with pytest.raises(LabelCorrupt, match=r"zarr\.json .* put it back from a copy"):
+            attempt()
+    assert (path.read_bytes() if path.exists() else None) == body
+
+
 def test_problems_name_their_version(history: str) -> None:
     flip(chunk(history, "a"))
     assert [type(problem) for problem in verify(history)] == [Problem]
