@@ -16,6 +16,7 @@ from hmsa_label.cli.output import plain, printable, say
 from hmsa_label.pipeline import StoreError, hide_in_text, missing_credentials
 
 BAD_INPUT, INTERRUPTED = 2, 130
+_LISTS = "; a list is written with commas, such as 0.5,1.0, and a name with spaces in quotes"
 KEPT = "Interrupted; finished work is kept."
 _CLAUSE = re.compile(r"; |(?<=[\w)'\"%])[.?] (?=[A-Z-])| \((?=--debug)")
 
@@ -84,12 +85,15 @@ def report(error: click.ClickException, arguments: Sequence[str]) -> None:
 def _line(error: click.ClickException) -> str:
     if isinstance(error, Interrupted):
         return error.message
-    call = _help_call(error)
-    return f"Error: {_message(error)}" + (f" Try '{call}'." if call else "")
+    text, call = _message(error), _help_call(error)
+    if call:
+        text += f" Try '{call}'." if text.endswith((".", "?", ")")) else f"; try '{call}'"
+    return f"Error: {text}"
 
 
 def _message(error: click.ClickException) -> str:
-    return hide_in_text(" ".join(error.format_message().split()))
+    text = hide_in_text(" ".join(error.format_message().split()))
+    return text + _LISTS if text.startswith("Got unexpected extra argument") else text
 
 
 def _help_call(error: click.ClickException) -> str | None:
@@ -125,7 +129,11 @@ def _reason(error: Exception) -> str:
     if text := missing_credentials(error):
         return text
     if isinstance(error, (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)) and str(error):
-        return str(error) if error.errno is None else f"{error.strerror}: {error.filename}"
+        if error.errno is None or not error.filename:
+            return str(error)
+        blocked = isinstance(error, (FileExistsError, NotADirectoryError))
+        way_out = "; a file stands where a folder is needed, choose another place" if blocked else ""
+        return f"{error.strerror}: {error.filename}{way_out}"
     if isinstance(error, OSError):
         what = error.strerror or str(error) or type(error).__name__
         return f"{what}: {error.filename}" if error.filename else f"{what} (--debug shows where)"

@@ -25,6 +25,13 @@ def at_least(name: str, value: float, least: float) -> None:
         raise ValueError(f"{name} must be at least {least}; got {value}")
 
 
+def check_place(option: str, place: str) -> None:
+    """Refuses an empty path, as an unset variable of a shell gives it, and credentials in a URL."""
+    if not place:
+        raise ValueError(f"{option} is empty; give a path, or a URL such as s3://bucket/folder")
+    refuse_in_url(place)
+
+
 def check_device(name: str) -> None:
     if name not in ("auto", "cpu", "cuda") and not (name.startswith("cuda:") and name[5:].isdecimal()):
         raise ValueError(f"unknown device {name!r}; use auto, cpu, cuda or cuda:N (an NVIDIA GPU is cuda)")
@@ -41,7 +48,7 @@ class DataConfig:
     storage_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        refuse_in_url(self.root)
+        check_place("--data", self.root)
         one_of("dataset", self.dataset, DATASETS)
         if self.limit is not None:
             at_least("limit", self.limit, 1)
@@ -73,7 +80,7 @@ class TeacherConfig:
     def __post_init__(self) -> None:
         if self.max_memory_gb is not None and self.max_memory_gb <= 0:
             raise ValueError(f"max_memory_gb must be positive; got {self.max_memory_gb}")
-        refuse_in_url(self.weights)
+        check_place("--weights", self.weights)
         check_device(self.device)
         one_of("precision", self.precision, PRECISIONS)
         one_of("fusion", self.fusion, FUSIONS)
@@ -152,7 +159,7 @@ class LabelConfig:
     storage_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        refuse_in_url(self.store)
+        check_place("--store", self.store)
         if not 0.0 < self.threshold < 1.0:
             raise ValueError(f"threshold must lie between 0 and 1, both excluded; got {self.threshold}")
         if self.relabel and self.only_new:
@@ -189,7 +196,7 @@ class StoreConfig:
     storage_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        refuse_in_url(self.uri)
+        check_place("--store", self.uri)
 
 
 @dataclass(frozen=True, kw_only=True)

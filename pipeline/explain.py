@@ -62,6 +62,7 @@ def explain_image(image: str, config: ExplainConfig) -> ExplainSummary:
     """
     from hmsa_label.pipeline.teacher import Teacher
 
+    _check_output(config.output)
     filesystem, path = open_filesystem(image)
     try:
         pixels = decode_image(read_bytes(filesystem, path))
@@ -154,10 +155,16 @@ def _write(canvas: U8, text: str, x: int, y: int) -> None:
     cv2.putText(canvas, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.5, INK, 1, cv2.LINE_AA)
 
 
-def _write_png(path: str, picture: U8) -> None:
+def _check_output(path: str) -> None:
     target = Path(path)
     if target.suffix.lower() != ".png":
         raise ValueError(f"the picture is a PNG file; give --output a name that ends in .png, not {path}")
+    if target.is_dir():
+        raise ValueError(f"{path} is a folder; give --output the name of a file in it")
+
+
+def _write_png(path: str, picture: U8) -> None:
+    target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
     target.write_bytes(encoded.tobytes())

@@ -9,12 +9,16 @@ FOLDERS_LOOKED_INTO = 20
 NAMES_SHOWN = 5
 
 
-def way_out(files: FileRoot, dataset: str) -> str:
+def way_out(files: FileRoot, dataset: str, *, labelled: bool = False) -> str:
     """`; use --data /data/cityscapes`, or whatever else would fit what is there; empty if nothing is recognised.
 
     Args:
         dataset: the layout that did not fit.
+        labelled: whether labels were asked for, which a folder of photos does not have.
     """
+    photos = "; photos alone have no labels: these lie beside images as in Cityscapes or Mapillary Vistas"
+    if not labelled:
+        photos = "; for photos in a folder, or in folders of it, use --dataset folder"
     names = files.list_names()
     if (root := _above(public_uri(files.uri))) is not None:
         return f"; that is inside a Cityscapes tree: use --data {root}"
@@ -24,8 +28,8 @@ def way_out(files: FileRoot, dataset: str) -> str:
     if dataset != "mapillary" and any("images" in files.list_names(split) for split in splits):
         return "; it looks like Mapillary Vistas: use --dataset mapillary"
     if dataset != "folder" and any(image_stem(name) for name in names):
-        return "; for a folder of photos use --dataset folder"
-    return _below(files, names, dataset)
+        return photos
+    return _below(files, names, "" if dataset == "folder" else photos)
 
 
 def shown(names: list[str]) -> str:
@@ -41,13 +45,13 @@ def _above(root: str) -> str | None:
     return "/".join(parts[: places[0]]) or None if places else None
 
 
-def _below(files: FileRoot, names: list[str], dataset: str) -> str:
+def _below(files: FileRoot, names: list[str], photos: str) -> str:
     """A tree one level further down, or photos in folders."""
     place = public_uri(files.uri)
     for name in names[:FOLDERS_LOOKED_INTO]:
         inside = files.list_names(name)
         if CITYSCAPES_FOLDERS[0] in inside:
             return f"; a Cityscapes tree is one level down: use --data {place}/{name}"
-        if dataset != "folder" and any(image_stem(f"{name}/{entry}") for entry in inside):
-            return "; for folders of photos use --dataset folder"
+        if photos and any(image_stem(entry) for entry in inside):
+            return photos
     return ""

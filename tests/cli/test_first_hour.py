@@ -46,13 +46,13 @@ def test_photos_without_a_layout_are_told_the_option(refused, run_args, photos):
     assert line == (
         f"no folder leftImg8bit/train below {photos}; there is no leftImg8bit folder; "
         "found: 0.png, 1.png, 2.png, 3.png, 4.png and 2 more; "
-        "for a folder of photos use --dataset folder"
+        "for photos in a folder, or in folders of it, use --dataset folder"
     )
     line = refused(*run_args, "--data", photos.parent / "leftImg8bit", "--dataset", "mapillary", "--split", "val")
     assert line.endswith(f"that is inside a Cityscapes tree: use --data {photos.parent}")
     (photos.parent / "albums").mkdir()
     shutil.move(photos, photos.parent / "albums")
-    assert refused(*run_args, "--data", photos.parent / "albums").endswith("for folders of photos use --dataset folder")
+    assert refused(*run_args, "--data", photos.parent / "albums").endswith("in folders of it, use --dataset folder")
 
 
 @pytest.mark.parametrize("folder", ["leftImg8bit", "leftImg8bit/train", "leftImg8bit/train/town", "gtFine"])
@@ -147,3 +147,33 @@ def test_credentials_in_an_s3_url_are_refused_and_never_shown(call, run_args, st
 def test_credentials_are_refused_wherever_a_store_is_named(refused):
     for command in (["runs"], ["audit", "log"], ["export", "out"], ["rethreshold", "--threshold", "0.8"]):
         assert "holds credentials; leave them out and set AWS_" in refused(*command, "--store", f"s3://A:{SECRET}@b/c")
+
+
+def test_photos_that_are_to_be_trained_on_or_scored_are_told_what_labels_need(refused, photos):
+    told = "; photos alone have no labels: these lie beside images as in Cityscapes or Mapillary Vistas"
+    for command in (["train-teacher", "--output", "out"], ["evaluate", "--weights", "w.pth"]):
+        assert refused(*command, "--data", photos).endswith(told)
+
+
+@pytest.mark.parametrize("option", ["--data", "--weights", "--store"])
+def test_empty_path_is_told_by_its_option(refused, run_args, option):
+    assert refused(*run_args, option, "") == f"{option} is empty; give a path, or a URL such as s3://bucket/folder"
+
+
+def test_list_with_spaces_is_told_its_spelling(refused, run_args):
+    line = refused(*run_args, "--scales", "0.5", "1.0")
+    assert "a list is written with commas, such as 0.5,1.0" in line
+    assert line.endswith("; try 'main run --help'")
+
+
+def test_output_that_cannot_be_written_is_refused_before_a_teacher_is_loaded(refused, photos, tmp_path):
+    image, args = photos / "0.png", ["--weights", tmp_path / "none.pth", "--output"]
+    assert "give --output a name that ends in .png" in refused("explain", image, *args, "x.jpg")
+    (tmp_path / "folder.png").mkdir()
+    assert refused("explain", image, *args, tmp_path / "folder.png").endswith("give --output the name of a file in it")
+
+
+def test_file_in_the_way_of_a_folder_is_named(refused, labelled_tree, photos):
+    line = refused("export", "--store", labelled_tree / "labels", photos / "0.png")
+    assert line.startswith(f"Not a directory: {photos}/0.png/")
+    assert line.endswith("; a file stands where a folder is needed, choose another place")
