@@ -91,6 +91,8 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
         Setting("batch_size", "--batch-size", "Images of equal size handed to a teacher together."),
         Setting("threads", "--threads", "Images in flight per teacher."),
         Setting("item_timeout", "--item-timeout", "Seconds without a result before a teacher counts as hung."),
+        Setting("start_timeout", "--start-timeout", "Seconds after which a teacher that still loads counts as hung."),
+        Setting("worker_timeout", "--worker-timeout", "Seconds without any teacher after which a run ends."),
         Setting("on_error", "--on-error", "Skip and name images that cannot be labelled, or end the run.", ON_ERROR),
         Setting("max_failures", "--max-failures", "End the run when more images than this cannot be labelled."),
         Setting("ray_address", "--ray-address", "Ray cluster to join; a local one is started otherwise.",

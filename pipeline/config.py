@@ -102,6 +102,8 @@ class EngineConfig:
         workers: number of teachers at work; None is one per GPU of the cluster, or one per CPU share without GPUs.
         threads: images in flight per worker; decoding and writing overlap the forward pass.
         item_timeout: seconds without any result after which a busy worker counts as hung.
+        start_timeout: seconds after which a worker that loads its teacher counts as hung.
+        worker_timeout: seconds without any worker after which a run ends; a cluster may take long to bring hosts.
         on_error: `skip` names images that cannot be labelled and goes on, `fail` ends the run at the first one.
         max_failures: more images than this that cannot be labelled end the run, earlier attempts' included; None is
             no bound.
@@ -114,6 +116,8 @@ class EngineConfig:
     batch_size: int = 1
     threads: int = 4
     item_timeout: float = 600.0
+    start_timeout: float = 600.0
+    worker_timeout: float = 3600.0
     ray_address: str | None = None
     on_error: str = "skip"
     max_failures: int | None = None
@@ -127,8 +131,9 @@ class EngineConfig:
             at_least(name, getattr(self, name), 1)
         if self.workers is not None:
             at_least("workers", self.workers, 1)
-        if self.gpus_per_worker <= 0 or self.item_timeout <= 0:
-            raise ValueError("gpus_per_worker and item_timeout must be positive")
+        for name in ("gpus_per_worker", "item_timeout", "start_timeout", "worker_timeout"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive; got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)

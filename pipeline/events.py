@@ -26,6 +26,27 @@ class RunStarted:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WorkerLoading:
+    """A worker has found its place and begins to load its teacher."""
+
+    worker: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerUnusable:
+    """A worker cannot load its teacher where it is; it is left out if others can.
+
+    Attributes:
+        reason: in one line. error: as the worker raised it.
+    """
+
+    worker: int
+    host: str
+    reason: str
+    error: BaseException = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorkerStarted:
     """A teacher is loaded and ready; `info` says which, and where it runs (host, pid, device)."""
 
@@ -120,6 +141,8 @@ class RunEnded:
 Event = (
     WorkersStarting
     | RunStarted
+    | WorkerLoading
+    | WorkerUnusable
     | WorkerStarted
     | WorkerLost
     | ImageLabelled

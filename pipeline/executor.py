@@ -5,6 +5,7 @@ nothing: which worker gets which image, and what becomes of the images of a lost
 """
 
 import contextlib
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -12,13 +13,14 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
-from hmsa_label.pipeline.events import WorkerLost, WorkerStarted
+from hmsa_label.pipeline.events import WorkerLoading, WorkerLost, WorkerStarted, WorkerUnusable
 from hmsa_label.pipeline.interrupt import THREAD_NAME
 from hmsa_label.pipeline.records import Failure
 from hmsa_label.stores.images import ImageRef
 from hmsa_label.stores.receipt import Receipt
 
 CLOSE_SECONDS = 30.0
+REASON_CHARS = 300
 
 
 class EngineError(RuntimeError):
@@ -50,7 +52,13 @@ class TaskDone:
     result: Receipt | Failure
 
 
-Report = WorkerStarted | WorkerLost | TaskDone
+Report = WorkerLoading | WorkerUnusable | WorkerStarted | WorkerLost | TaskDone
+
+
+def unusable(worker: int, host: str, error: BaseException) -> WorkerUnusable:
+    """The report of a worker that cannot load its teacher."""
+    text = " ".join(str(error).split())[:REASON_CHARS]
+    return WorkerUnusable(worker=worker, host=host, reason=f"{type(error).__name__}: {text}", error=error)
 
 
 class Labeller(Protocol):
@@ -66,7 +74,7 @@ class Labeller(Protocol):
 
 
 class Executor(Protocol):
-    """Workers numbered 0 to workers - 1, each in one of two states: starting or ready; `poll` may add more."""
+    """Workers numbered 0 to workers - 1, each waiting for a place, loading, ready or unusable; `poll` may add more."""
 
     workers: int
 
@@ -79,7 +87,7 @@ class Executor(Protocol):
         After `WorkerLost` nothing more is reported of the images that the worker had; it is started again.
 
         Raises:
-            Exception: as a worker raised it, if it could not start or could not go on; the run is over then.
+            Exception: as a worker raised it, if it could not go on; the run is over then.
         """
 
     def restart(self, worker: int, reason: str) -> None:
@@ -155,10 +163,11 @@ class LocalExecutor:
                 thread.join(max(0.0, until - time.monotonic()))
 
     def _start(self, worker: int, build: Callable[[int], Labeller]) -> None:
+        self._reports.put(WorkerLoading(worker=worker))
         try:
             labeller = build(worker)
         except BaseException as error:  # handed to the driver, whatever it is
-            self._reports.put(error)
+            self._reports.put(unusable(worker, socket.gethostname(), error))
             return
         self._labellers.append(labeller)
         if self._closed:

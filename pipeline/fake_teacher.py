@@ -8,7 +8,7 @@ It is asked for by a URI in place of the weights: `fake:` followed by the time t
     fake:?kill=1,2,3        ends its process when the first pixel of an image is RGB (1, 2, 3)
     fake:?hang=4,5,6        never comes back from such an image
     fake:?nan=7,8,9         gives NaN logits for such an image; `nan=all` for every one
-    fake:?start=fail        cannot be loaded; `start=crash` ends its process while loading
+    fake:?start=fail        cannot be loaded; `start=crash` ends its process while loading, `start=hang` never ends
 
 Labels are a pure function of pixels and seed.
 """
@@ -59,6 +59,8 @@ class FakeTeacher:
             raise ValueError(f"the teacher {config.weights} was asked not to start")
         if self._options.get("start") == "crash":
             os._exit(41)
+        while self._options.get("start") == "hang":
+            time.sleep(60)
         self._seed = int(self._options.get("seed", 0))
         self.classes = CITYSCAPES
         self.info: dict[str, Any] = {

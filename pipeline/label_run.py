@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from hmsa_label.pipeline.cautions import LittleKept, classes_absent, warnings_of_teacher, warnings_of_version
-from hmsa_label.pipeline.config import LabelConfig
-from hmsa_label.pipeline.dispatch import Dispatcher, Limits
+from hmsa_label.pipeline.config import EngineConfig, LabelConfig
+from hmsa_label.pipeline.crew import Limits
+from hmsa_label.pipeline.dispatch import Dispatcher
 from hmsa_label.pipeline.events import (
     Event,
     FailuresKnown,
@@ -84,8 +85,7 @@ def label_images(config: LabelConfig, on_event: OnEvent | None = None) -> LabelS
     with_retries("reading the store", lambda: _check_may_begin(config, images, before))
     with open_pool(config, rule) as pool, drain_on_signals() as stop:
         watch(WorkersStarting(workers=pool.workers, where=cluster_address(config.engine) or config.engine.executor))
-        limits = Limits(in_flight=images_in_flight(config.engine), item_seconds=config.engine.item_timeout)
-        dispatcher = Dispatcher(pool, limits, stop, watch)
+        dispatcher = Dispatcher(pool, _limits(config.engine), stop, watch)
         first = dispatcher.wait_for_worker()
         if first is None:
             raise KeyboardInterrupt  # nothing is begun yet
@@ -119,6 +119,15 @@ def _check_may_begin(config: LabelConfig, images: list[ImageRef], before: LookBa
         relabel=config.relabel or only_new,
         join=_shares(config),
         storage_options=config.storage_options,
+    )
+
+
+def _limits(engine: EngineConfig) -> Limits:
+    return Limits(
+        in_flight=images_in_flight(engine),
+        item_seconds=engine.item_timeout,
+        start_seconds=engine.start_timeout,
+        worker_seconds=engine.worker_timeout,
     )
 
 

@@ -21,13 +21,19 @@ from hmsa_label.pipeline.plan import (
 from hmsa_label.pipeline.worker import Worker, WorkerSpec
 from hmsa_label.stores.files import public_uri
 
-# Ray prints the deaths of workers to stdout, which belongs to results; they are events here. Skips all lines.
-QUIET_RAY = {"RAY_DEDUP_LOGS_SKIP_REGEX": "."}
+ANY_RAY = {
+    # Ray prints the deaths of workers to stdout, which belongs to results; they are events here. Skips all lines.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
+    # After a minute without the head Ray ends the driver, with exit code 1; `ray_watch.py` is to be faster.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "600",
+}
 # For a Ray of our own; Ray reads them when it is imported or when it starts its processes.
 OWN_RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Ray puts workers at nice 15, where anything else on the machine starves their decoding threads.
     "RAY_worker_niceness": "0",
+    # A node that is gone is noticed in 5 s instead of 15.
+    "RAY_health_check_period_ms": "1000",
     # Ray binds its ports to all interfaces, and only this switch, made for desktops, to the loopback interface.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
 }
@@ -58,7 +64,7 @@ def _open_threads(config: LabelConfig, rule: Rule) -> Executor:
 
 def _open_ray(config: LabelConfig, rule: Rule, stack: ExitStack) -> Executor:
     address = cluster_address(config.engine)
-    for name, value in {**QUIET_RAY, **(OWN_RAY if address is None else {})}.items():
+    for name, value in {**ANY_RAY, **(OWN_RAY if address is None else {})}.items():
         os.environ.setdefault(name, value)
     # Only now: Ray reads part of its environment when it is imported, and the local pool never needs it.
     from hmsa_label.pipeline.ray_executor import ActorOptions, RayCluster, RayExecutor
@@ -72,7 +78,8 @@ def _open_ray(config: LabelConfig, rule: Rule, stack: ExitStack) -> Executor:
         threads=images_in_flight(config.engine),
     )
     # Without a number, Ray's hosts tell how many fit, now and when others join.
-    return RayExecutor(partial(_build_anywhere, _spec(config, rule, placement)), config.engine.workers, options)
+    build = partial(_build_anywhere, _spec(config, rule, placement))
+    return RayExecutor(build, config.engine.workers, options, is_own=cluster.is_own)
 
 
 def _build_anywhere(spec: WorkerSpec, number: int) -> Labeller:

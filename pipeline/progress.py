@@ -24,6 +24,7 @@ from hmsa_label.pipeline.events import (
     WorkerLost,
     WorkersStarting,
     WorkerStarted,
+    WorkerUnusable,
 )
 
 LINE_SECONDS = 30.0
@@ -189,6 +190,8 @@ def remark_on(event: Event) -> str | None:
     if isinstance(event, WorkerLost):
         what = "while it loaded its teacher" if event.while_starting else "and is replaced"
         return f"worker {event.worker} was lost {what}: {event.reason}"
+    if isinstance(event, WorkerUnusable):
+        return f"worker {event.worker} on {event.host} cannot load its teacher and is left out: {event.reason}"
     if isinstance(event, ImageFailed):
         return f"failed {event.failure.key}: {event.failure.reason}"
     if isinstance(event, Warned):

@@ -25,8 +25,9 @@ from ray.exceptions import (
 )
 
 import hmsa_label
-from hmsa_label.pipeline.events import WorkerLost, WorkerStarted
-from hmsa_label.pipeline.executor import DeviceLost, EngineError, Labeller, Report, Task, TaskDone
+from hmsa_label.pipeline.events import WorkerLoading, WorkerLost, WorkerStarted
+from hmsa_label.pipeline.executor import DeviceLost, EngineError, Labeller, Report, Task, TaskDone, unusable
+from hmsa_label.pipeline.ray_watch import RayWatch
 from hmsa_label.pipeline.ray_worker import WorkerActor
 
 OBJECT_STORE_BYTES = 80 * 2**20  # the least that Ray takes without a warning; receipts travel inside the replies
@@ -44,6 +45,9 @@ class RayCluster:
     """A connection to Ray for the length of a `with` block: an own one on this machine, or somebody's cluster.
 
     A connection that already exists in this process is used as it is and left open.
+
+    Attributes:
+        is_own: whether Ray was started here.
     """
 
     def __init__(self, address: str | None, min_cpus: int) -> None:
@@ -57,6 +61,7 @@ class RayCluster:
             EngineError: if there is no cluster at the address, or Ray cannot be started here.
         """
         self._is_ours = not ray.is_initialized()
+        self.is_own = self._is_ours and address is None
         if not self._is_ours:
             return
         if address is None:
@@ -162,12 +167,15 @@ class ActorOptions:
 class RayExecutor:
     """Actors that Ray restarts wherever there is room; surplus ones wait, which is what makes an autoscaler grow."""
 
-    def __init__(self, build: Callable[[int], Labeller], workers: int | None, options: ActorOptions) -> None:
+    def __init__(
+        self, build: Callable[[int], Labeller], workers: int | None, options: ActorOptions, *, is_own: bool = False
+    ) -> None:
         """Starts the actors.
 
         Args:
             build: takes a worker's number; must be picklable and small, it travels to each of them.
             workers: how many; None is as many as there is room for, and more when hosts join.
+            is_own: whether this Ray was started by this process, and is of no use without a node.
 
         Raises:
             EngineError: if no host has room for a worker.
@@ -190,9 +198,12 @@ class RayExecutor:
         self._flying: dict[int, dict[str, Task]] = {}
         self._reports: list[Report] = []
         self._error: BaseException | None = None
+        self._places: dict[int, str] = {}  # host of each worker
+        self._watch = RayWatch(_hosts, is_own=is_own)
         self._grow_at = time.monotonic() + GROW_SECONDS
-        self._add(slots(_hosts(), options) if workers is None else workers)
+        self._add(slots(self._watch.hosts, options) if workers is None else workers)
         if not self.workers:
+            self._watch.close()
             raise EngineError(
                 f"no host of the cluster has room for a worker of {options.num_gpus:g} GPUs and {options.num_cpus:g} "
                 "CPUs; ask for less with --gpus-per-worker or --cpus-per-worker"
@@ -203,6 +214,8 @@ class RayExecutor:
         self._flying.setdefault(worker, {})[task.key] = task
 
     def poll(self, timeout: float) -> list[Report]:
+        if trouble := self._watch.trouble():
+            raise trouble
         self._grow_if_due()
         self._ping_due()
         self._send()
@@ -213,10 +226,12 @@ class RayExecutor:
         return reports
 
     def restart(self, worker: int, reason: str) -> None:
-        self._lose(worker, reason)
+        starting = any(call.worker == worker and call.kind == "start" for call in self._calls.values())
+        self._lose(worker, reason, while_starting=starting)
         ray.kill(self._actors[worker], no_restart=False)
 
     def close(self, *, wait: bool = True) -> None:
+        self._watch.close()
         for actor in self._actors:
             ray.kill(actor)
 
@@ -224,7 +239,7 @@ class RayExecutor:
         """Workers for hosts that joined. Those of a lost host are kept: they wait, and move to the next that comes."""
         if self._grows and time.monotonic() >= self._grow_at:
             self._grow_at = time.monotonic() + GROW_SECONDS
-            self._add(slots(_hosts(), self._options) - self.workers)
+            self._add(slots(self._watch.hosts, self._options) - self.workers)
 
     def _add(self, count: int) -> None:
         for worker in range(self.workers, self.workers + count):
@@ -272,6 +287,8 @@ class RayExecutor:
         for call, answer, error in sorted(outcomes, key=lambda outcome: outcome[2] is not None):
             if error is None:
                 self._settle_answer(call, answer)
+            elif call.kind == "start" and not isinstance(error, LOSSES):
+                self._reports.append(unusable(call.worker, self._places[call.worker], error))
             elif not isinstance(error, (*LOSSES, DeviceLost)):
                 self._error = error
             elif call.worker not in lost:  # all its calls fail together; it is lost once
@@ -280,7 +297,9 @@ class RayExecutor:
 
     def _settle_answer(self, call: _Call, answer: Any) -> None:
         if call.kind == "ping":
+            self._places[call.worker] = answer
             self._call(_Call(worker=call.worker, kind="start"))
+            self._reports.append(WorkerLoading(worker=call.worker))
         elif call.kind == "start":
             self._reports.append(WorkerStarted(worker=call.worker, info=answer))
         else:

@@ -28,6 +28,7 @@ from hmsa_label.pipeline.events import (
     Warned,
     WorkerLost,
     WorkerStarted,
+    WorkerUnusable,
 )
 from hmsa_label.pipeline.interrupt import THREAD_NAME
 from hmsa_label.pipeline.progress import Counter
@@ -47,6 +48,7 @@ NAMES = {
     RunStarted: "started",
     WorkerStarted: "worker_started",
     WorkerLost: "worker_lost",
+    WorkerUnusable: "worker_left_out",
     ImageFailed: "image_failed",
     FailuresKnown: "failed_before",
     LabelledElsewhere: "labelled_elsewhere",
@@ -175,6 +177,8 @@ def facts_of(event: Event) -> dict[str, Any] | None:
         return None
     if isinstance(event, WorkerStarted):
         return {"event": name, "worker": event.worker, **{key: event.info[key] for key in _INFO if key in event.info}}
+    if isinstance(event, WorkerUnusable):
+        return {"event": name, "worker": event.worker, "host": event.host, "reason": event.reason}
     if isinstance(event, ImageFailed):
         return {"event": name, **asdict(event.failure)}
     if isinstance(event, FailuresKnown):

@@ -1,5 +1,7 @@
 """The exit code of the real command, as a process of its own, when it ends in other ways than by coming to its end."""
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+
+from hmsa_label.pipeline.config import StoreConfig
+from hmsa_label.pipeline.run_states import run_status
+from hmsa_label.stores.label_store import LabelStore
 
 PROGRAM = "from hmsa_label.cli.main import main; main()"
 HANGING = (4, 5, 6)
@@ -88,6 +94,48 @@ def test_local_run_with_an_image_that_hangs_ends_with_2_and_keeps_the_others(run
     assert (running.returncode, stdout) == (2, "")
     assert "Error: worker 0 gave no result for 1 s (working on images/4.png)" in stderr
     assert len(list((tmp_path / "labels").glob("data/*/receipts/*"))) == 4
+
+
+RAY_ENDS = """
+from hmsa_label.pipeline import ray_watch
+ray_watch.HEAD_SECONDS = 2
+from hmsa_label.cli.main import main
+main()
+"""
+
+
+def child_of(pid: int, name: str) -> int | None:
+    """A child process whose program has this name."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
+            program = (entry / "cmdline").read_bytes().split(b"\0")[0].decode()
+            if int(parent) == pid and Path(program).name == name:
+                return int(entry.name)
+    return None
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    ("service", "message"),
+    [
+        ("gcs_server", "Error: the head of the Ray cluster has not answered for 2 s"),
+        pytest.param("raylet", "Error: the Ray of this run has lost its only node", marks=pytest.mark.slow),
+    ],
+)
+def test_run_whose_ray_is_killed_commits_what_is_done_and_ends_with_2(run, tmp_path, service, message):
+    line = run("--weights", "fake:?hang=4,5,6", "--workers", 1, "--threads", 1)
+    line[2] = RAY_ENDS
+    running = start(line)
+    wait_for_receipts(running, tmp_path / "labels", 4)
+    victim = child_of(running.pid, service)
+    assert victim is not None
+    os.kill(victim, signal.SIGKILL)
+    stdout, stderr = running.communicate(timeout=90)
+    assert (running.returncode, stdout) == (2, ""), stderr
+    assert message in stderr.splitlines()[-1]
+    assert len(LabelStore.open(str(tmp_path / "labels"), "head").keys()) == 4
+    assert run_status(StoreConfig(uri=str(tmp_path / "labels")))["state"] == "failed"
 
 
 @pytest.mark.slow

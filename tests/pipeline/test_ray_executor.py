@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hmsa_label.pipeline import dispatch
+from hmsa_label.pipeline import dispatch, starts
 from hmsa_label.pipeline.events import Event, ImageLabelled, WorkerLost, WorkerStarted
 from hmsa_label.pipeline.executor import EngineError
 
@@ -67,8 +67,8 @@ def test_teacher_that_cannot_be_loaded_ends_the_run_with_its_own_message(drawn):
 
 
 def test_teacher_that_crashes_its_process_while_loading_ends_the_run(drawn, monkeypatch):
-    monkeypatch.setattr(dispatch, "START_CRASHES", 2)
-    with pytest.raises(EngineError, match="died 2 times in a row while it loaded its teacher: its process ended"):
+    monkeypatch.setattr(starts, "START_CRASHES", 2)
+    with pytest.raises(EngineError, match="lost 2 times in a row while it loaded its teacher: its process ended"):
         drawn.label("fake:?start=crash", **ray_options(1))
 
 
