@@ -22,6 +22,7 @@ from hmsa_label.stores.receipt import Receipt
 
 POLL_SECONDS = 0.5
 RATE_SECONDS = 0.5
+LOOK_SECONDS = 0.5  # between two looks at all workers for one that hangs
 LEAD_SECONDS = 0.2
 MOST_IN_FLIGHT = 8  # times the usual number
 DEATHS_ALONE = 2  # one death may be somebody else's doing: a preempted host, a neighbour that ate the memory
@@ -79,6 +80,7 @@ class Dispatcher:
         self._deaths_alone: dict[str, int] = {}
         self._depth = limits.in_flight
         self._finished, self._counted_from = 0, clock()
+        self._look_at = 0.0
 
     @property
     def in_flight(self) -> int:
@@ -164,6 +166,9 @@ class Dispatcher:
 
     def _restart_hung(self) -> None:
         now = self._clock()
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_SECONDS
         for worker, reason in self._starts.overdue():
             worker.loading_since = None
             self._executor.restart(worker.number, reason)
