@@ -1,9 +1,6 @@
 """Workers as Ray actors: the same bytes as on threads, whatever happens to their processes."""
 
-import contextlib
-import glob
 import os
-import re
 import signal
 import time
 from pathlib import Path
@@ -13,6 +10,7 @@ import pytest
 from hmsa_label.pipeline import dispatch, starts
 from hmsa_label.pipeline.events import Event, ImageLabelled, WorkerLost, WorkerStarted
 from hmsa_label.pipeline.executor import EngineError
+from tests.sockets import LOOPBACK, listening_addresses
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 
@@ -72,45 +70,11 @@ def test_teacher_that_crashes_its_process_while_loading_ends_the_run(drawn, monk
         drawn.label("fake:?start=crash", **ray_options(1))
 
 
-# 127.0.0.1, the same as an IPv6 address, and ::1, as /proc spells them.
-LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
-
-
-def listening_sockets() -> dict[str, str]:
-    """Address of every listening TCP socket of this machine by its inode."""
-    lines = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()]
-    return {fields[9]: fields[1].partition(":")[0] for fields in lines if fields[3] == "0A"}
-
-
-def family_of(pid: int) -> list[int]:
-    """A process, its children, their children and so on."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            fields = entry.read_text().rpartition(")")[2].split()
-            children.setdefault(int(fields[1]), []).append(int(entry.parent.name))
-    found = [pid]
-    for parent in found:
-        found += children.get(parent, [])
-    return found
-
-
-def sockets_of(pid: int) -> set[str]:
-    """Inodes of a process's sockets; none if it has ended."""
-    found = set()
-    for link in glob.glob(f"/proc/{pid}/fd/*"):
-        with contextlib.suppress(OSError):
-            found |= set(re.findall(r"socket:\[(\d+)\]", os.readlink(link)))
-    return found
-
-
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads the sockets of processes from /proc")
 def test_all_ports_of_a_ray_of_our_own_are_closed_to_the_outside():
-    listening = listening_sockets()
-    sockets = [inode for pid in family_of(os.getpid()) for inode in sockets_of(pid)]
-    ours = [listening[inode] for inode in sockets if inode in listening]
-    assert len(ours) >= 4  # the head's services at least
-    assert set(ours) <= LOOPBACK
+    listening = listening_addresses(os.getpid())
+    assert len(listening) >= 4  # the head's services at least
+    assert set(listening) <= LOOPBACK
 
 
 def test_address_where_nothing_listens_is_named_at_once():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -20,8 +21,18 @@ import pytest
 import hmsa_label
 from hmsa_label.pipeline.ray_executor import own_code
 from hmsa_label.stores.label_store import LabelStore
+from tests.sockets import LOOPBACK, listening_addresses
 
-DRAIN_SECONDS = "30"  # Ray itself leaves a job that is stopped 3 s
+README = Path(hmsa_label.__path__[0]).parent / "README.md"
+
+
+def readme_head() -> tuple[dict[str, str], list[str]]:
+    """Variables and command with which the README starts a head on one machine."""
+    (block,) = (part for part in README.read_text().split("```")[1::2] if "ray start --head" in part)
+    lines = [shlex.split(line) for line in block.replace("\\\n", "").splitlines()]
+    exports = dict(word.split("=", 1) for line in lines if line[:1] == ["export"] for word in line[1:])
+    (start,) = (line for line in lines if line[:2] == ["ray", "start"])
+    return exports, start
 
 
 def test_driver_ships_its_own_package_as_plain_data():
@@ -41,16 +52,18 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[str]:
-    """Dashboard address of `ray start --head` on the loopback interface, with two slots for workers."""
+    """Dashboard address of a head as the README starts it, without a token, with two slots for workers."""
     address, folder = f"http://127.0.0.1:{free_port()}", tempfile.mkdtemp(prefix="ray")  # sockets want a short path
     ports = {name: free_port() for name in ("port", "ray-client-server-port", "dashboard-agent-listen-port")}
-    command = ["ray", "start", "--head", "--block", "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1"]
+    exports, start = readme_head()
+    command = [*start, "--block"]
     command += [f"--dashboard-port={address.rpartition(':')[2]}", f"--temp-dir={folder}", "--num-cpus=2"]
     command += [f"--object-store-memory={80 * 2**20}", *(f"--{name}={port}" for name, port in ports.items())]
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name not in exports},
+        **exports,
+        "RAY_AUTH_MODE": "disabled",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "RAY_JOB_STOP_WAIT_TIME_S": DRAIN_SECONDS,
     }
     with (
         open(f"{folder}/head.log", "w") as log,
@@ -59,11 +72,15 @@ def head() -> Iterator[str]:
         try:
             wait_until(lambda: answers(address) or process.poll() is not None, 120)
             assert process.poll() is None, Path(log.name).read_text()
+            HEADS[address] = process.pid
             yield address
         finally:
             process.terminate()  # Ray ends what it has started
             process.wait(60)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+HEADS: dict[str, int] = {}  # dashboard address -> process
 
 
 def answers(address: str) -> bool:
@@ -94,6 +111,14 @@ def run_command(bench: Any, weights: str, store: str) -> list[str]:
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads the sockets of processes from /proc")
+def test_head_of_the_readme_is_closed_to_the_outside(head):
+    wait_until(lambda: len(listening_addresses(HEADS[head])) >= 9, 60)  # the agents come last
+    assert set(listening_addresses(HEADS[head])) <= LOOPBACK
+
+
+@pytest.mark.ray
+@pytest.mark.slow
 def test_submitted_run_ends_with_the_same_labels(drawn, head, tmp_path):
     here = drawn.label()
     done = job("submit", "--address", head, "--", *run_command(drawn, "fake:20ms", str(tmp_path / "there")))
@@ -117,6 +142,8 @@ def test_stopped_job_finishes_what_is_in_flight_and_the_next_one_the_rest(drawn,
     on_disk = len(list(Path(there).glob("data/*/receipts/*.json")))
     assert on_disk >= 5
     assert len(LabelStore.open(there, "head").keys()) == on_disk  # committed, not left to the next run to find
-    rest = job("submit", "--address", head, "--", *run_command(drawn, "fake:", there))
+    again = job("submit", "--address", head, "--submission-id", "stopped", "--", *command)
+    assert "already exists" in again.stdout + again.stderr  # an id names one job for ever
+    rest = job("submit", "--address", head, "--submission-id", "the-rest", "--", *run_command(drawn, "fake:", there))
     assert f'"images_done_before": {on_disk}' in rest.stdout
     assert LabelStore.open(there).digest == drawn.label().digest
