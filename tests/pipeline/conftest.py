@@ -14,6 +14,7 @@ from hmsa_label.pipeline.events import Event
 from hmsa_label.pipeline.label_run import label_images
 from hmsa_label.pipeline.records import U8, LabelSummary
 from hmsa_label.stores.label_store import LabelStore
+from tests.atomic_s3 import make_puts_atomic
 
 KILL = (1, 2, 3)  # first pixel of an image that ends its worker's process
 HANG = (4, 5, 6)  # first pixel of an image that its worker never comes back from
@@ -96,6 +97,7 @@ def s3_storage() -> Iterator[dict[str, Any]]:
     import boto3
     from moto.server import ThreadedMotoServer
 
+    make_puts_atomic()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

@@ -21,7 +21,7 @@ from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, Te
 from hmsa_label.pipeline.label_run import label_images
 label_images(LabelConfig(
     data=DataConfig(root=sys.argv[1], dataset="folder", split="all"), store=sys.argv[2], join=True,
-    teacher=TeacherConfig(weights="fake:100ms", scales=(1.0,)), engine=EngineConfig(executor="local", workers=1)))
+    teacher=TeacherConfig(weights="fake:3000ms", scales=(1.0,)), engine=EngineConfig(executor="local", workers=1)))
 """
 
 
@@ -103,14 +103,14 @@ def test_images_that_fail_are_told_to_the_others_and_nobody_waits_for_them(drawn
 def test_run_takes_over_what_a_killed_driver_had_claimed(drawn):
     command = [sys.executable, "-c", DRIVER, str(drawn.folder), drawn.store]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as other:
-        while receipts(drawn.store) < 2 and other.poll() is None:
+        while receipts(drawn.store) < 1 and other.poll() is None:
             threading.Event().wait(0.01)
 
         def kill(event: Event) -> None:
             if isinstance(event, ImageLabelled):
                 other.kill()
 
-        summary = drawn.label("fake:100ms", join=True, on_event=kill)
+        summary = drawn.label(join=True, on_event=kill)
     assert other.returncode == -signal.SIGKILL
     assert not summary.interrupted
     assert len(drawn.open()) == 20

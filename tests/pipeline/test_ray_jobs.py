@@ -147,3 +147,19 @@ def test_stopped_job_finishes_what_is_in_flight_and_the_next_one_the_rest(drawn,
     rest = job("submit", "--address", head, "--submission-id", "the-rest", "--", *run_command(drawn, "fake:", there))
     assert f'"images_done_before": {on_disk}' in rest.stdout
     assert LabelStore.open(there).digest == drawn.label().digest
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_job_that_is_submitted_twice_shares_the_work(drawn, head, tmp_path):
+    there = str(tmp_path / "there")
+    command = [*run_command(drawn, "fake:300ms", there), "--workers", "1", "--cpus-per-worker", "1"]
+    names = ("first", "second")
+    for name in names:
+        job("submit", "--address", head, "--no-wait", "--submission-id", name, "--", *command)
+    ended = ("SUCCEEDED", "FAILED", "STOPPED")
+    wait_until(lambda: all(any(e in job("status", "--address", head, n).stdout for e in ended) for n in names), 180)
+    logs = [job("logs", "--address", head, name).stdout for name in names]
+    assert all(drawn.label(store=str(tmp_path / "here")).digest in log for log in logs), logs
+    assert len(list(Path(there).glob("data/*/receipts/*.json"))) == 20
+    assert any('"images_labelled_elsewhere": 0' not in log for log in logs)

@@ -16,6 +16,7 @@ from hmsa_label.stores.receipt import ImageFacts, Receipt
 from hmsa_label.stores.run_writer import RunWriter
 from hmsa_label.stores.schema import U8
 from hmsa_label.stores.segment import SegmentWriter
+from tests.atomic_s3 import make_puts_atomic
 
 CLASSES = {
     "name": "five",
@@ -152,6 +153,7 @@ def s3_endpoint() -> Iterator[str]:
     import boto3
     from moto.server import ThreadedMotoServer
 
+    make_puts_atomic()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
