@@ -21,6 +21,7 @@ from hmsa_label.stores.run_events import last_state, list_logs
 from hmsa_label.stores.schema import RUNS
 
 FOLDER = "claims"
+JOIN = "--join shares its work"
 ENDED = ("finished", "interrupted", "failed")  # phases of an event log
 THREADS = 8  # reading is waiting
 _here: set[str] = set()  # attempts of this very process that have not left
@@ -52,8 +53,11 @@ class Claims:
         self._read_all()
 
     @classmethod
-    def enrol(cls, root: FileRoot, run_id: str, attempt: str, *, join: bool = False) -> "Claims":
+    def enrol(cls, root: FileRoot, run_id: str, attempt: str, *, join: bool = False, way_out: str = JOIN) -> "Claims":
         """Takes part in a run.
+
+        Args:
+            join: whether others may be at it. way_out: what the refusal says that can be done.
 
         Raises:
             StoreConflict: if somebody is at it and `join` is not given; naming run, host and process.
@@ -61,7 +65,7 @@ class Claims:
         claims = cls(root, run_id, attempt)
         while True:
             if not join and (others := claims.others()):
-                raise StoreConflict(second_run(run_id, others))
+                raise StoreConflict(second_run(run_id, others, way_out=way_out))
             if claims._append({"process": this_process().to_dict()}):
                 _here.add(attempt)
                 return claims
@@ -166,10 +170,10 @@ def drivers_of(root: FileRoot, run_id: str) -> list[Driver]:
     return Claims(root, run_id, "").others()
 
 
-def second_run(run_id: str, drivers: Sequence[Driver]) -> str:
+def second_run(run_id: str, drivers: Sequence[Driver], way_out: str = JOIN) -> str:
     """The refusal of a run that others are at already."""
     return (
-        f"run {run_id} is live: {'; '.join(map(str, drivers))}. --join shares its work; if it has died, the same "
+        f"run {run_id} is live: {'; '.join(map(str, drivers))}. {way_out}; if it has died, the same "
         f"command goes on {LIVE_SECONDS:.0f} s after its last sign of life, at once on its own host"
     )
 

@@ -71,7 +71,7 @@ def rethreshold(
     if not todo:
         return _result(store, len(receipts), 0)
     writer = RunWriter(uri, _record(store, threshold, provenance), kind=RETHRESHOLD, storage_options=storage_options)
-    claims = Claims.enrol(writer.root, writer.run_id, writer.attempt)
+    claims = Claims.enrol(writer.root, writer.run_id, writer.attempt, way_out="Wait for its end")
     with _ending(writer, claims):
         if writer.base.finished != store.version:
             raise StoreConflict(f"version {writer.base.finished} of {store.uri} was made in the meantime; start again")

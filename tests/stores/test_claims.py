@@ -143,7 +143,7 @@ def test_second_rethreshold_at_once_is_refused_and_the_first_one_goes_on(uri: st
 
     def again(done: int, total: int) -> None:
         if done == 1:
-            with pytest.raises(StoreConflict, match=r"run .* is live: process .* --join") as caught:
+            with pytest.raises(StoreConflict, match=r"run .* is live: process .* Wait for its end") as caught:
                 rethreshold(uri, 0.5)
             refusals.append(caught)
             with pytest.raises(
