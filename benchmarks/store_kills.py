@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from random import Random
@@ -43,7 +43,7 @@ from hmsa_label.stores.schema import ROOT
 from hmsa_label.stores.tags import tag, tags
 from hmsa_label.stores.verify import verify_store
 
-IMAGES, SIZE, SECONDS = 12, (64, 96), 240.0
+IMAGES, SIZE, SECONDS = 8, (64, 96), 240.0
 CONTEXT = multiprocessing.get_context("forkserver")
 FIRST = "first"  # tag of the first finished version
 
@@ -224,6 +224,18 @@ def result_in(folder: Path) -> Result:
     return Result(digest, names, len(readable(uri)), exported)
 
 
+def difference(found: Result, wanted: Result) -> str:
+    """What differs between two results."""
+    there, asked = asdict(found), asdict(wanted)
+    parts = [
+        f"{name} {there[name]}, not {asked[name]}"
+        for name in asked
+        if name != "exported" and there[name] != asked[name]
+    ]
+    files = sorted({name for name, _ in found.exported.items() ^ wanted.exported.items()})
+    return "; ".join([*parts, *(f"exported {name}" for name in files)])
+
+
 def readable(uri: str) -> list[int]:
     """Finished versions that can be read."""
     return [entry["version"] for entry in store_log(uri) if entry["finished"] and not entry["pruned"]]
@@ -285,7 +297,7 @@ def kill_once(name: str, place: Any, origin: Path, random: Random, tally: Tally,
     # Labelling everything again, once it is done, is another version with the same labels.
     wanted = replace(tally.wanted, versions=tally.wanted.versions + (name == "relabel" and was_there))
     if result_in(folder) != wanted:
-        tally.faults.append(f"after the restart: {result_in(folder)}, not {wanted} as without a kill")
+        tally.faults.append(f"after the restart other than without a kill: {difference(result_in(folder), wanted)}")
 
 
 def measure(arguments: argparse.Namespace) -> tuple[str, bool]:

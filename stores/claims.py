@@ -7,6 +7,7 @@ or with damaged ones, images are only labelled more than once, and the first rec
 
 import contextlib
 import json
+import re
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from hmsa_label.stores.run_events import last_state, list_logs
 from hmsa_label.stores.schema import RUNS
 
 FOLDER = "claims"
+ENTRY = re.compile(r"\d+\.json")
 JOIN = "--join shares its work"
 ENDED = ("finished", "interrupted", "failed")  # phases of an event log
 THREADS = 8  # reading is waiting
@@ -142,9 +144,11 @@ class Claims:
 
     def _read_all(self) -> None:
         names = self.root.list_names(f"{RUNS}/{self.run_id}/{FOLDER}")
-        for entry in map_threads(lambda number: _read(self.root, self.run_id, number), range(len(names)), THREADS):
+        # Beside the entries there may be half-written ones of those who are at it.
+        numbers = [int(name.removesuffix(".json")) for name in names if ENTRY.fullmatch(name)]
+        for entry in map_threads(lambda number: _read(self.root, self.run_id, number), numbers, THREADS):
             self._keep(entry or {})
-        self._next = len(names)
+        self._next = max(numbers, default=-1) + 1
 
     def _read_on(self) -> None:
         while (entry := _read(self.root, self.run_id, self._next)) is not None:

@@ -12,7 +12,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hmsa_label.stores import schema
-from hmsa_label.stores.files import FileRoot, copy_on_server, create_bytes, delete_files, join, list_names, public_uri
+from hmsa_label.stores.files import (
+    LEFT_OVER,
+    FileRoot,
+    copy_on_server,
+    create_bytes,
+    delete_files,
+    join,
+    list_infos,
+    list_names,
+    public_uri,
+)
 from hmsa_label.stores.forms import is_plain_name
 from hmsa_label.stores.label_store import LabelStore
 from hmsa_label.stores.parallel import map_threads
@@ -55,7 +65,7 @@ def export_zarr(
     Raises:
         ValueError: if something else is at the destination already.
     """
-    root = _begin(store, destination, storage_options, {"layout": "zarr"})
+    root, left_over = _begin(store, destination, storage_options, {"layout": "zarr"})
     places = _dense_places(store)
     identity = {"store": store.uri, "uuid": store.identity.uuid, "version": store.version, "digest": store.digest}
     _create(root, schema.ROOT, schema.group_metadata({**identity, "classes": store.classes, **_values()}))
@@ -72,7 +82,7 @@ def export_zarr(
 
     _for_each(copy, store, threads, on_image)
     _create(root, "manifest.parquet", _manifest(store, places))
-    _end(root)
+    _end(root, left_over)
     return _exported(store, destination, len(store) + len(arrays) + 2)
 
 
@@ -99,7 +109,7 @@ def export_cityscapes(
         raise ValueError(f"--name becomes a folder and part of file names: letters, digits, . _ - only; got {name!r}")
     for key in store:
         _refuse_outside(key)
-    root = _begin(store, destination, storage_options, {"layout": "cityscapes", "name": name})
+    root, left_over = _begin(store, destination, storage_options, {"layout": "cityscapes", "name": name})
     ids, colours = _raw_ids(store.classes), _colours(store.classes)
 
     def write(key: str) -> None:
@@ -110,7 +120,7 @@ def export_cityscapes(
         _create(root, f"{stem}_color.png", encode_png(colours[label]))
 
     _for_each(write, store, threads, on_image)
-    _end(root)
+    _end(root, left_over)
     return _exported(store, destination, 3 * len(store))
 
 
@@ -169,8 +179,11 @@ def _refuse_outside(key: str) -> None:
 
 def _begin(
     store: LabelStore, destination: str, storage_options: dict[str, Any] | None, asked: dict[str, str]
-) -> FileRoot:
-    """The destination, with a note of what is being exported; one that holds more than that very export is refused."""
+) -> tuple[FileRoot, list[str]]:
+    """The destination, with a note of what is being exported, and the half-written files of an attempt that was killed.
+
+    A destination that holds more than that very export is refused.
+    """
     root = FileRoot(destination, dict(storage_options or {}))
     filesystem, path = root.open()
     note = {"store": store.identity.uuid, "version": store.version, "digest": store.digest, **asked}
@@ -185,11 +198,12 @@ def _begin(
             f"{public_uri(destination)} holds another export that was not finished, {UNFINISHED} says which; "
             "export into a new folder"
         ) from None
-    return root
+    return root, [entry for entry in list_infos(filesystem, path) if LEFT_OVER.search(entry)] if names else []
 
 
-def _end(root: FileRoot) -> None:
+def _end(root: FileRoot, left_over: list[str]) -> None:
     filesystem, path = root.open()
+    delete_files(filesystem, left_over)
     delete_files(filesystem, [join(path, UNFINISHED)])
 
 

@@ -157,9 +157,7 @@ def test_job_that_is_submitted_twice_shares_the_work(drawn, head, tmp_path):
     names = ("first", "second")
     for name in names:
         job("submit", "--address", head, "--no-wait", "--submission-id", name, "--", *command)
-    ended = ("SUCCEEDED", "FAILED", "STOPPED")
-    wait_until(lambda: all(any(e in job("status", "--address", head, n).stdout for e in ended) for n in names), 180)
-    logs = [job("logs", "--address", head, name).stdout for name in names]
+    logs = [job("logs", "--follow", "--address", head, name).stdout for name in names]  # until each has ended
     assert all(drawn.label(store=str(tmp_path / "here")).digest in log for log in logs), logs
     assert len(list(Path(there).glob("data/*/receipts/*.json"))) == 20
     assert any('"images_labelled_elsewhere": 0' not in log for log in logs)

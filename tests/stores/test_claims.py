@@ -123,6 +123,14 @@ def test_damaged_entries_count_for_nothing(root: FileRoot) -> None:
     assert json.loads((folder / "000003.json").read_text())["attempt"] == "two"
 
 
+def test_entries_that_are_being_written_are_not_counted(root: FileRoot) -> None:
+    one = Claims.enrol(root, RUN, "one")
+    (Path(root.uri) / "runs" / RUN / "claims/.000001.json.0badcafe.partial").write_bytes(b"half")
+    two = Claims.enrol(root, RUN, "two", join=True)
+    assert two.take(["a", "b"], 1) == ["a"]
+    assert one.take(["a", "b"], 2) == ["b"]
+
+
 def test_a_process_is_told_from_another_one_of_its_number() -> None:
     mine = this_process()
     assert mine.is_alive

@@ -71,6 +71,8 @@ def test_an_interrupted_export_says_so_and_is_finished_by_the_same_call(
     labels.fill(uri, ["d"])
     with pytest.raises(ValueError, match="holds another export that was not finished"):
         export(LabelStore.open(uri), str(out))
+    half = next(path for path in out.rglob("*") if path.is_file()).with_name(".x.png.0badcafe.partial")
+    half.write_bytes(b"half")
     done = export(store, str(out))
     assert len([path for path in out.rglob("*") if path.is_file()]) == done.files
     whole = tmp_path / "whole"
