@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 SECONDS, GROWTH_BYTES = 10.0, 1_000_000_000  # most that one input may take
@@ -41,15 +42,19 @@ class Report:
         return "\n".join(lines)
 
 
-def campaign(kind: str, seeds: Iterable[int]) -> Report:
-    """Runs the inputs of some seeds; one that hangs or crashes is named, and the rest goes on."""
+def campaign(kind: str, seeds: Iterable[int], seconds: float = SECONDS, growth: int = GROWTH_BYTES) -> Report:
+    """Runs the inputs of some seeds; one that hangs or crashes is named, and the rest goes on.
+
+    Args:
+        seconds, growth: most that one input may take.
+    """
     report, waiting = Report(kind), iter(seeds)
-    while (died := _run(report, waiting)) is not None:
+    while (died := _run(report, waiting, seconds, growth)) is not None:
         report.faults[died[0]] = died[1]
     return report
 
 
-def _run(report: Report, seeds: Iterator[int]) -> tuple[int, str] | None:
+def _run(report: Report, seeds: Iterator[int], seconds: float, growth: int) -> tuple[int, str] | None:
     """Runs inputs until there are no more, or one ends the process: (its seed, how)."""
     command = [sys.executable, "-W", "ignore", "-m", "tests.fuzz.child", report.kind]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True) as child:
@@ -61,13 +66,12 @@ def _run(report: Report, seeds: Iterator[int]) -> tuple[int, str] | None:
                 assert child.stdin is not None
                 child.stdin.write(f"{seed}\n")
                 child.stdin.flush()
-                answer = _answer(child, SECONDS)
+                answer = _answer(child, seconds)
                 if not answer:
-                    ended = child.poll()
-                    return seed, "no answer" if ended is None else f"the process ended with {ended}"
+                    return seed, f"the process ended with {child.wait()}"
                 if answer == "late":
-                    return seed, f"no end after {SECONDS:.0f} s"
-                _note(report, seed, json.loads(answer))
+                    return seed, f"no end after {seconds:g} s"
+                _note(report, seed, json.loads(answer), growth)
             return None
         finally:
             child.kill()
@@ -80,13 +84,13 @@ def _answer(child: "subprocess.Popen[str]", seconds: float) -> str:
     return child.stdout.readline() if ready else "late"
 
 
-def _note(report: Report, seed: int, facts: dict[str, float]) -> None:
+def _note(report: Report, seed: int, facts: dict[str, Any], growth: int) -> None:
     if facts["seconds"] > report.longest:
         report.longest, report.slowest = facts["seconds"], seed
     report.most = max(report.most, int(facts["growth"]))
     if facts["fault"]:
-        report.faults[seed] = str(facts["fault"])
-    elif facts["growth"] > GROWTH_BYTES:
+        report.faults[seed] = facts["fault"]
+    elif facts["growth"] > growth:
         report.faults[seed] = f"grew by {facts['growth'] / 1e6:.0f} MB"
 
 

@@ -48,6 +48,10 @@ class Target:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "settings.yaml"
         self.sound = yaml.safe_dump(SETTINGS).encode()
+        self.path.write_bytes(self.sound)
+        for command in COMMANDS:  # what a command imports at its first call is not an input's time
+            CliRunner().invoke(main, [*command, "--config", str(self.path)])
+            CliRunner().invoke(main, [*command])
 
     def run(self, seed: int) -> None:
         random = Random(seed)
@@ -58,7 +62,7 @@ class Target:
             raise result.exception
         assert result.exit_code == 2, f"exit code {result.exit_code} of {command}: {result.output[-300:]}"
         assert "Error: unexpected " not in result.stderr, result.stderr[-300:]
-        assert len(result.stderr) < 4000, f"{len(result.stderr)} characters of error"
+        assert len(result.stderr) < 20_000, f"{len(result.stderr)} characters of error"
 
     def _damaged(self, random: Random) -> bytes:
         kind = random.randrange(10)
