@@ -13,7 +13,7 @@ import click
 
 from hmsa_label import pipeline
 from hmsa_label.cli.output import plain, printable, say
-from hmsa_label.pipeline import StoreError, hide_in_text, missing_credentials
+from hmsa_label.pipeline import StoreError, hide_in_text, is_network_trouble, missing_credentials
 
 BAD_INPUT, INTERRUPTED = 2, 130
 _LISTS = "; a list is written with commas, such as 0.5,1.0, and a name with spaces in quotes"
@@ -128,6 +128,8 @@ def _reason(error: Exception) -> str:
         return str(error) or type(error).__name__
     if text := missing_credentials(error):
         return text
+    if is_network_trouble(error):
+        return f"the storage does not answer: {error}; check the URL, the network and AWS_ENDPOINT_URL"
     if isinstance(error, (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)) and str(error):
         if error.errno is None or not error.filename:
             return str(error)

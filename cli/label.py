@@ -42,7 +42,7 @@ def show_plan(plan: dict[str, Any], as_json: bool) -> None:
     workers, device = plan["workers"], plan["device"]
     to_write, in_flight = output.size(plan["estimated_store_bytes"]), output.size(plan["estimated_buffer_bytes"])
     return output.show_facts({
-        "data": f"{plan['data']}, split {plan['split']}",
+        "data": plan["data"] + (f", split {plan['split']}" if plan["split"] else ""),
         "store": plan["store"] + (f", about {to_write} to write" if to_write else ""),
         "images": _plan_of_images(plan),
         "workers": f"{workers or 'as many as the cluster has GPUs'}, {device or 'on the cluster'}, {plan['executor']}",

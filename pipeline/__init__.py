@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     )
     from hmsa_label.pipeline.train_progress import open_training_display
     from hmsa_label.stores.credentials import hide_in_text, missing_credentials
-    from hmsa_label.stores.errors import StoreError
+    from hmsa_label.stores.errors import StoreError, is_network_trouble
 
 _CONFIG = (
     "DATASETS EXECUTORS FUSIONS ON_ERROR PRECISIONS DataConfig EngineConfig EvaluateConfig ExplainConfig "
@@ -98,6 +98,7 @@ _PLACES = {
     "EngineError": "hmsa_label.pipeline.executor",
     "compare_students": "hmsa_label.pipeline.compare:compare",
     "StoreError": "hmsa_label.stores.errors",
+    "is_network_trouble": "hmsa_label.stores.errors",
     "hide_in_text": "hmsa_label.stores.credentials",
     "missing_credentials": "hmsa_label.stores.credentials",
     "evaluate_teacher": "hmsa_label.pipeline.evaluate:evaluate",
@@ -153,6 +154,7 @@ __all__ = [
     "explain_image",
     "export_labels",
     "hide_in_text",
+    "is_network_trouble",
     "label_images",
     "list_runs",
     "missing_credentials",

@@ -84,7 +84,7 @@ def plan_labels(config: LabelConfig) -> LabelPlan:
     return LabelPlan(
         store=public_uri(config.store),
         data=source.root,
-        split=config.data.split,
+        split="" if config.data.dataset == "folder" else config.data.split,
         images_total=len(images),
         images_done=len(images) - len(todo) - len(before.known),
         images_to_do=len(todo),

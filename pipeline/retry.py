@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from hmsa_label.pipeline.executor import EngineError
 from hmsa_label.stores.credentials import missing_credentials
-from hmsa_label.stores.errors import StoreError
+from hmsa_label.stores.errors import StoreError, is_network_trouble
 from hmsa_label.stores.files import FileRoot
 
 ATTEMPTS = 6
@@ -25,8 +25,6 @@ _FOR_GOOD = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 _ANSWERS = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, StoreError)
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m|\u21b3")  # delta-rs paints its chains of causes
 MESSAGE_CHARS = 300
-# Network trouble below s3fs that is no OSError.
-_NETWORK_PACKAGES = ("aiobotocore", "aiohttp", "botocore", "urllib3")
 
 KEPT = "; what is finished is kept, and the same command goes on once the storage is back"
 
@@ -72,7 +70,7 @@ def patient_reader(root: FileRoot) -> Callable[[str], bytes]:
 def _may_pass(error: Exception) -> bool:
     if isinstance(error, _ANSWERS):
         return False
-    return isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _NETWORK_PACKAGES
+    return isinstance(error, OSError) or is_network_trouble(error)
 
 
 def _one_line(error: Exception) -> str:

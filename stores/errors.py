@@ -1,5 +1,13 @@
 """Errors of the storage layer, grouped by what a caller would do about them."""
 
+# Network trouble of these packages is no OSError.
+NETWORK_PACKAGES = ("aiobotocore", "aiohttp", "botocore", "urllib3")
+
+
+def is_network_trouble(error: BaseException) -> bool:
+    """Whether a package below s3fs could not reach its server, or was cut off."""
+    return type(error).__module__.partition(".")[0] in NETWORK_PACKAGES
+
 
 class StoreError(Exception):
     """Base of all storage errors; `kind` is stable and machine readable."""

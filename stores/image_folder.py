@@ -19,7 +19,10 @@ class FolderSource(TreeSource):
             NotAStore: if there is not one image.
         """
         if labels is not None:
-            raise ValueError(f"a plain folder holds no labels, but {labels} was asked; use --dataset cityscapes")
+            raise ValueError(
+                f"a plain folder holds no labels, but {labels} was asked; use --dataset cityscapes or mapillary with a "
+                "tree that has them (photos with labels in a store are --auto-data of train-student)"
+            )
         refs = [ImageRef(key=safe_key(entry.path), image=entry.path) for entry in self._images()]
         if not refs:
             there = shown(self.files.list_names())

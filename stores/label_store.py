@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from hmsa_label.stores import schema
-from hmsa_label.stores.errors import LabelCorrupt, LabelMissing
+from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, StoreError
 from hmsa_label.stores.files import FileRoot, create_bytes, join, public_uri
 from hmsa_label.stores.identity import (
     Identity,
@@ -82,7 +82,7 @@ class LabelStore:
         manifest = Manifest(root.uri, storage_options)
         if not _exists(root):
             refuse_lost_identity(root)
-            probe = probe_storage(root, single_writer=single_writer)
+            probe = _probed(root, single_writer=single_writer)
             manifest.create()
             _ensure_group(root, schema.DATA)
             write_identity(root, classes, probe)
@@ -318,6 +318,14 @@ def _arrays(table: pa.Table) -> dict[str, pa.Array]:
 
 def _table(arrays: dict[str, pa.Array]) -> pa.Table:
     return pa.Table.from_arrays(list(arrays.values()), schema=pa.schema([MANIFEST_SCHEMA.field(n) for n in arrays]))
+
+
+def _probed(root: FileRoot, *, single_writer: bool) -> dict[str, Any]:
+    try:
+        return probe_storage(root, single_writer=single_writer)
+    except FileNotFoundError as error:  # of object stores: folders are made
+        where = public_uri(root.uri)
+        raise StoreError(f"cannot make a store at {where}: {error}; make the bucket, or correct --store") from None
 
 
 def _exists(root: FileRoot) -> bool:

@@ -177,3 +177,8 @@ def test_file_in_the_way_of_a_folder_is_named(refused, labelled_tree, photos):
     line = refused("export", "--store", labelled_tree / "labels", photos / "0.png")
     assert line.startswith(f"Not a directory: {photos}/0.png/")
     assert line.endswith("; a file stands where a folder is needed, choose another place")
+
+
+def test_folder_of_photos_has_no_split_in_its_plan(call, run_args, photos):
+    result = call(*run_args, "--data", photos, "--dataset", "folder", "--dry-run")
+    assert f"data     {photos}\n" in result.stdout

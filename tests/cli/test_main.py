@@ -7,6 +7,7 @@ import sys
 
 import click
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from click.testing import CliRunner
 
 import hmsa_label
@@ -66,6 +67,11 @@ def failing(error):
         (ValueError("cannot open s3://me:hunter2@host/b"), "Error: cannot open s3://host/b"),
         (PermissionError(13, "Permission denied", "/x"), "Error: Permission denied: /x"),
         (ConnectionRefusedError("refused"), "Error: refused (--debug shows where)"),
+        (
+            EndpointConnectionError(endpoint_url="http://h:1"),
+            'Error: the storage does not answer: Could not connect to the endpoint URL: "http://h:1"; check the URL, '
+            "the network and AWS_ENDPOINT_URL",
+        ),
         (RuntimeError("boom"), "Error: unexpected RuntimeError: boom (--debug shows where)"),
     ],
 )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import zarr
 
+from hmsa_label.stores.errors import StoreError
 from hmsa_label.stores.gc import gc
 from hmsa_label.stores.label_store import LabelStore
 from hmsa_label.stores.rollback import rollback
@@ -112,3 +113,11 @@ def test_a_read_is_one_request_and_a_forked_worker_reads_after_its_parent(filled
     assert queue.get(timeout=40) == int(filled.labels["a"].sum())
     worker.join(10)
     assert worker.exitcode == 0
+
+
+def test_store_in_a_bucket_that_is_not_there_is_named(options: dict[str, Any]) -> None:
+    classes = {"name": "one", "names": ["road"], "colours": [[0, 0, 0]], "raw_ids": [7], "ignore_index": 255}
+    with pytest.raises(
+        StoreError, match=r"cannot make a store at s3://nobodys/labels: .*; make the bucket, or correct"
+    ):
+        LabelStore.create("s3://nobodys/labels", classes, storage_options=options)
