@@ -226,6 +226,17 @@ def test_published_network_gives_the_golden_labels(golden, golden_net, case):
     np.testing.assert_allclose(confidence, golden[f"{case}/ms3_flip_prob"][0], rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@torch.inference_mode()
+def test_published_network_labels_256x512_as_the_reference_does(golden, golden_net):
+    image = torch.from_numpy(golden.image(301, 1, 256, 512))[0]
+    ours = InferenceNet(golden_net, CPU).logits(image, THREE, "hierarchical", True)
+    expected = reference(golden_net, image, THREE, "hierarchical", True)
+    assert (ours.argmax(0) == expected.argmax(0)).double().mean() >= 0.9999
+    assert (ours.softmax(0) - expected.softmax(0)).abs().max() < 2e-4
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-3), (torch.bfloat16, 0.5)])
 @torch.inference_mode()
