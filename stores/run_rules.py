@@ -62,7 +62,7 @@ def check_may_begin(root: FileRoot, head: Commit, open_runs: list[Run], asked: R
     for other in open_runs:
         if not (other.kind == asked.kind == LABEL and other.fingerprint == asked.fingerprint):
             raise StoreConflict(_unfinished(root, head, other, asked))
-    adds = asked.kind == LABEL or _selects(asked)
+    adds = asked.kind == LABEL or (asked.kind == RELABEL and _selects(asked))
     if adds and head.fingerprint not in (None, asked.fingerprint):
         raise StoreConflict(_made_otherwise(root, head, asked))
 

@@ -11,6 +11,7 @@ from hmsa_label.pipeline.selection import select_images
 from hmsa_label.stores.errors import StoreConflict
 from hmsa_label.stores.images import ImageRef
 from hmsa_label.stores.label_store import LabelStore
+from hmsa_label.stores.rethreshold import rethreshold
 from hmsa_label.stores.schema import chunk_path
 
 IMAGES = [ImageRef(key=key, image=f"{key}.png") for key in ("all/a1", "all/a2", "all/b,1", "all/[x]")]
@@ -59,6 +60,7 @@ def test_damaged_image_is_repaired_by_the_command_that_verify_names(drawn):
     after = LabelStore.open(drawn.store)
     assert (after.digest, len(after)) == (store.digest, 20)
     assert audit_verify(StoreConfig(uri=drawn.store))["ok"]
+    assert rethreshold(drawn.store, 0.5).images_labelled == 20  # of all images, whatever the last run was about
 
 
 def test_some_images_are_not_relabelled_by_another_teacher_than_the_rest(drawn):
