@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngImageFile
 from hmsa_label.pipeline.records import U8
 from hmsa_label.stores.images import BadImage
 
-__all__ = ["MAX_PIXELS", "BadImage", "DecodedImage", "decode_image", "decode_labels", "decode_to_rgb"]
+__all__ = ["MAX_PIXELS", "BadImage", "DecodedImage", "decode_image", "decode_labels", "decode_to_rgb", "header_pixels"]
 
 MAX_PIXELS = 2**27
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -78,6 +78,15 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> U8:
         BadImage: as there.
     """
     return decode_to_rgb(data, max_pixels=max_pixels).pixels
+
+
+def header_pixels(data: bytes) -> int:
+    """Pixels that the header of a PNG or JPEG promises; 0 where it cannot be read. Nothing is checked or decoded."""
+    try:
+        image = _kind(data)(BytesIO(data))
+    except Exception:  # the plugins raise a dozen types for damaged headers
+        return 0
+    return image.width * image.height
 
 
 def decode_labels(data: bytes, *, max_pixels: int = MAX_PIXELS) -> U8:

@@ -8,6 +8,7 @@ import hashlib
 import os
 import socket
 import threading
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from hmsa_label.pipeline.config import DataConfig, TeacherConfig
-from hmsa_label.pipeline.decode import decode_labels, decode_to_rgb
+from hmsa_label.pipeline.decode import decode_labels, decode_to_rgb, header_pixels
 from hmsa_label.pipeline.device_errors import NonFiniteLogits
 from hmsa_label.pipeline.executor import DeviceLost, EngineError, Task
 from hmsa_label.pipeline.fake_teacher import FakeTeacher, is_fake
@@ -28,6 +29,8 @@ from hmsa_label.stores.images import BadImage, ImageRef, check_name, open_images
 from hmsa_label.stores.receipt import ImageFacts, Receipt
 from hmsa_label.stores.segment import SegmentWriter
 
+# Larger images pass one at a time: one of 2**27 pixels takes 1.5 GB from decoding to writing, beside its forward pass.
+LARGE_PIXELS = 2**24
 SEGMENT_ROWS = 4096  # a process that writes more begins another segment; folders stay easy to list
 
 
@@ -101,6 +104,7 @@ class Worker:
         }
         self._writers: dict[str, SegmentWriter] = {}
         self._opening = threading.Lock()
+        self._large_ones = threading.Lock()
 
     def label(self, task: Task) -> Receipt | Failure:
         """The receipt of one image that is on storage now, or why the image cannot be labelled.
@@ -110,11 +114,20 @@ class Worker:
             EngineError: if the storage stays away, or the teacher fails; no image is to blame for that.
             StoreError: if the store refuses the labels.
         """
-        ref, source = task.image, dict[str, Any]()
+        ref = task.image
         try:
             check_name(ref.image)
             data = with_retries(f"reading {ref.image}", lambda: self._source.read(ref.image))
-            source = {"source_bytes": len(data), "source_sha256": hashlib.sha256(data).hexdigest()}
+        except BadImage as error:
+            return Failure(key=ref.key, reason=str(error))
+        with self._large_ones if header_pixels(data) > LARGE_PIXELS else nullcontext():
+            return self._label(task, data)
+
+    def _label(self, task: Task, data: bytes) -> Receipt | Failure:
+        """`label` of an image whose file holds `data`."""
+        ref = task.image
+        source: dict[str, Any] = {"source_bytes": len(data), "source_sha256": hashlib.sha256(data).hexdigest()}
+        try:
             decoded = decode_to_rgb(data)
         except BadImage as error:
             return Failure(key=ref.key, reason=str(error), **source)

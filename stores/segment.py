@@ -120,7 +120,9 @@ class SegmentWriter:
                 )
         if not 0 < label.size <= schema.MAX_PIXELS:
             raise ValueError(f"{key}: a label of {list(label.shape)}; a store holds 1 to {schema.MAX_PIXELS:,} pixels")
-        counts = np.bincount(label.ravel(), minlength=256)
+        # by parts: bincount makes 8 bytes of each
+        parts = np.array_split(label.ravel(), 1 + label.size // 2**22)
+        counts = np.sum([np.bincount(part, minlength=256) for part in parts], axis=0)
         strange = [value for value in np.flatnonzero(counts) if self.num_classes <= value != schema.IGNORE_INDEX]
         if strange:
             raise ValueError(

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hmsa_label.pipeline.decode import BadImage, decode_image, decode_labels, decode_to_rgb
+from hmsa_label.pipeline.decode import BadImage, decode_image, decode_labels, decode_to_rgb, header_pixels
 from hmsa_label.pipeline.records import U8
 
 
@@ -213,3 +213,9 @@ SMALLEST = [("JPEG", "RGB"), ("JPEG", "L"), *(("PNG", mode) for mode in ("RGB", 
 def test_the_smallest_file_that_holds_an_image_is_read(kind: str, mode: str) -> None:
     black = np.zeros((600, 2000, 3), np.uint8)
     assert decode_image(encoded(black, kind, mode)).shape == (600, 2000, 3)
+
+
+def test_pixels_are_told_by_the_header_alone_whatever_follows() -> None:
+    assert header_pixels(encoded(picture(), "JPEG")) == 24 * 40
+    assert header_pixels(encoded(picture())[:60]) == 24 * 40
+    assert [header_pixels(data) for data in (b"", b"GIF89a", b"\xff\xd8\xff", png_header(4, 4)[:20])] == [0] * 4

@@ -2,6 +2,7 @@
 
 import sys
 import weakref
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from itertools import pairwise
 
@@ -12,8 +13,11 @@ import torch
 from hmsa_label.labelers import build_labeler
 from hmsa_label.labelers.checkpoints import encode_checkpoint
 from hmsa_label.labelers.taxonomy import CITYSCAPES
+from hmsa_label.pipeline import worker
 from hmsa_label.pipeline.config import TeacherConfig
 from hmsa_label.pipeline.device_errors import DoesNotFit
+from hmsa_label.pipeline.executor import Task
+from hmsa_label.pipeline.forward import Rule
 from hmsa_label.pipeline.label_run import label_images
 from hmsa_label.pipeline.memory import (
     MemoryModel,
@@ -24,6 +28,7 @@ from hmsa_label.pipeline.memory import (
     window_for,
 )
 from hmsa_label.pipeline.teacher import Teacher
+from hmsa_label.stores.images import ImageRef
 
 MODEL = MemoryModel(pixels=(256 * 256, 512 * 512), peaks=(256 * 256 * 1000, 512 * 512 * 1000))
 
@@ -179,3 +184,26 @@ def test_a_run_names_the_image_that_fits_no_window_and_labels_the_rest(bench, we
     assert failure.key == "all/003.png"
     assert "600 x 600 px needs" in failure.reason
     assert failure.source_sha256 is None  # more memory may help: a later run tries it again
+
+
+def test_large_images_pass_one_at_a_time_and_small_ones_go_on(bench, monkeypatch):
+    monkeypatch.setattr(worker, "LARGE_PIXELS", 1000)
+    bench.draw(1, size=(24, 40))
+    bench.draw(1, start=1, size=(64, 96))
+    for path in (bench.folder / "all").iterdir():
+        path.write_bytes(path.read_bytes()[:-20])  # the header is whole, the pixels are not: no store is needed
+    config = bench.config()
+    rule = Rule(thresholds=(0.9,), threshold=0.9, keep_evidence=False)
+    labeller = worker.Worker(
+        worker.WorkerSpec(data=config.data, teacher=config.teacher, store=config.store, rule=rule, devices=("cpu",))
+    )
+    small, large = (
+        Task(image=ImageRef(key=name, image=f"all/{name}"), run_id="run") for name in ("000.png", "001.png")
+    )
+    with ThreadPoolExecutor(1) as pool:
+        with labeller._large_ones:
+            waiting = pool.submit(labeller.label, large)
+            assert "truncated" in labeller.label(small).reason
+            assert wait([waiting], 0.2).not_done == {waiting}
+        assert "truncated" in waiting.result(10).reason
+    labeller.close()
