@@ -138,10 +138,12 @@ def observe(uri: str, facts: Facts) -> Seen:
     for version in (None, TAG, *facts.versions):  # None is the newest
         name = f"version {version or 'newest'}"
         opened = ask(lambda version=version: LabelStore.open(uri, version))
+        whole = version in (None, TAG)  # what is made of labels is asked for where it is most used
         if opened[0] == "seen":
-            seen |= {f"{name} {what}": answer for what, answer in answers_of(opened[1], facts.images).items()}
+            answers = answers_of(opened[1], facts.images) if whole else stored_in(opened[1])
         else:
-            seen |= {f"{name} {what}": opened for what in questions()}
+            answers = dict.fromkeys(questions(whole=whole), opened)
+        seen |= {f"{name} {what}": answer for what, answer in answers.items()}
     return seen
 
 
@@ -153,12 +155,21 @@ def labels_at(uri: str, version: int | str | None) -> dict[str, tuple[str, Any]]
     return {key: ask(lambda key=key: opened[1].read(key).tobytes()) for key in SIZES}
 
 
-def questions() -> list[str]:
-    """What `answers_of` asks an opened store."""
-    return ["identity", "commit", "rows", "summary", "grids", *(f"{what} {key}" for what in PIXELS for key in SIZES)]
+def questions(*, whole: bool) -> list[str]:
+    """What `answers_of`, or without `whole` `stored_in`, asks an opened store."""
+    pixels = PIXELS if whole else PIXELS[:2]
+    return ["identity", "commit", "rows", "summary", "grids", *(f"{what} {key}" for what in pixels for key in SIZES)]
 
 
 def answers_of(store: LabelStore, images: str) -> Seen:
+    """All that an opened store says, and what trainings and exports make of it."""
+    answers = stored_in(store)
+    for what, threshold in (("dataset", None), ("threshold", LOWER)):
+        answers |= each_key(what, lambda threshold=threshold: items_of(store, images, threshold))
+    return {**answers, **each_key("png", lambda: exported_png(store)), **each_key("zarr", lambda: exported_zarr(store))}
+
+
+def stored_in(store: LabelStore) -> Seen:
     """All that an opened store says."""
     answers = {
         "identity": ask(lambda: asdict(store.identity)),
@@ -170,9 +181,7 @@ def answers_of(store: LabelStore, images: str) -> Seen:
     for key in SIZES:
         answers[f"label {key}"] = ask(lambda key=key: store.read(key).tobytes())
         answers[f"evidence {key}"] = ask(lambda key=key: evidence_of(store, key))
-    for what, threshold in (("dataset", None), ("threshold", LOWER)):
-        answers |= each_key(what, lambda threshold=threshold: items_of(store, images, threshold))
-    return {**answers, **each_key("png", lambda: exported_png(store)), **each_key("zarr", lambda: exported_zarr(store))}
+    return answers
 
 
 def each_key(what: str, question: Callable[[], dict[str, bytes]]) -> Seen:

@@ -2,7 +2,7 @@
 
 One bit is flipped, or an object is deleted, truncated, emptied, swapped with another of its sort, or replaced by an
 older copy. Then everything that a reader can ask for is asked for (labels, evidence, a training's data set, exports;
-every version, by number and by tag), `verify --all` looks at the store, and the object is put back. Damage counts as
+versions by number and by tag), `verify --all` looks at the store, and the object is put back. Damage counts as
 harmful if a reader gets something else than before, an error included. With --verbs, a copy of the damaged store is
 also tagged, rethresholded, labelled, rolled back and collected, and then looked at once more.
 
@@ -325,7 +325,7 @@ def campaign(folder: str | None, faults: int, seed: int, verbs: int) -> list[Out
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faults", type=int, default=1000, help="the kinds of damage in turn")
-    parser.add_argument("--verbs", type=int, default=1000, help="try the verbs after so many of them")
+    parser.add_argument("--verbs", type=int, default=100, help="try the verbs after so many of them")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", help="where the store is put for a while; a memory disk is fastest")
     parser.add_argument("--output", help="write the table there")

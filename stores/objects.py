@@ -1,7 +1,7 @@
 """Are a version's pixel objects there, with their committed sizes? One listing per array, no object is read."""
 
 from collections.abc import Iterator
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 import pyarrow as pa
@@ -28,18 +28,19 @@ def size_faults(rows_of_version: Rows, seen: set[int] | None = None) -> Iterator
     """(key, `missing` or `size`, detail) of each object that a version names and that is gone or of another size.
 
     Args:
-        seen: hashes of the objects that were looked at before and are passed over; new ones are added.
+        seen: hashes of the objects that were looked at before and are passed over; new ones are added. None looks at
+            all, and keeps none in mind.
     """
-    seen = set() if seen is None else seen
     filesystem, path = rows_of_version.root.open()
     for name, (segment, number) in PLACES.items():
         for (at, height, width), every_row in _by_array(rows_of_version, name, segment, number):
-            rows = list(_unseen(every_row, seen, (name, at, number)))
-            if not rows:
+            rows = every_row if seen is None else _unseen(every_row, seen, (name, at, number))
+            first = next(rows, None)
+            if first is None:  # nothing to list for
                 continue
             # One array's listing at a time: millions of objects would not fit into memory.
             sizes = list_sizes(filesystem, join(path, schema.size_folder(at, height, width), name))
-            for row in rows:
+            for row in chain([first], rows):
                 chunk = schema.chunk_path(at, height, width, name, row[number])
                 found, expected = sizes.get(join(path, chunk)), row[f"{name}_bytes"]
                 if found is None:

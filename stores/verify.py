@@ -98,7 +98,7 @@ def verify_store(
         return Verified(problems=[_of_store("metadata", str(error))], versions=[], images=0)
     bodies = read_log(root)
     commits = sound_commits_in(bodies)
-    look = _Look(root=root, identity=identity, deep=deep, threads=threads)
+    look = _Look(root=root, identity=identity, deep=deep, threads=threads, remember=every)
     look.add_all("manifest", [*log_faults(root, bodies), *checkpoint_faults(root)])
     if data_root is not None:
         look.sources = FileRoot(data_root, dict(data_options or {}))
@@ -108,7 +108,7 @@ def verify_store(
     for kind, detail in trail_faults(root, commits, look.runs, newest=max(bodies, default=-1)):
         look.add_all(kind, [detail])
     problems = sorted(look.problems.values(), key=lambda problem: (problem.key, problem.kind, problem.detail))
-    return Verified(problems=problems, versions=look.versions, images=len(look.seen_rows))
+    return Verified(problems=problems, versions=look.versions, images=look.images)
 
 
 def _all_versions(root: FileRoot, commits: list[Commit]) -> list[int | str]:
@@ -126,6 +126,8 @@ class _Look:
     identity: Identity
     deep: bool
     threads: int
+    remember: bool  # what was looked at, for the versions to come
+    images: int = 0
     sources: FileRoot | None = None
     problems: dict[tuple[str, str, str], Problem] = field(default_factory=dict)
     versions: list[int] = field(default_factory=list)
@@ -165,7 +167,7 @@ class _Look:
         for kind, detail in metadata_faults(store, sorted(arrays - self.seen_arrays)):
             self.add(STORE_KEY, kind, detail, store.version)
         self.seen_arrays |= arrays
-        for key, kind, detail in size_faults(store.rows, self.seen_objects):
+        for key, kind, detail in size_faults(store.rows, self.seen_objects if self.remember else None):
             self.add(key, kind, detail, store.version)
         self._images(store)
 
@@ -193,9 +195,12 @@ class _Look:
         """The version's rows one after the other: a million of them at a time would take gigabytes."""
         for batch in store.rows.batches():
             for receipt in map(Receipt.from_row, batch.to_pylist()):
-                if hash(receipt) not in self.seen_rows:
+                if self.remember:
+                    if hash(receipt) in self.seen_rows:
+                        continue
                     self.seen_rows.add(hash(receipt))
-                    yield receipt
+                self.images += 1
+                yield receipt
 
 
 def _of_store(kind: str, detail: str) -> Problem:

@@ -1,5 +1,6 @@
 """A look at every version finds damage that a look at the newest does not; what is damaged does not hide the rest."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hmsa_label.stores.gc import gc
 from hmsa_label.stores.history import show, store_log
 from hmsa_label.stores.label_store import LabelStore
 from hmsa_label.stores.rethreshold import rethreshold
+from hmsa_label.stores.rollback import rollback
 from hmsa_label.stores.tags import tag, tags
 from hmsa_label.stores.verify import Problem, verify, verify_store
 
@@ -175,6 +177,16 @@ def test_a_lost_identity_is_named_and_no_run_makes_another(history: str, labels:
         with pytest.raises(LabelCorrupt, match=r"zarr\.json .* put it back from a copy"):
             attempt()
     assert (path.read_bytes() if path.exists() else None) == body
+
+
+def test_a_lost_segment_stops_no_way_back(history: str) -> None:
+    segment = LabelStore.open(history).receipt("a").segment
+    shutil.rmtree(Path(history) / "data" / segment)
+    assert {problem.key for problem in verify(history) if problem.kind == "missing"} == {"a", "b", "c"}
+    assert rollback(history, 8) == 8  # nothing to do
+    assert rollback(history, "old") == 9
+    assert rollback(history, 8) == 10  # its rows are whole
+    assert verify(history, 9) == []
 
 
 def test_problems_name_their_version(history: str) -> None:
