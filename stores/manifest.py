@@ -12,7 +12,7 @@ import random
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -160,8 +160,12 @@ class Snapshot:
 
     def rows(self) -> Rows:
         """Where the rows are, for reading them later or in another process."""
-        files = tuple((file.path, file.size_bytes) for file in self.files)
-        return Rows(version=self.version, root=self.root, files=files)
+        return self.rows_in(self.files)
+
+    def rows_in(self, files: Iterable[DataFile]) -> Rows:
+        """Where the rows of some of the files are."""
+        places = tuple((file.path, file.size_bytes) for file in files)
+        return Rows(version=self.version, root=self.root, files=places)
 
 
 class Manifest:

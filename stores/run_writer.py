@@ -54,6 +54,7 @@ class RunWriter:
         self.labelled = 0
         self._staged: dict[str, Receipt] = {}
         self._known: tuple[int, set[str]] = (-1, set())
+        self._keys_of: dict[str, set[str]] = {}  # by data file, which never changes
         self._ending: dict[str, str] = {}  # fields of the commit that ends this attempt
         self.run = new_run(run, kind or (m.RELABEL if relabel else m.LABEL), storage_options)
         self.resumed = False
@@ -260,7 +261,10 @@ class RunWriter:
             )
 
     def _keys_at(self, head: Snapshot) -> set[str]:
-        """Keys with a label at the head; read again only when another writer has committed since."""
+        """Keys with a label at the head; when another writer has committed since, the files that came are read."""
         if self._known[0] != head.version:
-            self._known = (head.version, set(head.table(["key"])["key"].to_pylist()))
+            new = [file for file in head.files if file.path not in self._keys_of]
+            self._keys_of |= {file.path: set(head.rows_in([file]).table(["key"])["key"].to_pylist()) for file in new}
+            self._keys_of = {file.path: self._keys_of[file.path] for file in head.files}
+            self._known = (head.version, set().union(*self._keys_of.values()))
         return self._known[1]

@@ -10,7 +10,9 @@ from deltalake import DeltaTable
 
 from hmsa_label.stores import schema
 from hmsa_label.stores.errors import StoreConflict
+from hmsa_label.stores.files import FileRoot
 from hmsa_label.stores.label_store import LabelStore
+from hmsa_label.stores.rollback import rollback
 from hmsa_label.stores.runs import read_outcomes
 
 
@@ -227,6 +229,34 @@ def test_many_small_commits_end_as_one_file(uri: str, labels: Any) -> None:
     head = run.writer.manifest.head()
     assert len(head.files) == 1
     assert head.table().num_rows == 10
+
+
+def test_a_run_after_the_way_back_to_nothing_begins_anew(uri: str, labels: Any) -> None:
+    labels.fill(uri)
+    rollback(uri, 0)
+    labels.fill(uri, ["z"])
+    assert LabelStore.open(uri).keys() == ["z"]
+
+
+def test_after_another_writers_commits_only_their_files_are_read(
+    uri: str, labels: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = labels.begin(uri), labels.begin(uri, split="val")
+    for number in range(3):
+        one.writer.append([one.write(f"k{number}")])
+    other.writer.append([other.write("z0")])
+    one.writer.append([one.write("k3")])
+    other.writer.append([other.write("z1")])
+    read, rows = FileRoot.read, []
+
+    def recorded(root: FileRoot, path: str) -> bytes:
+        rows.extend([path] if path.endswith(".parquet") else [])
+        return read(root, path)
+
+    monkeypatch.setattr(FileRoot, "read", recorded)
+    one.writer.append([one.write("k4"), one.write("z0")])
+    assert len(rows) == 2  # of its own last commit and of the other's
+    assert one.writer.done_keys() == {"k0", "k1", "k2", "k3", "k4", "z0", "z1"}
 
 
 def test_the_outcome_of_every_attempt_is_kept(uri: str, labels: Any) -> None:
