@@ -66,6 +66,9 @@ _PREFIXES = (
 _CLASSIFIER = ("incre_modules.", "downsamp_modules.", "final_layer.", "classifier.", "fc.")
 
 
+MAX_REASON = 200
+
+
 class WeightsMismatch(ValueError):
     """A checkpoint does not fit the network; the message names the keys."""
 
@@ -154,7 +157,8 @@ def decode_checkpoint(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = load_safetensors(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     except Exception as error:
-        raise ValueError(f"it is not a safetensors checkpoint of hmsa-label ({error})") from error
+        reason = " ".join(str(error).split())  # the library repeats the header's own texts, however long they are
+        raise ValueError(f"it is not a safetensors checkpoint of hmsa-label ({reason[:MAX_REASON]})") from error
     metadata = header.get("__metadata__") or {}
     if "hmsa_label" not in metadata:
         raise ValueError(

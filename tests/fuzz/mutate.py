@@ -84,7 +84,7 @@ def _odd(random: Random, value: Any) -> Any:
             nested = [nested] if random.random() < 0.5 else {"a": nested}
         return nested
     if isinstance(value, bool | int | float):
-        return random.choice((value + 1, -value, value * 1.5, str(value), [value]))
+        return random.choice((value + 1, -value, value // 2, str(value), [value]))
     return random.choice((DEEP, str(value)[:200], [value], {"value": value}))
 
 

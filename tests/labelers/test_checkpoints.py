@@ -129,3 +129,10 @@ def test_counts_of_batches_may_be_missing_and_nothing_else(tiny):
     del state["trunk.bn1.running_mean"]
     with pytest.raises(WeightsMismatch, match=r"1 missing \(trunk\.bn1\.running_mean\)"):
         load_strict(other, state)
+
+
+def test_the_reason_stays_short_whatever_the_file_says():
+    header = b'{"x": {"dtype": "' + b"y" * 5000 + b'", "shape": [1], "data_offsets": [0, 4]}}'
+    with pytest.raises(ValueError, match="not a safetensors checkpoint of hmsa-label") as caught:
+        decode_checkpoint(len(header).to_bytes(8, "little") + header + bytes(4))
+    assert len(str(caught.value)) < 300
