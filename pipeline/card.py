@@ -23,10 +23,7 @@ def render_card(facts: dict[str, Any]) -> str:
             "",
             "| train_id | class | share of labelled pixels | images |",
             "|---|---|---|---|",
-            *(
-                f"| {c['train_id']} | {text(c['name'])} | {_percent(c['share'])} | {c['images']} |"
-                for c in facts["classes"]
-            ),
+            *map(_class_row, facts["classes"]),
             "",
             "## Before use",
             "",

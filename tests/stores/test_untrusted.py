@@ -72,6 +72,21 @@ RUN = [
 ]
 
 
+COMMIT = [
+    ("finished", LOST, "has no 'finished'"),
+    ("finished", "3", "finished must be a whole number"),
+    ("open_runs", ["../x"], r"open_runs\[0\] must be a name"),
+    ("run", "a/b", "run must be a name"),
+    ("attempt", "..", "attempt must be a name"),
+    ("digest", "x", "digest must be a digest"),
+    ("threshold", [], "threshold must be a number from 0 to 1"),
+    ("pruned", [2**64], r"pruned\[0\] must be a whole number"),
+    ("tag", {"name": "../../x"}, "tag has no 'version'"),
+    ("tag", {"name": "../x", "version": 1, "digest": "a" * 64, "message": "", "time": "2026-01-01T00:00:00Z"},
+     r"tag\.name must be the name of a tag"),
+]  # fmt: skip
+
+
 def change(path: Path, field: str, value: Any, *, sealed: bool = True) -> None:
     """Sets or drops a field of a JSON file, and seals it anew."""
     document = json.loads(path.read_text())
@@ -126,6 +141,22 @@ def test_a_badly_formed_tag_is_refused_by_name(uri: str, labels: Any, field: str
     assert [problem.kind for problem in verify(uri)] == ["tag"]
 
 
+@pytest.mark.parametrize(("field", "value", "said"), COMMIT)
+def test_a_badly_formed_commit_is_refused_by_name(uri: str, labels: Any, field: str, value: Any, said: str) -> None:
+    labels.fill(uri, ["a"])
+    path = max((Path(uri) / "manifest/_delta_log").glob("*.json"))
+    first, *others = path.read_text().splitlines()
+    action = json.loads(first)
+    record = {**action["commitInfo"]["hmsa_label"], field: value}
+    kept = {name: entry for name, entry in record.items() if name != "check" and entry is not LOST}
+    action["commitInfo"]["hmsa_label"] = seal(kept)
+    path.write_text("\n".join([json.dumps(action), *others]))
+    change(Path(uri) / "commits/3.json", "log_sha256", hashlib.sha256(path.read_bytes()).hexdigest())
+    with pytest.raises(LabelCorrupt, match=rf"{path.name} .*its record is badly formed: .*{said}"):
+        LabelStore.open(uri)
+    assert {problem.kind for problem in verify(uri)} == {"manifest"}
+
+
 @pytest.mark.parametrize(("field", "value", "said"), OUTCOME)
 def test_a_badly_formed_outcome_is_refused_by_name(uri: str, labels: Any, field: str, value: Any, said: str) -> None:
     run = labels.fill(uri, ["a"])
@@ -151,6 +182,17 @@ def test_json_that_only_some_readers_take_is_refused(uri: str, labels: Any, text
     (Path(uri) / "tags").mkdir()
     (Path(uri) / "tags/paper.json").write_text(f'{{"name": "paper", "message": {text}}}')
     with pytest.raises(LabelCorrupt, match=r"tags/paper\.json"):
+        LabelStore.open(uri, "paper")
+
+
+def test_json_that_is_nested_deeper_than_any_of_ours_is_refused_although_it_is_sealed(uri: str, labels: Any) -> None:
+    labels.fill(uri, ["a"])
+    tag(uri, "paper")
+    nested: Any = None
+    for _ in range(40):
+        nested = [nested]
+    change(Path(uri) / "tags/paper.json", "later", nested)
+    with pytest.raises(LabelCorrupt, match=r"tags/paper\.json does not read: it is nested more than 32 deep"):
         LabelStore.open(uri, "paper")
 
 
