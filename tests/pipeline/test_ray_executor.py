@@ -2,14 +2,18 @@
 
 import os
 import signal
+import socket
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from hmsa_label.pipeline import dispatch, starts
-from hmsa_label.pipeline.events import Event, ImageLabelled, WorkerLost, WorkerStarted
-from hmsa_label.pipeline.executor import EngineError
+from hmsa_label.pipeline.events import Event, ImageLabelled, WorkerLost, WorkerStarted, WorkerUnusable
+from hmsa_label.pipeline.executor import EngineError, Report
+from hmsa_label.pipeline.ray_executor import ActorOptions, RayExecutor
 from tests.sockets import LOOPBACK, listening_addresses
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
@@ -68,6 +72,40 @@ def test_teacher_that_crashes_its_process_while_loading_ends_the_run(drawn, monk
     monkeypatch.setattr(starts, "START_CRASHES", 2)
     with pytest.raises(EngineError, match="lost 2 times in a row while it loaded its teacher: its process ended"):
         drawn.label("fake:?start=crash", **ray_options(1))
+
+
+def test_teacher_that_never_ends_to_load_is_restarted_and_ends_the_run(drawn, monkeypatch):
+    monkeypatch.setattr(starts, "START_CRASHES", 2)
+    with pytest.raises(EngineError, match=r"worker 0 was lost 2 times .* did not load its teacher within 1 s"):
+        drawn.label("fake:?start=hang", **ray_options(1, start_timeout=1.0))
+    (lost,) = [event for event in drawn.events if isinstance(event, WorkerLost)][:1]
+    assert lost.while_starting
+
+
+def build_without_a_device_for_the_first(worker: int) -> object:
+    if worker == 0:
+        raise RuntimeError("CUDA error: no CUDA-capable device is detected")
+    return SimpleNamespace(info={"worker": worker})
+
+
+def test_worker_that_cannot_load_its_teacher_is_reported_with_its_host_and_the_others_start():
+    from ray import cloudpickle
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test's module
+    options = ActorOptions(num_gpus=0, num_cpus=1, threads=1)
+    executor = RayExecutor(build_without_a_device_for_the_first, 2, options)
+    reports: list[Report] = []
+    deadline = time.monotonic() + 60
+    try:
+        while len(reports) < 4 and time.monotonic() < deadline:
+            reports += executor.poll(0.5)
+    finally:
+        executor.close()
+        cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    (unusable,) = [report for report in reports if isinstance(report, WorkerUnusable)]
+    assert (unusable.worker, unusable.host) == (0, socket.gethostname())
+    assert unusable.reason == "RuntimeError: CUDA error: no CUDA-capable device is detected"
+    assert [report.worker for report in reports if isinstance(report, WorkerStarted)] == [1]
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads the sockets of processes from /proc")

@@ -60,9 +60,10 @@ def head() -> Iterator[str]:
     command += [f"--dashboard-port={address.rpartition(':')[2]}", f"--temp-dir={folder}", "--num-cpus=2"]
     command += [f"--object-store-memory={80 * 2**20}", *(f"--{name}={port}" for name, port in ports.items())]
     environment = {
-        **{name: value for name, value in os.environ.items() if name not in exports},
+        **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},  # not that of the tests
         **exports,
         "RAY_AUTH_MODE": "disabled",
+        "RAY_USAGE_STATS_ENABLED": "0",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
     with (
