@@ -26,7 +26,7 @@ class FolderSource(TreeSource):
         refs = [ImageRef(key=safe_key(entry.path), image=entry.path) for entry in self._images()]
         if not refs:
             there = shown(self.files.list_names())
-            raise NotAStore(f"no .png, .jpg or .jpeg file anywhere below {self.root}; there is {there}")
+            raise NotAStore(f"no .png, .jpg or .jpeg file anywhere below {self.root}, there is {there}; correct --data")
         return sorted(refs, key=lambda ref: ref.key)
 
     def _images(self) -> Iterator[Entry]:

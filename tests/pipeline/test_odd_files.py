@@ -74,7 +74,7 @@ def test_teacher_that_refuses_one_image_does_not_end_the_run(drawn, monkeypatch)
                 raise BadImage("an image of 24 x 40 px needs more memory than there is")
             return super().label(images, thresholds, threshold, keep_evidence)
 
-    monkeypatch.setattr(worker, "load_teacher", Narrow)
+    monkeypatch.setattr(worker, "load_teacher", lambda config, *rest: Narrow(config))
     summary = drawn.label()
     assert (summary.images_labelled, summary.images_failed) == (8, 12)
     assert summary.failed[0].reason == "an image of 24 x 40 px needs more memory than there is"
