@@ -311,7 +311,7 @@ def measure(arguments: argparse.Namespace) -> tuple[str, bool]:
         places = [Disk(Path(work) / "disk")] * arguments.kills + [s3] * arguments.s3_kills
         tallies: dict[tuple[str, str], Tally] = {}
         for number, place in enumerate(places):
-            name = list(OPERATIONS)[number % len(OPERATIONS)]
+            name = arguments.only[number % len(arguments.only)]
             if (name, place.name) not in tallies:
                 site = place.fresh(origins[name], 100_000 + number)
                 tallies[name, place.name] = Tally(run_to_end(name, site), result_in(place.look(site)))
@@ -354,6 +354,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=84, help="on a disk; the operations take turns")
     parser.add_argument("--s3-kills", type=int, default=28, help="on S3, where everything takes longer")
+    parser.add_argument("--only", nargs="+", choices=OPERATIONS, default=list(OPERATIONS), help="these operations")
     parser.add_argument("--share", type=float, default=0.1, help="of the requests to S3 that fail in some way, 0..1")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", help="where the stores are put for a while")

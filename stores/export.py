@@ -189,7 +189,8 @@ def _begin(
     note = {"store": store.identity.uuid, "version": store.version, "digest": store.digest, **asked}
     body = (json.dumps(note, indent=2, sort_keys=True) + "\n").encode()
     names = list_names(filesystem, path)
-    if names and UNFINISHED not in names:
+    whole = [name for name in names if not LEFT_OVER.search(name)]  # a kill may have come before the note was there
+    if whole and UNFINISHED not in whole:
         raise ValueError(f"{public_uri(destination)} is not empty; export into a new folder")
     try:
         create_bytes(filesystem, join(path, UNFINISHED), body)

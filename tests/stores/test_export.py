@@ -61,6 +61,8 @@ def test_an_interrupted_export_says_so_and_is_finished_by_the_same_call(
 ) -> None:
     labels.fill(uri)
     store, out = LabelStore.open(uri), tmp_path / "out"
+    out.mkdir()
+    (out / ".UNFINISHED.json.0badcafe.partial").write_bytes(b"killed before anything else")
 
     def die(done: int, total: int) -> None:
         raise KeyboardInterrupt
