@@ -7,9 +7,10 @@ each makes its part of the step's crops and divides its loss by what the whole s
 
 import json
 import math
-import threading
+import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -27,7 +28,7 @@ from hmsa_label.pipeline.config import to_dict
 from hmsa_label.pipeline.devices import dtype_of, resolve_precision
 from hmsa_label.pipeline.distributed import Processes, joined
 from hmsa_label.pipeline.evaluate import Confusion, Evaluation, confusion_of
-from hmsa_label.pipeline.interrupt import drain_on_signals
+from hmsa_label.pipeline.interrupt import SIGNALS, Stopped, StopRequest, stop_on_signals
 from hmsa_label.pipeline.lineage import describe_training
 from hmsa_label.pipeline.objective import Objective, build_optimizer, learning_rate
 from hmsa_label.pipeline.records import U8
@@ -37,6 +38,7 @@ from hmsa_label.pipeline.train_state import AveragedWeights, TrainFolder
 from hmsa_label.pipeline.training_sets import open_training_sets
 from hmsa_label.pipeline.weights import load_start, read_weights
 
+Passes = list[tuple[Tensor, ...]]
 OnEvent = Callable[[TrainEvent], None]
 # What may change between a state and its resumption: how long, where and how often.
 FREE_ON_RESUME = (
@@ -86,6 +88,7 @@ class Trainer:
         self.objective = processes.wrap(Objective(self.net, config, self.precision), device)
         self.step = 0
         self.best_miou: float | None = None
+        self.unscored = False  # whether the validation of this step is still to be made
         if state is not None:
             self._restore(state)
         if processes.leads:
@@ -96,24 +99,41 @@ class Trainer:
         """The network that is validated and saved: the averaged weights where there are any."""
         return self.averaged.net if self.averaged else self.net
 
-    def batches(self) -> Iterator[list[tuple[Tensor, ...]]]:
-        """The passes of every step that is left: (images [N, h, w, 3] uint8, labels [N, h, w] int64) of each."""
+    def prepare(self) -> Iterator[Passes]:
+        """`batches`, after everything is read that takes long, so that a state can be saved at once from now on."""
+        batches = self.batches()
+        assert self._about
+        return batches
+
+    def batches(self) -> Iterator[Passes]:
+        """The passes of every step that is left: (images [N, h, w, 3] uint8, labels [N, h, w] int64, ...) of each."""
         loader = DataLoader(
             self.data.crops(self.folder.cached),
             batch_sampler=self.data.sampler(self.step, self.total_steps),
             num_workers=self.config.loader_workers,
+            worker_init_fn=leave_signals_to_the_driver,
             pin_memory=self.device.type == "cuda",
         )
-        passes = iter(loader)
-        for _ in range(self.step, self.total_steps):
-            yield [next(passes) for _ in range(self.config.accumulate)]
+        parts, steps = iter(loader), range(self.step, self.total_steps)
+        return ([next(parts) for _ in range(self.config.accumulate)] for _ in steps)
 
-    def advance(self, passes: list[tuple[Tensor, ...]]) -> tuple[float, float]:
-        """One optimizer step; returns (loss, learning rate)."""
+    def advance(self, passes: Passes, stop: StopRequest | None = None) -> tuple[float, float]:
+        """One optimizer step; returns (loss, learning rate).
+
+        Raises:
+            Stopped: `stop` was asked for before the weights changed; then nothing has changed.
+        """
         rate = learning_rate(self.config, self.step, self.total_steps, self.data.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss = self.find_gradients(passes)
+        before = [buffer.clone() for buffer in self.net.buffers()]
+        try:
+            with self.breakable(stop):
+                loss = self.find_gradients(passes)
+        except Stopped:
+            for buffer, value in zip(self.net.buffers(), before, strict=True):
+                buffer.copy_(value)
+            raise
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
@@ -121,7 +141,7 @@ class Trainer:
             self.averaged.update(self.net, self.step)
         return loss, rate
 
-    def find_gradients(self, passes: list[tuple[Tensor, ...]]) -> float:
+    def find_gradients(self, passes: Passes) -> float:
         """Puts the gradients of a step into the network, times the scaler's factor; returns the step's loss.
 
         Both are those of one pass over all crops of all processes, but for batch norms, which know the crops of one
@@ -132,7 +152,24 @@ class Trainer:
         step = self._total(passes)
         return self.processes.mean(sum(self._backward(batch, step, last=batch is passes[-1]) for batch in passes))
 
-    def _total(self, passes: list[tuple[Tensor, ...]]) -> StepTotal:
+    @contextmanager
+    def breakable(self, stop: StopRequest | None) -> Iterator[None]:
+        """Inside, `stop` is obeyed at once, also in a backward pass; several processes stop together, between steps."""
+        if stop is None or self.processes.world > 1:
+            yield
+            return
+        # A signal's handler runs when Python code does in the main thread: in a backward pass, which a CPU makes there,
+        # whenever a parameter has its gradient.
+        watched = self.net.parameters() if self.device.type == "cpu" else ()
+        hooks = [value.register_post_accumulate_grad_hook(_let_handlers_run) for value in watched]
+        try:
+            with stop.at_once():
+                yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _total(self, passes: Passes) -> StepTotal:
         labelled = sum(int((batch[1] < self.data.classes.num_classes).sum()) for batch in passes)
         return StepTotal(labelled_px=int(self.processes.total(np.array(labelled))), images=self.config.batch_size)
 
@@ -168,8 +205,13 @@ class Trainer:
         total.counts, total.num_images = self.processes.total(counted.counts), len(self.data.val_refs)
         return total.scores()
 
-    def save(self, miou: float | None) -> None:
-        """Writes `last` (and `best` when `miou` is the highest so far), then the state to resume from."""
+    def save(self, miou: float | None, *, unscored: bool = False) -> None:
+        """Writes `last` (and `best` when `miou` is the highest so far), then the state to resume from.
+
+        Args:
+            unscored: the validation of this step is still to be made.
+        """
+        self.unscored = unscored
         is_best = miou is not None and (self.best_miou is None or miou > self.best_miou)
         self.best_miou = miou if is_best else self.best_miou
         if not self.processes.leads:
@@ -181,6 +223,7 @@ class Trainer:
             {
                 "step": self.step,
                 "best_miou": self.best_miou,
+                "unscored": unscored,
                 "config": self._fixed_config(),
                 "label_version": self.data.label_version,
                 "net": self.net.state_dict(),
@@ -233,22 +276,24 @@ class Trainer:
     def _restore(self, state: dict[str, Any]) -> None:
         parts: dict[str, Any] = {"net": self.net, "optimizer": self.optimizer, "scaler": self.scaler}
         self.folder.restore(state, parts | ({"averaged": self.averaged.net} if self.averaged else {}))
-        self.step, self.best_miou = state["step"], state["best_miou"]
+        self.step, self.best_miou, self.unscored = state["step"], state["best_miou"], state["unscored"]
 
 
 def train_teacher(config: TrainConfig, on_event: OnEvent | None = None) -> TrainSummary:
     """Trains to the end of the schedule and returns where the best weights lie.
 
-    The first Ctrl-C or SIGTERM saves the state after the step at hand and returns with `interrupted` set. Under
-    torchrun, or in a Ray Train worker, this is one of several processes; the first of them writes.
+    The first Ctrl-C or SIGTERM abandons what is at hand (a step, a validation, waiting for crops), saves the state and
+    returns with `interrupted` set; before the first step is begun it raises KeyboardInterrupt. Under torchrun, or in a
+    Ray Train worker, this is one of several processes, which finish what is at hand together; the first of them writes.
 
     Args:
         on_event: called for every step and every validation, in order; in the first process only.
 
     Raises:
         ValueError: see `Trainer`; or the loss became NaN or infinite, naming the step.
+        KeyboardInterrupt: interrupted while lists and labels were read, or for the second time.
     """
-    with joined(config.device) as (processes, device), drain_on_signals() as stop:
+    with joined(config.device) as (processes, device), stop_on_signals() as stop:
         return _take_part(config, processes, device, on_event, stop)
 
 
@@ -264,10 +309,15 @@ def train_student(config: TrainConfig, on_event: OnEvent | None = None) -> Train
 
 
 def _take_part(
-    config: TrainConfig, processes: Processes, device: torch.device, on_event: OnEvent | None, stop: threading.Event
+    config: TrainConfig, processes: Processes, device: torch.device, on_event: OnEvent | None, stop: StopRequest
 ) -> TrainSummary:
     """This process's part of a training, with its log if it leads."""
-    trainer = Trainer(config, processes, device)
+    try:
+        with stop.at_once():
+            trainer = Trainer(config, processes, device)
+            batches = trainer.prepare()
+    except Stopped:
+        raise KeyboardInterrupt from None  # nothing is begun yet
     log = TrainLog(trainer.folder, tensorboard=config.tensorboard) if processes.leads else None
 
     def tell(event: TrainEvent) -> None:
@@ -277,7 +327,7 @@ def _take_part(
                 on_event(event)
 
     started = time.monotonic()
-    finished = _train(trainer, tell, stop)
+    finished = _train(trainer, batches, tell, stop)
     if log is not None:
         log.close()
     return TrainSummary(
@@ -290,28 +340,57 @@ def _take_part(
     )
 
 
-def _train(trainer: Trainer, tell: OnEvent, stop: threading.Event) -> bool:
+def _train(trainer: Trainer, batches: Iterator[Passes], tell: OnEvent, stop: StopRequest) -> bool:
     """Makes the steps that are left; False if it was stopped before the last."""
     every = trainer.config.validate_every or max(1, math.ceil(trainer.total_steps / 10))
-    tick = time.monotonic()
-    for passes in trainer.batches():
-        loss, rate = trainer.advance(passes)
-        if not math.isfinite(loss):
-            raise ValueError(f"the loss is {loss} at step {trainer.step}; lower --lr, or use --precision fp32")
-        speed = trainer.config.batch_size / max(time.monotonic() - tick, 1e-9)
-        tell(_event(trainer, loss=loss, learning_rate=rate, images_per_second=speed))
-        at_end = trainer.step == trainer.total_steps
-        stopped = trainer.processes.mean(float(stop.is_set())) > 0
-        if trainer.data.val_refs and (trainer.step % every == 0 or at_end) and not stopped:
-            evaluation = trainer.validate()
-            tell(_event(trainer, miou=evaluation.miou, iou=evaluation.iou))
-            trainer.save(evaluation.miou)
-        elif trainer.step % trainer.config.save_every == 0 or at_end or stopped:
-            trainer.save(None)
-        if stopped and not at_end:
-            return False
-        tick = time.monotonic()
+    due, tick = trainer.unscored, time.monotonic()
+    try:
+        if due:
+            _validate(trainer, tell, stop)
+        while trainer.step < trainer.total_steps:
+            with trainer.breakable(stop):
+                passes = next(batches)
+            loss, rate = trainer.advance(passes, stop)
+            due = bool(trainer.data.val_refs) and (trainer.step % every == 0 or trainer.step == trainer.total_steps)
+            if not math.isfinite(loss):
+                raise ValueError(f"the loss is {loss} at step {trainer.step}; lower --lr, or use --precision fp32")
+            speed = trainer.config.batch_size / max(time.monotonic() - tick, 1e-9)
+            tell(_event(trainer, loss=loss, learning_rate=rate, images_per_second=speed))
+            _obey(trainer, stop)
+            if due:
+                _validate(trainer, tell, stop)
+                due = False
+                _obey(trainer, stop)
+            elif trainer.step % trainer.config.save_every == 0 or trainer.step == trainer.total_steps:
+                trainer.save(None)
+            tick = time.monotonic()
+    except Stopped:
+        trainer.save(None, unscored=due)
+        return trainer.step == trainer.total_steps and not due
     return True
+
+
+def _obey(trainer: Trainer, stop: StopRequest) -> None:
+    """Raises Stopped in every process if one was asked to stop."""
+    if trainer.processes.mean(float(stop.is_set())) > 0:
+        raise Stopped
+
+
+def _validate(trainer: Trainer, tell: OnEvent, stop: StopRequest) -> None:
+    with trainer.breakable(stop):
+        evaluation = trainer.validate()
+    tell(_event(trainer, miou=evaluation.miou, iou=evaluation.iou))
+    trainer.save(evaluation.miou)
+
+
+def _let_handlers_run(parameter: Tensor) -> None:
+    """Nothing; Python calls the handlers of signals on the way."""
+
+
+def leave_signals_to_the_driver(worker: int) -> None:
+    """For processes that prepare crops: a signal to the whole group must not end them before the state is saved."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _event(trainer: Trainer, **values: Any) -> TrainEvent:

@@ -13,7 +13,7 @@ from hmsa_label.labelers import SegmentationNet
 from hmsa_label.labelers.checkpoints import encode_checkpoint
 from hmsa_label.stores.files import join, open_filesystem, replace_bytes
 
-STATE = ("step", "best_miou", "config", "label_version", "net", "optimizer", "scaler", "averaged")
+STATE = ("step", "best_miou", "unscored", "config", "label_version", "net", "optimizer", "scaler", "averaged")
 
 
 class AveragedWeights:
@@ -146,6 +146,8 @@ def _state_fault(state: Any) -> str:
         return "its step is no count"
     if not isinstance(best, float | None) or not isinstance(version, int | None):
         return "its best mIoU or its version of the labels is no number"
+    if not isinstance(state["unscored"], bool):
+        return "it does not say whether a validation is left"
     try:
         readable = isinstance(json.loads(state["config"]), dict)
     except (ValueError, TypeError, RecursionError):

@@ -46,6 +46,7 @@ class Target:
             **saved,
             "step": 3,
             "best_miou": 0.5,
+            "unscored": False,
             "label_version": 3,
             "averaged": None,
             "config": json.dumps({"seed": 1}),

@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 def saved(net: nn.Module, **changes: Any) -> dict[str, Any]:
     known = {"step": 3, "best_miou": 0.5, "config": json.dumps({"seed": 1}), "label_version": None, "averaged": None}
-    return {**known, "net": net.state_dict(), "optimizer": {}, "scaler": {}, **changes}
+    return {**known, "unscored": False, "net": net.state_dict(), "optimizer": {}, "scaler": {}, **changes}
 
 
 @pytest.fixture
@@ -48,6 +48,7 @@ def test_a_state_that_is_cut_short_is_refused(folder: TrainFolder, cut: int) -> 
         ({"step": "3"}, "its step is no count"),
         ({"step": -1}, "its step is no count"),
         ({"best_miou": "x"}, "its best mIoU or its version of the labels is no number"),
+        ({"unscored": 1}, "it does not say whether a validation is left"),
         ({"config": "["}, "its settings do not read"),
         ({"config": "[]"}, "its settings do not read"),
     ],
