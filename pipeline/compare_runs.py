@@ -30,9 +30,10 @@ from hmsa_label.pipeline.config import TeacherConfig, to_dict
 from hmsa_label.pipeline.devices import resolve_device
 from hmsa_label.pipeline.evaluate import confusion_of
 from hmsa_label.pipeline.teacher import Teacher
-from hmsa_label.pipeline.train import FREE_ON_RESUME, train_teacher
+from hmsa_label.pipeline.train import train_teacher
 from hmsa_label.pipeline.train_config import AutoLabels, CoarseLabels, CompareConfig, TrainConfig
 from hmsa_label.pipeline.train_log import TrainEvent
+from hmsa_label.pipeline.trainer import FREE_ON_RESUME
 from hmsa_label.pipeline.weights import read_network
 from hmsa_label.stores.files import open_filesystem, replace_bytes
 from hmsa_label.stores.images import ImageRef, ImageSource

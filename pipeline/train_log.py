@@ -15,12 +15,13 @@ SMOOTHING = 0.95
 
 @dataclass(frozen=True, kw_only=True)
 class TrainEvent:
-    """One line of the metrics log: a step's loss, or a validation when `miou` is set.
+    """One line of the metrics log: a step's loss, or a validation when `miou` is set; or what is expected.
 
     Attributes:
         loss: mean over the step's processes and passes.
         images_per_second: crops of all processes.
         miou: on the validation split, 0..1; iou: by class name, None for a class that does not occur.
+        estimate: what the training will take, in words; sent once, before the first step, if it is a large one.
     """
 
     step: int
@@ -30,6 +31,7 @@ class TrainEvent:
     images_per_second: float | None = None
     miou: float | None = None
     iou: dict[str, float | None] | None = None
+    estimate: str | None = None
 
 
 class TrainLog:

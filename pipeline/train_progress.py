@@ -22,6 +22,9 @@ class TrainLines:
         self._miou: float | None = None
 
     def __call__(self, event: TrainEvent) -> None:
+        if event.estimate is not None:
+            print(event.estimate, file=self._stream, flush=True)
+            return
         now = self._clock()
         self._began = self._began or (now, event.step)
         if event.miou is not None:
@@ -56,6 +59,9 @@ class TrainBar:
         self._notes: dict[str, str] = {}
 
     def __call__(self, event: TrainEvent) -> None:
+        if event.estimate is not None:
+            print(event.estimate, file=self._stream, flush=True)
+            return
         if self._bar is None:
             self._open(event)
         if event.miou is not None:

@@ -71,3 +71,13 @@ def test_numbers_go_to_tensorboard_if_wanted(tmp_path):
     assert [(event.step, event.value) for event in board.Scalars("loss")] == [(1, 2.0)]
     assert board.Scalars("miou")[0].value == 0.75
     assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [1, 1]
+
+
+@pytest.mark.parametrize("display", [TrainLines, TrainBar])
+def test_what_a_training_takes_is_a_line_before_its_steps(display):
+    stream = io.StringIO()
+    show = display(stream)
+    show(TrainEvent(step=0, total_steps=100, estimate="a step takes about 3.1 GB"))
+    show(step(100))
+    assert stream.getvalue().startswith("a step takes about 3.1 GB\n")
+    assert "100/100" in stream.getvalue()
