@@ -17,7 +17,9 @@ from hmsa_label.pipeline.memory import MemoryModel, Size, in_smaller_windows, me
 
 GPU_SHARE = 0.9  # of a GPU's memory, for all passes on it; the rest is for what other libraries take
 IMAGE_BYTES_PER_PIXEL = 8  # of the whole image on a CPU: its pixels, arg-max, code, label and two masks
-WORK_SPACE = 1.2  # times the tensors of a pass on a CPU: what convolutions and matrix products take for themselves
+# Times the tensors of a pass on a CPU: what convolutions and matrix products take for themselves. In bfloat16 they
+# bring whole maps into forms of their own (benchmarks/memory_budget.py).
+WORK_SPACE, WORK_SPACE_LOW_PRECISION = 1.2, 2.4
 # No network here takes more for a pixel at scale 1, by far; passes over images that fit even so need no measuring.
 FAR_TOO_MANY_BYTES_PER_PIXEL = 4096
 
@@ -84,7 +86,7 @@ class PassMemory:
         shapes = InferenceNet(self._shapes, torch.device("meta"), self._net.dtype)
         with torch.inference_mode(), LiveBytes() as tensors:
             self._pass(shapes, torch.empty(*size_px, 3, dtype=torch.uint8, device="meta"))
-        return tensors.peak * WORK_SPACE
+        return tensors.peak * (WORK_SPACE if self._net.dtype == torch.float32 else WORK_SPACE_LOW_PRECISION)
 
     def _peak_on_gpu(self, size_px: Size) -> float:
         return in_smaller_windows(size_px, size_px, self._measured_peak, self._free)
