@@ -1,5 +1,7 @@
 """What a run should be warned of: a teacher that does not suit the data, and labels that are of little use."""
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from hmsa_label.pipeline.events import Event, ImageLabelled
@@ -7,6 +9,7 @@ from hmsa_label.stores.label_store import LabelStore
 
 LITTLE = 0.05  # share of the pixels below which a label set is of no use to anybody
 EARLY_IMAGES = 20
+ATTENTION = ("hierarchical", "explicit")  # fusions whose weights are learned
 
 
 class LittleKept:
@@ -75,14 +78,22 @@ def _other_classes(teacher: dict[str, Any]) -> str | None:
 
 
 def _other_scales(teacher: dict[str, Any]) -> str | None:
-    trained, used = teacher.get("trained_scales"), teacher["scales"]
-    foreign = [scale for scale in used if trained and scale not in trained]
-    if not foreign:
+    """Scales that the attention cannot fuse well; further ones at the trained ratio are what it is made for.
+
+    It weighs two neighbors of the chain at a time (arXiv 2005.10821, section 3.2), so what counts is their ratio.
+    """
+    trained, used = teacher.get("trained_scales"), sorted(teacher["scales"])
+    if not trained or teacher["fusion"] not in ATTENTION or _ratios(used) <= _ratios(trained):
         return None
     return (
-        f"the teacher was trained on the scales {_listed(trained)} and is used on {_listed(used)}; "
-        f"'hmsa-label evaluate' tells whether {_listed(foreign)} helps, '--scales {_listed(trained)}' leaves it out"
+        f"the attention was trained on the scales {_listed(trained)} and fuses {_listed(used)}; "
+        f"'hmsa-label evaluate' tells whether they help, '--scales {_listed(trained)}' is what it was trained on"
     )
+
+
+def _ratios(scales: Sequence[float]) -> set[float]:
+    """Ratios of neighbors in a chain of ascending scales, to four digits."""
+    return {round(high / low, 4) for low, high in pairwise(sorted(scales))}
 
 
 def _listed(scales: Any) -> str:

@@ -120,15 +120,16 @@ def test_explain_says_what_the_teacher_knows_and_warns_of_a_cityscapes_image(tmp
 @pytest.mark.parametrize(
     ("config", "scales", "warned"),
     [
-        ({"low_scale": 0.5}, (0.5, 1.0, 2.0), "trained on the scales 0.5,1 and is used on 0.5,1,2"),
-        ({"low_scale": None}, (0.5, 1.0), "trained on the scales 1 and is used on 0.5,1"),
+        ({"low_scale": 0.5}, (0.5, 1.0, 1.5), "trained on the scales 0.5,1 and fuses 0.5,1,1.5"),
+        ({"low_scale": None}, (0.5, 1.0), "trained on the scales 1 and fuses 0.5,1"),
+        ({"low_scale": 0.5}, (0.25, 0.5, 1.0, 2.0), None),
         ({"low_scale": 0.5}, (0.5, 1.0), None),
         ({"low_scale": 0.5}, (1.0,), None),
         ({"low_scale": "half"}, (0.5, 1.0), None),
         (None, (0.25, 1.0), None),
     ],
 )
-def test_scales_that_the_teacher_was_not_trained_on_are_told(drawn, tmp_path, config, scales, warned):
+def test_scales_whose_ratio_the_attention_was_not_trained_on_are_told(drawn, tmp_path, config, scales, warned):
     weights = checkpoint(tmp_path / "w.safetensors", CITYSCAPES, **({"config": config} if config else {}))
     warnings = label_images(drawn.config(weights, scales=scales, workers=1, limit=1)).warnings
     told = [text for text in warnings if "trained on the scales" in text]
