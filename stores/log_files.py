@@ -7,7 +7,8 @@ to what was built on it. For the newest one a mark beside the log does that: it 
 import contextlib
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
+from itertools import islice
 
 from hmsa_label.stores import sealed
 from hmsa_label.stores.delta_actions import BEFORE, LOG, LOG_FILE, LogFile, log_path, parse, way_out
@@ -20,6 +21,7 @@ from hmsa_label.stores.schema import COMMITS
 MARK_FILE = re.compile(r"\d+\.json")
 DIGEST = "log_sha256"  # in a mark: of the commit's own log file
 THREADS = 16  # reading is waiting
+MOST_GONE = 100  # log files that are named as gone
 
 
 def read_many(root: FileRoot, paths: Iterable[str]) -> list[bytes | None]:
@@ -125,9 +127,14 @@ def lost_end(version: int) -> str:
     )
 
 
+def missing_below(version: int, present: Container[int], first: int = 0) -> Iterator[int]:
+    """Versions from `first` on, below another, that have no log file; lazily, as a stray file may have any number."""
+    return (number for number in range(first, version) if number not in present)
+
+
 def log_faults(root: FileRoot, bodies: dict[int, bytes]) -> list[str]:
     """What is wrong with the log and its marks, a line for each damaged file; `bodies` as `read_log` gives them."""
-    faults = [gone(version) for version in range(max(bodies, default=0)) if version not in bodies]
+    faults = [gone(version) for version in islice(missing_below(max(bodies, default=0), bodies), MOST_GONE)]
     for version, body in bodies.items():
         try:
             file = parse(body, version, digest_of(body))

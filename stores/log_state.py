@@ -16,6 +16,7 @@ from hmsa_label.stores.log_files import (
     gone,
     lost_end,
     mark_path,
+    missing_below,
     read_many,
     refuse_changed,
     refuse_other_base,
@@ -64,8 +65,12 @@ class LogState:
 class _Listing:
     """What lies in the log's folder."""
 
-    newest: int
+    versions: frozenset[int]
     checkpoints: list[int]
+
+    @property
+    def newest(self) -> int:
+        return max(self.versions)
 
 
 class Log:
@@ -138,6 +143,9 @@ class Log:
 
     def _replay(self, version: int, listing: "_Listing") -> LogState:
         state = self._checkpoint(version, listing)
+        lost = next(missing_below(version, listing.versions, state.version + 1), None)
+        if lost is not None:
+            raise LabelCorrupt(gone(lost))
         self._read(range(state.version + 1, version + 1))
         for number in range(state.version + 1, version + 1):
             state = state.after(self._file(number))
@@ -188,10 +196,10 @@ class Log:
 
     def _list(self) -> "_Listing":
         names = self.root.list_names(LOG)
-        newest = max(versions_in(names), default=None)
-        if newest is None:
+        versions = frozenset(versions_in(names))
+        if not versions:
             raise self._no_manifest()
-        return _Listing(newest=newest, checkpoints=checkpoints_in(names))
+        return _Listing(versions=versions, checkpoints=checkpoints_in(names))
 
     def _refuse_lost_end(self, newest: int) -> None:
         paths = [mark_path(newest + 1), log_path(newest + 1)]

@@ -128,6 +128,18 @@ def test_the_way_out_of_a_refusal_works(three: str, labels: Any) -> None:
     assert verify(three) == []
 
 
+def test_a_stray_log_file_of_any_number_is_named_by_the_gap_before_it(three: str) -> None:
+    newest = max(Manifest(three).log(), key=lambda commit: commit.version).version
+    stray = log_file(three, 10**19)
+    stray.write_bytes(log_file(three, newest).read_bytes())
+    with pytest.raises(LabelCorrupt, match=f"{newest + 1:020d}.json is gone.*go on from version {newest}:"):
+        LabelStore.open(three)
+    assert LabelStore.open(three, newest).version == newest
+    assert any(f"{newest + 1:020d}.json is gone" in problem.detail for problem in verify(three))
+    stray.unlink()
+    assert LabelStore.open(three).version == finished(three)[-1]
+
+
 def test_a_tag_whose_version_holds_other_labels_is_refused(three: str) -> None:
     old = finished(three)[1]
     # The whole log from there on was replaced by another history, as by a careless copy of files.
