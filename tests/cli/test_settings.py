@@ -176,7 +176,13 @@ def _example(option):
         return option.type.choices[-1], option.type.choices[-1]
     if option.type.name == "section":
         return '{"anon": true}', {"anon": True}
-    examples = {"numbers": ("0.25,1.5", (0.25, 1.5)), "size": ("64x96", (64, 96)), "text": ("there", "there")}
+    examples = {
+        "duration": ("2h", 7200.0),
+        "numbers": ("0.25,1.5", (0.25, 1.5)),
+        "size": ("64x96", (64, 96)),
+        "text": ("there", "there"),
+        "texts": ("a,b", ("a", "b")),
+    }
     return examples.get(option.type.name, ("7", 7))
 
 
