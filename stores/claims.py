@@ -65,12 +65,15 @@ class Claims:
             StoreConflict: if somebody is at it and `join` is not given; naming run, host and process.
         """
         claims = cls(root, run_id, attempt)
-        while True:
-            if not join and (others := claims.others()):
-                raise StoreConflict(second_run(run_id, others, way_out=way_out))
-            if claims._append({"process": this_process().to_dict()}):
-                _here.add(attempt)
-                return claims
+        _here.add(attempt)  # first, or another thread that reads the entry would take it for left behind
+        try:
+            while join or not (others := claims.others()):
+                if claims._append({"process": this_process().to_dict()}):
+                    return claims
+            raise StoreConflict(second_run(run_id, others, way_out=way_out))
+        except BaseException:
+            _here.discard(attempt)
+            raise
 
     def others(self) -> list[Driver]:
         """Who else is at the run now."""
@@ -88,10 +91,12 @@ class Claims:
     def take(self, keys: Iterable[str], count: int) -> list[str]:
         """Claims the first `count` of the keys that nobody else at the run has claimed; fewer if there are not as many.
 
-        Keys that were claimed here before may come again: the storage's answer to that claim may have been lost.
+        Keys that were claimed here before may come again: the storage's answer to that claim may have been lost. Those
+        of a driver that turns out to be gone only now stay claimed until the next call: it may have finished them, and
+        `departed` tells the caller to look.
         """
+        gone = {*self._over, self.attempt}
         while True:
-            gone = {*self._over, self.attempt}
             taken = set().union(*(found for attempt, found in self._taken.items() if attempt not in gone))
             chosen = _first(count, (key for key in keys if key not in taken))
             if not chosen or self._append({"keys": chosen}):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hmsa_label.pipeline.events import Event, ImageLabelled, RunStarted, WorkersStarting
+from hmsa_label.pipeline.events import Event, ImageLabelled, WorkersStarting
 from hmsa_label.stores.claims import Claims
 from hmsa_label.stores.errors import StoreConflict
 from hmsa_label.stores.label_store import LabelStore
@@ -48,16 +48,14 @@ def test_second_equal_run_is_refused_with_the_name_of_the_live_one(drawn):
 
 
 def two_drivers(bench, **options) -> tuple[list, list[set[str]]]:
-    """Summaries of two runs, the second of which begins when the first has labelled an image; the keys of each."""
-    second_is_in, keys = threading.Event(), [set(), set()]
+    """Summaries of two runs, and the keys of each; the first one waits after an image until the second labelled one."""
+    second_labels, keys = threading.Event(), [set(), set()]
 
     def watch(number: int, event: Event) -> None:
         if isinstance(event, ImageLabelled):
             keys[number].add(event.key)
-            first_labels.set()
-            second_is_in.wait(60)
-        elif number == 1 and isinstance(event, RunStarted):
-            second_is_in.set()
+            (second_labels if number else first_labels).set()
+            second_labels.wait(60)
 
     def second():
         first_labels.wait(60)

@@ -113,6 +113,16 @@ def test_driver_that_leaves_lets_go_and_tells_what_failed(root: FileRoot) -> Non
     assert [driver.attempt for driver in drivers_of(root, RUN)] == ["two"]
 
 
+def test_claims_of_a_driver_that_is_found_gone_while_claiming_stay_until_the_next_call(root: FileRoot) -> None:
+    first = Claims.enrol(root, RUN, "first")
+    assert first.take(KEYS, 50) == KEYS[:50]
+    second = Claims.enrol(root, RUN, "second", join=True)
+    first.leave()  # it may have finished all 50, which the second driver has not looked for
+    assert second.take(KEYS, 60) == KEYS[50:]
+    assert second.departed == 1
+    assert second.take(KEYS[:50], 50) == KEYS[:50]
+
+
 def test_damaged_entries_count_for_nothing(root: FileRoot) -> None:
     one = Claims.enrol(root, RUN, "one")
     one.take(["a"], 1)
