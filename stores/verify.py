@@ -181,6 +181,9 @@ class _Look:
 
     def _images(self, store: LabelStore) -> None:
         """Looks at the images of rows that no version before had."""
+        if not self.deep and self.sources is None and not self.remember:
+            self.images += len(store)  # of rows one by one there is nothing to look at
+            return
 
         def check(receipt: Receipt) -> list[tuple[str, str, str]]:
             found = image_faults(store, receipt) if self.deep else []

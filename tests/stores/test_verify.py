@@ -15,7 +15,7 @@ from hmsa_label.stores import schema
 from hmsa_label.stores.errors import LabelCorrupt
 from hmsa_label.stores.label_store import LabelStore
 from hmsa_label.stores.receipt import ImageFacts
-from hmsa_label.stores.verify import verify
+from hmsa_label.stores.verify import verify, verify_store
 
 
 def chunk(uri: str, key: str, name: str = "label") -> Path:
@@ -33,6 +33,13 @@ def test_a_sound_store_has_no_problems(uri: str, labels: Any) -> None:
     assert verify(uri, deep=False) == []
     assert verify(uri) == []
     assert verify(uri, 3) == []
+
+
+def test_images_are_counted_once_however_closely_they_are_looked_at(uri: str, labels: Any) -> None:
+    labels.fill(uri)
+    assert [verify_store(uri, deep=deep).images for deep in (False, True)] == [3, 3]
+    labels.fill(uri, ["a"], teacher="b", relabel=True)
+    assert [verify_store(uri, deep=deep, every=True).images for deep in (False, True)] == [4, 4]
 
 
 def test_a_new_store_has_no_problems(uri: str, classes: dict[str, Any]) -> None:
