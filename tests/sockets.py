@@ -6,6 +6,8 @@ import os
 import re
 from pathlib import Path
 
+from tests.processes import family_of
+
 # 127.0.0.1, the same as an IPv6 address, and ::1, as /proc spells them.
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 
@@ -14,19 +16,6 @@ def listening_sockets() -> dict[str, str]:
     """Address of every listening TCP socket of this machine by its inode."""
     lines = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()]
     return {fields[9]: fields[1].partition(":")[0] for fields in lines if fields[3] == "0A"}
-
-
-def family_of(pid: int) -> list[int]:
-    """A process, its children, their children and so on."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            fields = entry.read_text().rpartition(")")[2].split()
-            children.setdefault(int(fields[1]), []).append(int(entry.parent.name))
-    found = [pid]
-    for parent in found:
-        found += children.get(parent, [])
-    return found
 
 
 def sockets_of(pid: int) -> set[str]:

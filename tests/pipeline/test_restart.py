@@ -15,6 +15,7 @@ import pytest
 
 from hmsa_label.stores.errors import NotAStore
 from hmsa_label.stores.label_store import LabelStore
+from tests.processes import family_of
 
 IMAGES = 24
 DRIVER = """
@@ -42,19 +43,6 @@ def start(folder: Path, store: str, executor: str) -> subprocess.Popen[str]:
     )
 
 
-def descendants(pid: int) -> list[int]:
-    """Children, their children and so on; Ray puts its own into other process groups."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            fields = entry.read_text().rpartition(")")[2].split()
-            children.setdefault(int(fields[1]), []).append(int(entry.parent.name))
-    found = [pid]
-    for parent in found:
-        found += children.get(parent, [])
-    return found[1:]
-
-
 def receipts(store: str) -> int:
     return len(list(Path(store).glob("data/*/receipts/*.json")))
 
@@ -66,7 +54,7 @@ def kill_after(process: subprocess.Popen[str], store: str, count: int, *, everyt
         time.sleep(0.002)
     alive = process.poll() is None
     if alive:
-        for pid in [process.pid, *(descendants(process.pid) if everything else [])]:
+        for pid in family_of(process.pid) if everything else [process.pid]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
     process.communicate()
