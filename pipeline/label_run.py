@@ -90,7 +90,7 @@ def label_images(config: LabelConfig, on_event: OnEvent | None = None) -> LabelS
         if first is None:
             raise KeyboardInterrupt  # nothing is begun yet
         if (text := about_held_out(config.data.split, first.info)) is not None:
-            watch(Warned(text=text))
+            watch.warn([text])
         run = _begin_run(config, rule, first.info, images, before)
         with _taking_part(run, config) as claims, RunLog(run.root, run.run_id, run.attempt, _secrets(config)) as log:
             with_retries("adopting receipts", run.adopt)

@@ -168,7 +168,6 @@ def one_of(*values: Any) -> Leaf:
     return Leaf(" or ".join(map(repr, values)), lambda value: any(value is v or value == v for v in values))
 
 
-ANY = Leaf("anything", lambda value: True)
 FLAG = Leaf("true or false", lambda value: isinstance(value, bool))
 TEXT = Leaf("text", lambda value: isinstance(value, str))
 KEY = Leaf("the key of an image", lambda value: isinstance(value, str) and bool(value) and "\0" not in value)

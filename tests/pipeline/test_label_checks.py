@@ -79,6 +79,7 @@ def test_labelling_the_split_that_was_held_out_is_noticed(blocks, trained, tmp_p
     assert summary.images_labelled == 2
     said = [event.text for event in events if isinstance(event, Warned)]
     assert sum("held out split val for validation" in text for text in said) == noticed
+    assert summary.warnings == said
 
 
 def test_weights_that_say_nothing_of_their_validation_are_not_judged():
