@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 SETTINGS := setup.cfg pyproject.toml constraints.txt Makefile
 
-.PHONY: demo test check clean
+.PHONY: demo test check docs clean
 
 demo: .venv/installed
 	$(BIN)/hmsa-label demo --output demo
@@ -17,8 +17,12 @@ check: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: .venv/installed-docs
+	$(BIN)/python -m sphinx -b html -W --keep-going -q docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
+
 clean:
-	rm -rf .venv demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv demo docs/_build build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -33,4 +37,9 @@ clean:
 .venv/installed-dev: .venv/bin/python $(SETTINGS)
 	@echo "installing hmsa-label and its tools into .venv (torch and ray are large)"
 	$(PIP_INSTALL) --editable '.[dev]'
+	@touch $@ .venv/installed
+
+.venv/installed-docs: .venv/bin/python $(SETTINGS)
+	@echo "installing hmsa-label and Sphinx into .venv (torch and ray are large)"
+	$(PIP_INSTALL) --editable '.[docs]'
 	@touch $@ .venv/installed

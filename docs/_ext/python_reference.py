@@ -1,0 +1,46 @@
+"""Lists the public library on the page of its reference: every name of `hmsa_label.__all__`, by kind."""
+
+import dataclasses
+import inspect
+from typing import Any
+
+from sphinx.application import Sphinx
+
+import hmsa_label
+
+PAGE, MARK = "reference/python", "<!-- the library -->"
+
+
+def kind(thing: Any) -> str:
+    """The heading that a public name stands under."""
+    if inspect.isroutine(thing):
+        return "Functions"
+    if issubclass(thing, Exception):
+        return "Errors"
+    return "Settings and results" if dataclasses.is_dataclass(thing) else "Classes"
+
+
+def page() -> str:
+    """A section for each kind, with what autodoc makes of each name."""
+    found: dict[str, list[str]] = {"Functions": [], "Classes": [], "Settings and results": [], "Errors": []}
+    for name in sorted(set(hmsa_label.__all__) - {"__version__"}, key=str.lower):
+        thing = getattr(hmsa_label, name)
+        found[kind(thing)].append(entry(name, thing))
+    return "\n\n".join(f"## {heading}\n\n" + "\n\n".join(names) for heading, names in found.items() if names)
+
+
+def entry(name: str, thing: Any) -> str:
+    directive = "autofunction" if inspect.isroutine(thing) else "autoclass"
+    members = "" if inspect.isroutine(thing) else "   :members:\n"
+    return f"```{{eval-rst}}\n.. {directive}:: hmsa_label.{name}\n{members}```"
+
+
+def _fill(app: Sphinx, name: str, source: list[str]) -> None:
+    if name == PAGE:
+        assert MARK in source[0]
+        source[0] = source[0].replace(MARK, page())
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("source-read", _fill)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
