@@ -23,9 +23,9 @@ from typing import Any
 from engine_parts import RAY_ENVIRONMENT, config_of, descendants, draw_images, kill, load, processes
 from results_page import markdown, page, publish
 
-from hmsa_label.pipeline.label_run import label_images
-from hmsa_label.stores.label_store import LabelStore
-from hmsa_label.stores.verify import verify
+from hmsa_label.pipeline.label.run import label_images
+from hmsa_label.stores.audit.verify import verify
+from hmsa_label.stores.versions.label_store import LabelStore
 
 SIZE, WEIGHTS = (24, 40), "fake:60ms"
 # A dead host is noticed in seconds; Ray's own default is a minute.

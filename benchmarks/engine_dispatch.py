@@ -10,12 +10,12 @@ from collections import deque
 
 from results_page import markdown, page, publish
 
-from hmsa_label.pipeline.crew import Limits
-from hmsa_label.pipeline.dispatch import Dispatcher
-from hmsa_label.pipeline.events import WorkerStarted
-from hmsa_label.pipeline.executor import Report, Task, TaskDone
+from hmsa_label.pipeline.engine.crew import Limits
+from hmsa_label.pipeline.engine.dispatch import Dispatcher
+from hmsa_label.pipeline.engine.events import WorkerStarted
+from hmsa_label.pipeline.engine.executor import Report, Task, TaskDone
 from hmsa_label.pipeline.records import Failure
-from hmsa_label.stores.images import ImageRef
+from hmsa_label.stores.images.source import ImageRef
 
 IN_FLIGHT = 4
 LIMITS = Limits(in_flight=IN_FLIGHT, item_seconds=1e9, start_seconds=1e9, worker_seconds=1e9)

@@ -21,8 +21,8 @@ from engine_parts import Driver, draw_images, load
 from results_page import markdown, page, publish
 
 from hmsa_label.pipeline.config import TeacherConfig
-from hmsa_label.pipeline.fake_teacher import FakeTeacher
-from hmsa_label.stores.evidence import grid_with
+from hmsa_label.pipeline.teacher.fake import FakeTeacher
+from hmsa_label.stores.format.evidence import grid_with
 
 SIZES = ((64, 128), (1024, 2048))
 THRESHOLD = 0.9

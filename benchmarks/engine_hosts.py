@@ -25,9 +25,9 @@ import boto3
 from engine_parts import RAY_ENVIRONMENT, Driver, config_of, draw_images, kill, load
 from results_page import markdown, page, publish
 
-from hmsa_label.pipeline.label_run import label_images
-from hmsa_label.stores.label_store import LabelStore
-from hmsa_label.stores.verify import verify
+from hmsa_label.pipeline.label.run import label_images
+from hmsa_label.stores.audit.verify import verify
+from hmsa_label.stores.versions.label_store import LabelStore
 
 SIZE, BUCKET = (64, 128), "labels"
 NETWORK = "10.213.77"  # the bridge is .1, hosts are .10 and so on

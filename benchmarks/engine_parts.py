@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, TeacherConfig
-from hmsa_label.pipeline.events import Event, ImageLabelled, Tick
+from hmsa_label.pipeline.engine.events import Event, ImageLabelled, Tick
 
 # Ray reads these when it is imported or when it starts its processes.
 RAY_ENVIRONMENT = {
@@ -153,8 +153,8 @@ def load() -> str:
 
 def drive(run: dict[str, Any]) -> None:
     """A driver that prints its events, and its summary at the end."""
-    from hmsa_label.pipeline.label_run import label_images
-    from hmsa_label.pipeline.progress import Counter
+    from hmsa_label.pipeline.label.run import label_images
+    from hmsa_label.pipeline.monitor.progress import Counter
 
     count, quiet_until = Counter(), 0.0
 

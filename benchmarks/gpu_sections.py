@@ -90,8 +90,8 @@ def one_pass(device: torch.device, size: Size) -> dict[str, Any]:
     """One image with three scales and its mirror image: seconds and peak by precision, kernels, ways to go faster."""
     from seeded_teacher import drawn_image, seeded_network
 
-    from hmsa_label.labelers.inference import InferenceNet
-    from hmsa_label.pipeline.devices import dtype_of
+    from hmsa_label.labelers.inference.net import InferenceNet
+    from hmsa_label.pipeline.teacher.devices import dtype_of
 
     net, image = seeded_network(size.network), drawn_image(*size.image_px)
     precisions = ("fp32", "bf16", "fp16") if device.type == "cuda" else ("fp32", "bf16")
@@ -118,8 +118,8 @@ def one_pass(device: torch.device, size: Size) -> dict[str, Any]:
 @torch.inference_mode()
 def batch_of_two(fast: Any, image: torch.Tensor, device: torch.device, repeats: int) -> list[dict[str, Any]]:
     """Seconds of the trunk for an image and its mirror image, one after another and as a batch, at each scale."""
-    from hmsa_label.labelers.layers import resize
-    from hmsa_label.labelers.scale_chain import scaled_size
+    from hmsa_label.labelers.hmsa.scale_chain import scaled_size
+    from hmsa_label.labelers.layers.blocks import resize
 
     rows = []
     for scale in SCALES:
@@ -181,11 +181,11 @@ def labelling_run(device: torch.device, size: Size) -> dict[str, Any]:
     from PIL import Image
     from seeded_teacher import drawn_image, seeded_network
 
-    from hmsa_label.labelers.checkpoints import encode_checkpoint
     from hmsa_label.labelers.taxonomy import CITYSCAPES
+    from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
     from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, TeacherConfig
-    from hmsa_label.pipeline.label_run import label_images
-    from hmsa_label.pipeline.teacher import Teacher
+    from hmsa_label.pipeline.label.run import label_images
+    from hmsa_label.pipeline.teacher.semantic import Teacher
 
     with tempfile.TemporaryDirectory() as name:
         folder, image = Path(name), drawn_image(*size.image_px).numpy()
@@ -218,8 +218,8 @@ def training(device: torch.device, size: Size) -> dict[str, Any]:
     from seeded_teacher import seeded_network
 
     from hmsa_label.pipeline.config import DataConfig
-    from hmsa_label.pipeline.objective import Objective, build_optimizer
-    from hmsa_label.pipeline.train_config import TrainConfig
+    from hmsa_label.pipeline.training.config import TrainConfig
+    from hmsa_label.pipeline.training.objective import Objective, build_optimizer
 
     config = TrainConfig(data=DataConfig(root="."), output="unused", loss="rmi")
     net = seeded_network(size.network).to(device, memory_format=torch.channels_last).train()

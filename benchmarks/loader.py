@@ -32,12 +32,12 @@ from teacher_like_labels import draw
 from torch.utils.data import DataLoader, Dataset
 
 from hmsa_label.labelers.taxonomy import CITYSCAPES
-from hmsa_label.stores.evidence import grid_with
-from hmsa_label.stores.label_store import LabelStore
-from hmsa_label.stores.receipt import ImageFacts
-from hmsa_label.stores.run_writer import RunWriter
-from hmsa_label.stores.schema import U8
-from hmsa_label.stores.segment import SegmentWriter
+from hmsa_label.stores.format.evidence import grid_with
+from hmsa_label.stores.format.receipt import ImageFacts
+from hmsa_label.stores.format.schema import U8
+from hmsa_label.stores.runs.segment import SegmentWriter
+from hmsa_label.stores.runs.writer import RunWriter
+from hmsa_label.stores.versions.label_store import LabelStore
 
 with suppress(ImportError):  # checked in `main`, with what to do
     import webdataset

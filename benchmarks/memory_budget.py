@@ -22,10 +22,10 @@ from seeded_teacher import drawn_image
 from teacher_speed import held_bytes, peak_bytes
 
 from hmsa_label.labelers import build_labeler
-from hmsa_label.labelers.checkpoints import encode_checkpoint
 from hmsa_label.labelers.taxonomy import CITYSCAPES
+from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
 from hmsa_label.pipeline.config import TeacherConfig
-from hmsa_label.pipeline.teacher import Teacher
+from hmsa_label.pipeline.teacher.semantic import Teacher
 
 CPU = torch.device("cpu")
 GRID = np.array([0.9], np.float32)

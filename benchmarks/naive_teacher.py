@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from hmsa_label.labelers import SegmentationNet
-from hmsa_label.labelers.layers import resize
-from hmsa_label.labelers.scale_chain import fuse_chain, scaled_size
+from hmsa_label.labelers.hmsa.scale_chain import fuse_chain, scaled_size
+from hmsa_label.labelers.layers.blocks import resize
 
 IGNORE_INDEX = 255
 

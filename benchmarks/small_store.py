@@ -13,21 +13,21 @@ import zarr
 from PIL import Image
 
 from hmsa_label.labelers.taxonomy import CITYSCAPES
-from hmsa_label.pipeline.datasets import AutoLabelDataset
-from hmsa_label.stores import schema
-from hmsa_label.stores.adoption import arrays_of
+from hmsa_label.pipeline.data.datasets import AutoLabelDataset
+from hmsa_label.stores.audit.history import show_version, store_log
 from hmsa_label.stores.errors import StoreError
-from hmsa_label.stores.evidence import code_of, grid_with, label_at, level_of
-from hmsa_label.stores.export import export_cityscapes, export_zarr
-from hmsa_label.stores.gc import gc
-from hmsa_label.stores.history import show_version, store_log
-from hmsa_label.stores.label_store import LabelStore
-from hmsa_label.stores.png import encode_png
-from hmsa_label.stores.receipt import ImageFacts, Receipt
-from hmsa_label.stores.rethreshold import rethreshold
-from hmsa_label.stores.run_writer import RunWriter
-from hmsa_label.stores.segment import SegmentWriter
-from hmsa_label.stores.tags import tag, tags
+from hmsa_label.stores.exports.png import encode_png
+from hmsa_label.stores.exports.version import export_cityscapes, export_zarr
+from hmsa_label.stores.format import schema
+from hmsa_label.stores.format.evidence import code_of, grid_with, label_at, level_of
+from hmsa_label.stores.format.receipt import ImageFacts, Receipt
+from hmsa_label.stores.runs.adoption import arrays_of
+from hmsa_label.stores.runs.segment import SegmentWriter
+from hmsa_label.stores.runs.writer import RunWriter
+from hmsa_label.stores.versions.gc import gc
+from hmsa_label.stores.versions.label_store import LabelStore
+from hmsa_label.stores.versions.rethreshold import rethreshold
+from hmsa_label.stores.versions.tags import tag, tags
 
 TAG = "students"
 THRESHOLD = 0.9

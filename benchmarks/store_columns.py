@@ -18,7 +18,7 @@ from typing import Any
 from results_page import markdown, page, publish
 
 from hmsa_label.stores.errors import LabelMissing
-from hmsa_label.stores.label_store import LabelStore
+from hmsa_label.stores.versions.label_store import LabelStore
 
 
 def ask_nothing(store: LabelStore) -> object:

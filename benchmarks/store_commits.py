@@ -10,11 +10,11 @@ from results_page import markdown, page
 from s3_server import s3_server
 
 from hmsa_label.labelers.taxonomy import CITYSCAPES
-from hmsa_label.stores.label_store import LabelStore
-from hmsa_label.stores.receipt import ImageFacts
-from hmsa_label.stores.run_writer import RunWriter
-from hmsa_label.stores.segment import SegmentWriter
-from hmsa_label.stores.verify import verify
+from hmsa_label.stores.audit.verify import verify
+from hmsa_label.stores.format.receipt import ImageFacts
+from hmsa_label.stores.runs.segment import SegmentWriter
+from hmsa_label.stores.runs.writer import RunWriter
+from hmsa_label.stores.versions.label_store import LabelStore
 
 THRESHOLD = 0.9
 

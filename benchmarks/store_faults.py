@@ -25,13 +25,13 @@ from typing import Any
 from results_page import page, publish
 from small_store import LOWER, SIZES, TAG, Facts, ask, build, label, labels_at, observe, wrong_labels
 
+from hmsa_label.stores.audit.verify import Problem, verify
 from hmsa_label.stores.errors import StoreError
-from hmsa_label.stores.gc import gc
-from hmsa_label.stores.rethreshold import rethreshold
-from hmsa_label.stores.rollback import rollback
-from hmsa_label.stores.schema import COMMITS, PRUNED, ROOT, RUNS, TAGS
-from hmsa_label.stores.tags import tag
-from hmsa_label.stores.verify import Problem, verify
+from hmsa_label.stores.format.schema import COMMITS, PRUNED, ROOT, RUNS, TAGS
+from hmsa_label.stores.versions.gc import gc
+from hmsa_label.stores.versions.rethreshold import rethreshold
+from hmsa_label.stores.versions.rollback import rollback
+from hmsa_label.stores.versions.tags import tag
 
 ROWS, OTHERS = "manifest rows", {TAGS: "tag", PRUNED: "prune mark", COMMITS: "commit mark"}
 FLIP, DELETE, TRUNCATE, EMPTY, SWAP, REPLAY = "bit flip", "deletion", "truncation", "emptied", "swap", "older copy"

@@ -30,18 +30,18 @@ from kill_places import OUT, STORE, Disk, Site, behind_a_proxy
 from results_page import markdown, page, publish
 
 from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, TeacherConfig
-from hmsa_label.pipeline.label_run import label_images
+from hmsa_label.pipeline.label.run import label_images
+from hmsa_label.stores.audit.history import store_log
+from hmsa_label.stores.audit.verify import verify_store
 from hmsa_label.stores.errors import NotAStore
-from hmsa_label.stores.export import export_cityscapes, export_zarr
-from hmsa_label.stores.gc import gc
-from hmsa_label.stores.history import store_log
-from hmsa_label.stores.label_store import LabelStore
-from hmsa_label.stores.manifest import EMPTY, Manifest
-from hmsa_label.stores.rethreshold import rethreshold
-from hmsa_label.stores.rollback import rollback
-from hmsa_label.stores.schema import ROOT
-from hmsa_label.stores.tags import tag, tags
-from hmsa_label.stores.verify import verify_store
+from hmsa_label.stores.exports.version import export_cityscapes, export_zarr
+from hmsa_label.stores.format.schema import ROOT
+from hmsa_label.stores.manifest.table import EMPTY, Manifest
+from hmsa_label.stores.versions.gc import gc
+from hmsa_label.stores.versions.label_store import LabelStore
+from hmsa_label.stores.versions.rethreshold import rethreshold
+from hmsa_label.stores.versions.rollback import rollback
+from hmsa_label.stores.versions.tags import tag, tags
 
 IMAGES, SIZE, SECONDS = 8, (64, 96), 240.0
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -302,7 +302,7 @@ def kill_once(name: str, place: Any, origin: Path, random: Random, tally: Tally,
 
 def measure(arguments: argparse.Namespace) -> tuple[str, bool]:
     """The result page, and whether nothing went wrong; what is known is published after every kill."""
-    CONTEXT.set_forkserver_preload(["hmsa_label.pipeline.label_run", "hmsa_label.stores.export", "s3fs"])
+    CONTEXT.set_forkserver_preload(["hmsa_label.pipeline.label.run", "hmsa_label.stores.exports.version", "s3fs"])
     with (
         tempfile.TemporaryDirectory(dir=arguments.folder) as work,
         behind_a_proxy(Path(work) / "s3", arguments.share, arguments.seed) as s3,

@@ -21,13 +21,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from results_page import markdown, page
 
-from hmsa_label.stores import objects
-from hmsa_label.stores import verify as verify_module
-from hmsa_label.stores.diff import diff
-from hmsa_label.stores.label_store import LabelStore
-from hmsa_label.stores.manifest import PROGRESS, Change, Manifest
-from hmsa_label.stores.receipt import Receipt, now, to_table
-from hmsa_label.stores.run_writer import RunWriter
+from hmsa_label.stores.audit import verify as verify_module
+from hmsa_label.stores.audit.diff import diff
+from hmsa_label.stores.format.receipt import Receipt, now, to_table
+from hmsa_label.stores.manifest import objects
+from hmsa_label.stores.manifest.table import PROGRESS, Change, Manifest
+from hmsa_label.stores.runs.writer import RunWriter
+from hmsa_label.stores.versions.label_store import LabelStore
 
 HEIGHT, WIDTH, NUM_CLASSES = 1024, 2048, 19
 BATCH, COMMIT_ROWS, COMMITS = 100_000, 256, 7

@@ -17,13 +17,13 @@ from s3_server import s3_server
 from teacher_like_labels import Drawn, draw
 
 from hmsa_label.labelers.taxonomy import CITYSCAPES
-from hmsa_label.stores.evidence import grid_with, label_at, level_of
 from hmsa_label.stores.files import FileRoot, create_bytes, join
-from hmsa_label.stores.label_store import LabelStore
-from hmsa_label.stores.receipt import ImageFacts, Receipt
-from hmsa_label.stores.run_writer import RunWriter
-from hmsa_label.stores.schema import U8
-from hmsa_label.stores.segment import SegmentWriter
+from hmsa_label.stores.format.evidence import grid_with, label_at, level_of
+from hmsa_label.stores.format.receipt import ImageFacts, Receipt
+from hmsa_label.stores.format.schema import U8
+from hmsa_label.stores.runs.segment import SegmentWriter
+from hmsa_label.stores.runs.writer import RunWriter
+from hmsa_label.stores.versions.label_store import LabelStore
 
 THRESHOLD = 0.9
 GRID = grid_with(THRESHOLD)

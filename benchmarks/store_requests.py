@@ -22,10 +22,10 @@ from s3_server import s3_server
 from store_commits import commit_at_once
 
 from hmsa_label.labelers.taxonomy import CITYSCAPES
-from hmsa_label.stores.label_store import LabelStore
-from hmsa_label.stores.receipt import ImageFacts
-from hmsa_label.stores.run_writer import RunWriter
-from hmsa_label.stores.segment import SegmentWriter
+from hmsa_label.stores.format.receipt import ImageFacts
+from hmsa_label.stores.runs.segment import SegmentWriter
+from hmsa_label.stores.runs.writer import RunWriter
+from hmsa_label.stores.versions.label_store import LabelStore
 
 LINE = re.compile(r'"([A-Z]+) (\S+) HTTP')
 KINDS = ("GET of the log", "other GET", "LIST", "HEAD", "PUT", "DELETE", "POST")
@@ -84,7 +84,7 @@ def measure(place: Path, commits: int, intervals: list[int], processes: int) -> 
         requests = Requests(place / "requests.log")
         for interval in intervals:
             if interval:
-                from hmsa_label.stores import checkpoints  # older checkouts have none
+                from hmsa_label.stores.manifest import checkpoints  # older checkouts have none
 
                 checkpoints.CHECKPOINT_INTERVAL = interval
             uri, name = f"{bucket}/every-{interval}", str(interval or "as it is")

@@ -6,18 +6,18 @@ from hmsa_label.cli.command import LazyGroup
 from hmsa_label.cli.settings import PREFIX
 
 COMMANDS = {
-    "demo": "hmsa_label.cli.demo:demo",
-    "train-teacher": "hmsa_label.cli.train:train_teacher",
-    "train-student": "hmsa_label.cli.train:train_student",
-    "compare": "hmsa_label.cli.compare:compare",
-    "evaluate": "hmsa_label.cli.evaluate:evaluate",
-    "explain": "hmsa_label.cli.explain:explain",
-    "run": "hmsa_label.cli.label:run",
-    "runs": "hmsa_label.cli.runs:runs",
-    "status": "hmsa_label.cli.runs:status",
-    "rethreshold": "hmsa_label.cli.versions:rethreshold",
-    "export": "hmsa_label.cli.versions:export",
-    "audit": "hmsa_label.cli.audit:audit",
+    "demo": "hmsa_label.cli.commands.demo:demo",
+    "train-teacher": "hmsa_label.cli.commands.train:train_teacher",
+    "train-student": "hmsa_label.cli.commands.train:train_student",
+    "compare": "hmsa_label.cli.commands.compare:compare",
+    "evaluate": "hmsa_label.cli.commands.evaluate:evaluate",
+    "explain": "hmsa_label.cli.commands.explain:explain",
+    "run": "hmsa_label.cli.commands.label:run",
+    "runs": "hmsa_label.cli.commands.runs:runs",
+    "status": "hmsa_label.cli.commands.runs:status",
+    "rethreshold": "hmsa_label.cli.commands.versions:rethreshold",
+    "export": "hmsa_label.cli.commands.versions:export",
+    "audit": "hmsa_label.cli.commands.audit:audit",
 }
 
 

@@ -1,10 +1,10 @@
 """The verbs of hmsa-label, and all that the command line may see of it.
 
     images -> decode -> teacher (chain of scales, flip) -> threshold -> label store
-    stores/   decode.py     teacher.py, labelers/         threshold.py     stores/
-              \\______________ worker.py, one per device ______________/       ^
-                                     |  one small receipt per image            |
-    dispatch.py, ray_executor.py, executor.py -> label_run.py -> manifest -----+
+    stores/   data/     teacher/, labelers/                teacher/     stores/
+              \\_______ label/worker.py, one per device ____________/       ^
+                                |  one small receipt per image             |
+                             engine/ -> label/run.py -> manifest ----------+
 
 Names are imported when they are first used, so that asking for help loads neither torch nor ray.
 """
@@ -13,7 +13,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hmsa_label.pipeline.audit import (
+    from hmsa_label.pipeline.audit.card import render_card
+    from hmsa_label.pipeline.audit.croissant import render_croissant
+    from hmsa_label.pipeline.audit.store import (
         audit_card,
         audit_diff,
         audit_log,
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
         roll_back,
         tag_version,
     )
-    from hmsa_label.pipeline.card import render_card
-    from hmsa_label.pipeline.compare import compare as compare_students
+    from hmsa_label.pipeline.audit.trace import trace_checkpoint
+    from hmsa_label.pipeline.compare.comparison import compare as compare_students
     from hmsa_label.pipeline.config import (
         DATASETS,
         EXECUTORS,
@@ -44,20 +46,16 @@ if TYPE_CHECKING:
         TraceConfig,
         to_dict,
     )
-    from hmsa_label.pipeline.croissant import render_croissant
-    from hmsa_label.pipeline.demo import run_demo
-    from hmsa_label.pipeline.evaluate import evaluate as evaluate_teacher
-    from hmsa_label.pipeline.executor import EngineError
-    from hmsa_label.pipeline.explain import explain_image
+    from hmsa_label.pipeline.demo.flow import run_demo
+    from hmsa_label.pipeline.errors import EngineError
     from hmsa_label.pipeline.interrupt import threads_left
-    from hmsa_label.pipeline.label_run import label_images
-    from hmsa_label.pipeline.plan import plan_labels
-    from hmsa_label.pipeline.progress import open_display
-    from hmsa_label.pipeline.ray_train import train_on_ray
-    from hmsa_label.pipeline.run_states import list_runs, run_status
-    from hmsa_label.pipeline.trace import trace_checkpoint
-    from hmsa_label.pipeline.train import train_student, train_teacher
-    from hmsa_label.pipeline.train_config import (
+    from hmsa_label.pipeline.label.plan import plan_labels
+    from hmsa_label.pipeline.label.run import label_images
+    from hmsa_label.pipeline.monitor.progress import open_display
+    from hmsa_label.pipeline.monitor.run_states import list_runs, run_status
+    from hmsa_label.pipeline.teacher.evaluate import evaluate as evaluate_teacher
+    from hmsa_label.pipeline.teacher.explain import explain_image
+    from hmsa_label.pipeline.training.config import (
         AUX_LOSSES,
         LOSSES,
         OPTIMIZERS,
@@ -69,7 +67,9 @@ if TYPE_CHECKING:
         RayTrainConfig,
         TrainConfig,
     )
-    from hmsa_label.pipeline.train_progress import open_training_display
+    from hmsa_label.pipeline.training.loop import train_student, train_teacher
+    from hmsa_label.pipeline.training.progress import open_training_display
+    from hmsa_label.pipeline.training.ray_train import train_on_ray
     from hmsa_label.stores.credentials import hide_in_text, missing_credentials
     from hmsa_label.stores.errors import StoreError, is_network_trouble
 
@@ -91,30 +91,30 @@ _AUDIT = (
 # Name -> the module that holds it, and its name there where it differs (a module of the same name would hide it here).
 _PLACES = {
     **dict.fromkeys(_CONFIG.split(), "hmsa_label.pipeline.config"),
-    **dict.fromkeys(_TRAIN_CONFIG.split(), "hmsa_label.pipeline.train_config"),
-    **dict.fromkeys(_AUDIT.split(), "hmsa_label.pipeline.audit"),
-    "render_card": "hmsa_label.pipeline.card",
-    "render_croissant": "hmsa_label.pipeline.croissant",
-    "EngineError": "hmsa_label.pipeline.executor",
-    "compare_students": "hmsa_label.pipeline.compare:compare",
+    **dict.fromkeys(_TRAIN_CONFIG.split(), "hmsa_label.pipeline.training.config"),
+    **dict.fromkeys(_AUDIT.split(), "hmsa_label.pipeline.audit.store"),
+    "render_card": "hmsa_label.pipeline.audit.card",
+    "render_croissant": "hmsa_label.pipeline.audit.croissant",
+    "EngineError": "hmsa_label.pipeline.engine.executor",
+    "compare_students": "hmsa_label.pipeline.compare.comparison:compare",
     "StoreError": "hmsa_label.stores.errors",
     "is_network_trouble": "hmsa_label.stores.errors",
     "hide_in_text": "hmsa_label.stores.credentials",
     "missing_credentials": "hmsa_label.stores.credentials",
-    "evaluate_teacher": "hmsa_label.pipeline.evaluate:evaluate",
-    "explain_image": "hmsa_label.pipeline.explain",
-    "label_images": "hmsa_label.pipeline.label_run",
-    "list_runs": "hmsa_label.pipeline.run_states",
-    "run_status": "hmsa_label.pipeline.run_states",
-    "open_display": "hmsa_label.pipeline.progress",
-    "plan_labels": "hmsa_label.pipeline.plan",
-    "run_demo": "hmsa_label.pipeline.demo",
-    "trace_checkpoint": "hmsa_label.pipeline.trace",
+    "evaluate_teacher": "hmsa_label.pipeline.teacher.evaluate:evaluate",
+    "explain_image": "hmsa_label.pipeline.teacher.explain",
+    "label_images": "hmsa_label.pipeline.label.run",
+    "list_runs": "hmsa_label.pipeline.monitor.run_states",
+    "run_status": "hmsa_label.pipeline.monitor.run_states",
+    "open_display": "hmsa_label.pipeline.monitor.progress",
+    "plan_labels": "hmsa_label.pipeline.label.plan",
+    "run_demo": "hmsa_label.pipeline.demo.flow",
+    "trace_checkpoint": "hmsa_label.pipeline.audit.trace",
     "threads_left": "hmsa_label.pipeline.interrupt",
-    "train_on_ray": "hmsa_label.pipeline.ray_train",
-    "train_student": "hmsa_label.pipeline.train",
-    "train_teacher": "hmsa_label.pipeline.train",
-    "open_training_display": "hmsa_label.pipeline.train_progress",
+    "train_on_ray": "hmsa_label.pipeline.training.ray_train",
+    "train_student": "hmsa_label.pipeline.training.loop",
+    "train_teacher": "hmsa_label.pipeline.training.loop",
+    "open_training_display": "hmsa_label.pipeline.training.progress",
 }
 
 __all__ = [

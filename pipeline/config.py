@@ -141,7 +141,7 @@ class LabelConfig:
     """One labelling run: data, teacher, threshold, store, engine.
 
     Attributes:
-        keys: label only these images: keys, patterns, or `@FILE` with one per line (`selection.py`); empty is all.
+        keys: label only these images: keys, patterns, or `@FILE` with one per line (`data/selection.py`); empty is all.
         only_new: also label images again whose files hold other bytes than when they were labelled, as a new version;
             without it images that the store has are not looked at.
         join: share the work of an equal run that is live, instead of refusing to be the second one; a submitted Ray

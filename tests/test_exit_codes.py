@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from hmsa_label.pipeline.config import StoreConfig
-from hmsa_label.pipeline.run_states import run_status
-from hmsa_label.stores.label_store import LabelStore
+from hmsa_label.pipeline.monitor.run_states import run_status
+from hmsa_label.stores.versions.label_store import LabelStore
 
 PROGRAM = "from hmsa_label.cli.main import main; main()"
 HANGING = (4, 5, 6)
@@ -143,8 +143,8 @@ def test_runs_of_a_large_network_end_with_their_own_code(run, tmp_path):
     import torch
 
     from hmsa_label.labelers import build_labeler
-    from hmsa_label.labelers.checkpoints import encode_checkpoint
     from hmsa_label.labelers.taxonomy import CITYSCAPES
+    from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
 
     torch.manual_seed(0)
     info = {"model": "hrnet_w48_ocr", "multi_scale": True, "classes": CITYSCAPES.to_dict(), "trained_on": None}

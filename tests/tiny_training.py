@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from hmsa_label.pipeline.config import DataConfig
-from hmsa_label.pipeline.train_config import AugmentConfig, ModelConfig, TrainConfig
+from hmsa_label.pipeline.training.config import AugmentConfig, ModelConfig, TrainConfig
 
 
 def tiny_training(data: Path, output: Path, *, crop_px: tuple[int, int] = (32, 32), **changes: Any) -> TrainConfig:

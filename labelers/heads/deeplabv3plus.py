@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from hmsa_label.labelers.heads.ocr import HeadOutput
-from hmsa_label.labelers.layers import conv_bn_relu, resize
+from hmsa_label.labelers.layers.blocks import conv_bn_relu, resize
 from hmsa_label.labelers.trunks.resnet import TwoLevels
 
 ASPP_RATES_PX = (12, 24, 36)  # dilation at output stride 8

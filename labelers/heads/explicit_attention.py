@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hmsa_label.labelers.layers import conv_bn_relu, resize
+from hmsa_label.labelers.layers.blocks import conv_bn_relu, resize
 
 
 class ExplicitAttentionHead(nn.Module):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hmsa_label.labelers.layers import ImageDropout2d, conv_bn_relu
+from hmsa_label.labelers.layers.blocks import ImageDropout2d, conv_bn_relu
 
 
 class HeadOutput(NamedTuple):

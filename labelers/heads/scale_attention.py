@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from hmsa_label.labelers.layers import conv_bn_relu
+from hmsa_label.labelers.layers.blocks import conv_bn_relu
 
 
 class ScaleAttentionHead(nn.Module):

@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from hmsa_label.labelers.layers import conv_bn, conv_bn_relu, resize
+from hmsa_label.labelers.layers.blocks import conv_bn, conv_bn_relu, resize
 from hmsa_label.labelers.trunks.bottleneck import Bottleneck
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hmsa_label.cli.audit import LOG_COLUMNS, _log_row
-from hmsa_label.stores.label_store import LabelStore
+from hmsa_label.cli.commands.audit import LOG_COLUMNS, _log_row
+from hmsa_label.stores.versions.label_store import LabelStore
 
 KEY = "train_extra/town/town_000001_000019"
 

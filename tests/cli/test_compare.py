@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hmsa_label.stores.label_store import LabelStore
+from hmsa_label.stores.versions.label_store import LabelStore
 
 TINY = ("--model", "hrnet_tiny_ocr", "--max-steps", 1, "--batch-size", 2, "--crop", "32x64", "--loss", "ce",
         "--low-scale", "none", "--device", "cpu", "--cpu-threads", 1, "--class-uniform", 0)  # fmt: skip

@@ -3,8 +3,8 @@
 import torch
 
 from hmsa_label.labelers import build_labeler
-from hmsa_label.labelers.checkpoints import encode_checkpoint
 from hmsa_label.labelers.taxonomy import CITYSCAPES
+from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
 
 
 def weights_file(folder):

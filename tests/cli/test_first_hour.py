@@ -119,7 +119,9 @@ def test_s3_without_credentials_is_told_at_once_where_they_are_looked_for(refuse
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
-    monkeypatch.setattr("hmsa_label.pipeline.retry.time.sleep", lambda seconds: pytest.fail("it was tried again"))
+    monkeypatch.setattr(
+        "hmsa_label.pipeline.engine.retry.time.sleep", lambda seconds: pytest.fail("it was tried again")
+    )
     for args in (
         [*run_args, "--store", "s3://nobodys/labels"],
         [*run_args, "--data", "s3://nobodys/images"],

@@ -3,8 +3,8 @@
 import pytest
 import yaml
 
+from hmsa_label.cli.commands.train import PRESET_NAMES
 from hmsa_label.cli.settings import PRESETS
-from hmsa_label.cli.train import PRESET_NAMES
 
 ARGS = ("--data", "d", "--output", "o")
 

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from hmsa_label.labelers import build_labeler
-from hmsa_label.labelers.checkpoints import encode_checkpoint
 from hmsa_label.labelers.taxonomy import CITYSCAPES
-from hmsa_label.pipeline.train_state import TrainFolder
-from hmsa_label.pipeline.weights import load_start, read_network
+from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
+from hmsa_label.pipeline.teacher.weights import load_start, read_network
+from hmsa_label.pipeline.training.state import TrainFolder
 from tests.fuzz.mutate import json_text, mutate_bytes, mutate_value
 
 MODEL = "hrnet_tiny_ocr"

@@ -9,8 +9,8 @@ from random import Random
 import numpy as np
 from PIL import Image
 
-from hmsa_label.pipeline.decode import decode_image, decode_labels
-from hmsa_label.stores.images import BadImage
+from hmsa_label.pipeline.data.decode import decode_image, decode_labels
+from hmsa_label.stores.images.source import BadImage
 from tests.fuzz.mutate import mutate_bytes
 
 SIGNATURE_BYTES = 8

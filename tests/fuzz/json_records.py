@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hmsa_label.stores.delta_actions import COMMIT_KEY
-from hmsa_label.stores.sealed import CHECK, seal
+from hmsa_label.stores.format.self_digest import CHECK, seal
+from hmsa_label.stores.manifest.delta_actions import COMMIT_KEY
 from tests.fuzz.mutate import DEEP, NUMBERS, TEXTS, json_text, mutate_value
 from tests.fuzz.small_store import SmallStore, chain
 

@@ -11,30 +11,30 @@ from typing import Any
 
 import numpy as np
 
-from hmsa_label.pipeline.audit import audit_card, audit_show, picture_of_label
-from hmsa_label.pipeline.card import render_card
+from hmsa_label.pipeline.audit.card import render_card
+from hmsa_label.pipeline.audit.croissant import render_croissant
+from hmsa_label.pipeline.audit.store import audit_card, audit_show, picture_of_label
 from hmsa_label.pipeline.config import StoreConfig
-from hmsa_label.pipeline.croissant import render_croissant
-from hmsa_label.pipeline.run_states import list_runs, run_status
-from hmsa_label.stores.delta_actions import COMMIT_KEY, LOG
-from hmsa_label.stores.diff import diff
+from hmsa_label.pipeline.monitor.run_states import list_runs, run_status
+from hmsa_label.stores.audit.diff import diff
+from hmsa_label.stores.audit.history import store_log
+from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.errors import StoreError
-from hmsa_label.stores.evidence import code_of, grid_with, label_at, level_of
-from hmsa_label.stores.export import export_cityscapes, export_zarr
+from hmsa_label.stores.exports.version import export_cityscapes, export_zarr
 from hmsa_label.stores.files import FileRoot
-from hmsa_label.stores.gc import gc
-from hmsa_label.stores.history import store_log
-from hmsa_label.stores.label_store import LabelStore
-from hmsa_label.stores.receipt import ImageFacts
-from hmsa_label.stores.rethreshold import rethreshold
-from hmsa_label.stores.rollback import rollback
-from hmsa_label.stores.run_events import write_part
-from hmsa_label.stores.run_writer import RunWriter
-from hmsa_label.stores.schema import COMMITS
-from hmsa_label.stores.sealed import CHECK, is_whole, seal
-from hmsa_label.stores.segment import SegmentWriter
-from hmsa_label.stores.tags import tag, tags
-from hmsa_label.stores.verify import verify
+from hmsa_label.stores.format.evidence import code_of, grid_with, label_at, level_of
+from hmsa_label.stores.format.receipt import ImageFacts
+from hmsa_label.stores.format.schema import COMMITS, LOG
+from hmsa_label.stores.format.self_digest import CHECK, is_whole, seal
+from hmsa_label.stores.manifest.delta_actions import COMMIT_KEY
+from hmsa_label.stores.runs.events import write_part
+from hmsa_label.stores.runs.segment import SegmentWriter
+from hmsa_label.stores.runs.writer import RunWriter
+from hmsa_label.stores.versions.gc import gc
+from hmsa_label.stores.versions.label_store import LabelStore
+from hmsa_label.stores.versions.rethreshold import rethreshold
+from hmsa_label.stores.versions.rollback import rollback
+from hmsa_label.stores.versions.tags import tag, tags
 
 CLASSES = {
     "name": "three",

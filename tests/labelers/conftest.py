@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from hmsa_label.labelers import build_labeler
-from hmsa_label.labelers.checkpoints import from_published_key, load_strict
+from hmsa_label.labelers.weights.checkpoints import from_published_key, load_strict
 
 GOLDEN = Path(__file__).parent / "golden"
 WHOLE_SET = Path(__file__).parents[3] / "shared" / "reference" / "hmsa" / "golden_public.npz"

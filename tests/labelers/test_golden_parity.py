@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from hmsa_label.labelers.hmsa import predict
-from hmsa_label.labelers.layers import resize
+from hmsa_label.labelers.hmsa.net import predict
+from hmsa_label.labelers.layers.blocks import resize
 
 CASES = "abcd"
 

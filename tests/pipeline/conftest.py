@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, TeacherConfig
-from hmsa_label.pipeline.events import Event
-from hmsa_label.pipeline.label_run import label_images
+from hmsa_label.pipeline.engine.events import Event
+from hmsa_label.pipeline.label.run import label_images
 from hmsa_label.pipeline.records import U8, LabelSummary
-from hmsa_label.stores.label_store import LabelStore
+from hmsa_label.stores.versions.label_store import LabelStore
 from tests.atomic_s3 import make_puts_atomic
 
 KILL = (1, 2, 3)  # first pixel of an image that ends its worker's process

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hmsa_label.stores.evidence import code_of, grid_with, label_at, level_of
-from hmsa_label.stores.label_store import LabelStore
-from hmsa_label.stores.receipt import ImageFacts, Receipt
-from hmsa_label.stores.run_writer import RunWriter
-from hmsa_label.stores.schema import U8
-from hmsa_label.stores.segment import SegmentWriter
+from hmsa_label.stores.format.evidence import code_of, grid_with, label_at, level_of
+from hmsa_label.stores.format.receipt import ImageFacts, Receipt
+from hmsa_label.stores.format.schema import U8
+from hmsa_label.stores.runs.segment import SegmentWriter
+from hmsa_label.stores.runs.writer import RunWriter
+from hmsa_label.stores.versions.label_store import LabelStore
 from tests.atomic_s3 import make_puts_atomic
 
 CLASSES = {

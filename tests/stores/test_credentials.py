@@ -3,7 +3,7 @@
 import pytest
 
 from hmsa_label.stores.credentials import hide_in_arguments, hide_in_record, hide_in_text, secret_values
-from hmsa_label.stores.runs import new_run
+from hmsa_label.stores.runs.record import new_run
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import zarr
 
-from hmsa_label.stores.diff import diff
-from hmsa_label.stores.history import store_log
-from hmsa_label.stores.label_store import LabelStore
-from hmsa_label.stores.receipt import ImageFacts
-from hmsa_label.stores.rethreshold import rethreshold
-from hmsa_label.stores.rollback import rollback
-from hmsa_label.stores.run_writer import RunWriter
-from hmsa_label.stores.segment import SegmentWriter
-from hmsa_label.stores.tags import tag
-from hmsa_label.stores.verify import verify
+from hmsa_label.stores.audit.diff import diff
+from hmsa_label.stores.audit.history import store_log
+from hmsa_label.stores.audit.verify import verify
+from hmsa_label.stores.format.receipt import ImageFacts
+from hmsa_label.stores.runs.segment import SegmentWriter
+from hmsa_label.stores.runs.writer import RunWriter
+from hmsa_label.stores.versions.label_store import LabelStore
+from hmsa_label.stores.versions.rethreshold import rethreshold
+from hmsa_label.stores.versions.rollback import rollback
+from hmsa_label.stores.versions.tags import tag
 
 GOLDEN = Path(__file__).parent / "golden"
 DIGESTS = [

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import zarr
 
+from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.errors import StoreError
-from hmsa_label.stores.gc import gc
-from hmsa_label.stores.label_store import LabelStore
-from hmsa_label.stores.rollback import rollback
-from hmsa_label.stores.verify import verify
+from hmsa_label.stores.versions.gc import gc
+from hmsa_label.stores.versions.label_store import LabelStore
+from hmsa_label.stores.versions.rollback import rollback
 
 SECRETS = ("AKIAMADEUPFORTESTS", "made-up-secret-of-the-tests", "AKIAGIVENASOPTION", "secret-given-as-option")
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
+from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.errors import NotAStore
 from hmsa_label.stores.files import create_bytes, open_filesystem, replace_bytes
-from hmsa_label.stores.label_store import LabelStore
-from hmsa_label.stores.manifest import Change, Manifest
-from hmsa_label.stores.rollback import rollback
-from hmsa_label.stores.tags import tag
-from hmsa_label.stores.verify import verify
+from hmsa_label.stores.manifest.table import Change, Manifest
+from hmsa_label.stores.versions.label_store import LabelStore
+from hmsa_label.stores.versions.rollback import rollback
+from hmsa_label.stores.versions.tags import tag
 
 WRITERS = {"create": create_bytes, "replace": replace_bytes}
 

@@ -10,7 +10,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from werkzeug.serving import make_server
 
 from hmsa_label.stores.errors import UnsafeStorage
-from hmsa_label.stores.label_store import LabelStore
+from hmsa_label.stores.versions.label_store import LabelStore
 
 
 @pytest.fixture

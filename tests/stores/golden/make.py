@@ -9,13 +9,13 @@ import sys
 
 import numpy as np
 
-from hmsa_label.stores.evidence import DEFAULT_GRID, code_of, label_at, level_of
-from hmsa_label.stores.label_store import LabelStore
-from hmsa_label.stores.receipt import ImageFacts
-from hmsa_label.stores.rethreshold import rethreshold
-from hmsa_label.stores.run_writer import RunWriter
-from hmsa_label.stores.segment import SegmentWriter
-from hmsa_label.stores.tags import tag
+from hmsa_label.stores.format.evidence import DEFAULT_GRID, code_of, label_at, level_of
+from hmsa_label.stores.format.receipt import ImageFacts
+from hmsa_label.stores.runs.segment import SegmentWriter
+from hmsa_label.stores.runs.writer import RunWriter
+from hmsa_label.stores.versions.label_store import LabelStore
+from hmsa_label.stores.versions.rethreshold import rethreshold
+from hmsa_label.stores.versions.tags import tag
 
 CLASSES = {
     "name": "three",

@@ -1,0 +1,174 @@
+"""`hmsa-label audit`: what a label store holds, where it came from, and whether it is intact."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hmsa_label import pipeline
+from hmsa_label.cli import output
+from hmsa_label.cli.command import LazyGroup
+from hmsa_label.cli.options import argument, command, flag, settings
+from hmsa_label.cli.parameters import Section, not_on_command_line
+from hmsa_label.pipeline import StoreConfig
+
+PLACES = (
+    {name: f"hmsa_label.cli.commands.audit:{name}" for name in ("log", "show", "verify", "diff", "card")}
+    | {name: f"hmsa_label.cli.commands.versions:{name}" for name in ("tag", "rollback", "gc")}
+    | {"trace": "hmsa_label.cli.commands.trace:trace"}
+)
+LOG_COLUMNS = ("version", "time", "kind", "images", "threshold", "teacher", "digest", "remarks")
+MAX_CHANGES_SHOWN = 10
+
+
+@click.group("audit", cls=LazyGroup, places=PLACES)
+def audit() -> None:
+    """Look into a label store and its versions.
+
+    Where labels came from, whether every byte is still as written, and what changed from one version to another.
+    """
+
+
+@command("log", example="hmsa-label audit log --store labels")
+@settings(StoreConfig, "store")
+@flag("--progress", "List every commit of a run, not only finished versions.", is_flag=True, section="Labels")
+def log(store: StoreConfig, progress: bool, as_json: bool) -> None:
+    """List the versions of a store, the newest first."""
+    versions = pipeline.audit_log(store, progress=progress)
+    if as_json:
+        output.show_json({"versions": versions})
+        return
+    output.show_table(LOG_COLUMNS, [_log_row(entry) for entry in versions])
+
+
+@command("show", example="hmsa-label audit show --store labels train_extra/troisdorf/troisdorf_000000_000073")
+@settings(StoreConfig, "store")
+@argument("name")
+@flag("--png", "File to draw an image's label into, in the colours of its classes.", type=click.Path(dir_okay=False),
+      section="Labels")  # fmt: skip
+def show(store: StoreConfig, name: str | None, png: str | None, as_json: bool) -> None:
+    """Show where a version or a label came from.
+
+    NAME is a version, a tag, `head` for unfinished progress, or the key of an image; without it the last finished
+    version is shown.
+    """
+    facts = pipeline.audit_show(store, name)
+    if png is not None:
+        if name is None or "key" not in facts:
+            raise ValueError(f"--png draws one image's label; {name or 'a version'} is not the key of an image")
+        Path(png).write_bytes(pipeline.picture_of_label(store, name))
+    if as_json:
+        output.show_json(facts)
+        return
+    output.show_tree(facts)
+
+
+@command("verify", example="hmsa-label audit verify --store labels")
+@settings(StoreConfig, "store")
+@flag("--version", "Version or tag to check.  [default: the last finished one]", section="Labels")
+@flag("--all", "Check every version that has its pixels, each label once.", is_flag=True, section="Labels")
+@flag("--deep/--quick", "Read and hash every label, or only look for it.", default=True, show_default=True,
+      section="Check")  # fmt: skip
+@flag("--sources", "Data root: also check that the images are still those that were labelled.", section="Check")
+@flag("--data-options", "fsspec options of that data root; not on the command line.", type=Section(), default="{}",
+      callback=not_on_command_line, section="Check")  # fmt: skip
+@click.pass_context
+def verify(ctx: click.Context, /, store: StoreConfig, as_json: bool, **asked: Any) -> None:
+    """Check that every label is still as written.
+
+    Reads every label that the manifest lists and compares digests. The exit code is 1 if a problem is found.
+    """
+    if asked["all"] and asked["version"] is not None:
+        raise ValueError("--all looks at every version, --version at one: give only one of them")
+    report = pipeline.audit_verify(store, asked["version"], every=asked["all"], deep=asked["deep"],
+                                   sources=asked["sources"], source_options=asked["data_options"])  # fmt: skip
+    if as_json:
+        output.show_json(report)
+    else:
+        for problem in report["problems"]:
+            output.show(f"{problem['kind']}  {problem['key'] or 'store'}: {problem['detail']}")
+        of = f" of {len(report['versions'])} versions" if asked["all"] else ""
+        output.show(f"{report['images']} images{of}, {len(report['problems']) or 'no'} problems")
+        if report["repair"]:
+            output.show(f"repair: `{report['repair']}`, with the other options of their run, labels these images again")
+    ctx.exit(0 if report["ok"] else 1)
+
+
+@command("diff", example="hmsa-label audit diff --store labels 3 8")
+@settings(StoreConfig, "store")
+@argument("a", required=True)
+@argument("b")
+@flag("--pixels/--no-pixels", "Compare pixel by pixel.", default=True, show_default=True, section="Labels")
+def diff(store: StoreConfig, a: str, b: str | None, pixels: bool, as_json: bool) -> None:
+    """Show what changed from version A to version B.
+
+    Versions are numbers or tags; without B the last finished version is taken.
+    """
+    changes = pipeline.audit_diff(store, a, b, pixels=pixels)
+    if as_json:
+        output.show_json(changes)
+        return
+    _show_diff(changes)
+
+
+@command("card", example="hmsa-label audit card --store labels > CARD.md")
+@settings(StoreConfig, "store")
+@argument("version")
+@flag("--format", "Markdown for people, or Croissant metadata (JSON-LD) for programs.", default="markdown",
+      show_default=True, type=click.Choice(["markdown", "croissant"]), section="Labels")  # fmt: skip
+def card(store: StoreConfig, version: str | None, format: str, as_json: bool) -> None:
+    """Print the card of a version.
+
+    For those who train on the labels: classes, coverage, origin, settings, and what to know before use.
+    """
+    facts = pipeline.audit_card(store, version)
+    if format == "croissant":
+        output.show_json(pipeline.render_croissant(facts))
+    elif as_json:
+        output.show_json(facts)
+    else:
+        output.show(pipeline.render_card(facts))
+
+
+def _log_row(entry: dict[str, Any]) -> list[Any]:
+    tags = [f"{name} (file damaged)" if name in entry["damaged_tags"] else name for name in entry["tags"]]
+    remarks = [*tags, entry["note"], "pruned" if entry["pruned"] else None]
+    remarks += [None if entry["finished"] else "unfinished"]
+    remarks += [f"restores {entry['restores']}" if entry["restores"] is not None else None]
+    short = {"time": entry["time"][:19], "threshold": _short(entry["threshold"]),
+             "teacher": (entry["teacher_sha256"] or "-")[:12], "digest": (entry["digest"] or "-")[:12],
+             "remarks": ", ".join(filter(None, remarks))}  # fmt: skip
+    return [{**entry, **short}[column] for column in LOG_COLUMNS]
+
+
+def _short(value: float | None) -> str | None:
+    return None if value is None else f"{value}"
+
+
+def _show_diff(changes: dict[str, Any]) -> None:
+    pixels, compared = changes["pixels_changed"], changes["pixels_compared"]
+    output.show_facts({
+        "versions": f"{changes['a']} -> {changes['b']}",
+        "images": f"{len(changes['added'])} added, {len(changes['removed'])} removed, "
+        f"{len(changes['relabelled'])} relabelled, {changes['unchanged']} unchanged",
+        "pixels": None if pixels is None else f"{pixels} changed of {compared}"
+        + (f", {output.percent(pixels / compared)}" if compared else ""),
+    })  # fmt: skip
+    if changes["worst"]:
+        output.show("")
+        rows = [(key, output.percent(share)) for key, share in changes["worst"]]
+        output.show_table(("most changed images", "changed"), rows)
+    if changes["confusion"] and pixels:
+        output.show("")
+        output.show_table(("from", "to", "pixels"), _largest_changes(changes["names"], changes["confusion"]))
+
+
+def _largest_changes(names: list[str], confusion: list[list[int]]) -> list[tuple[str, str, int]]:
+    """(class before, class after, pixels) of the most frequent changes, the most frequent first."""
+    changed = [
+        (names[i], names[j], count)
+        for i, row in enumerate(confusion)
+        for j, count in enumerate(row)
+        if i != j and count
+    ]
+    return sorted(changed, key=lambda change: -change[2])[:MAX_CHANGES_SHOWN]

@@ -1,0 +1,126 @@
+"""What changes a store without a teacher: `audit tag`, `audit rollback`, `audit gc`, `rethreshold`; and `export`."""
+
+import time
+from typing import Any
+
+import click
+
+from hmsa_label import pipeline
+from hmsa_label.cli import output
+from hmsa_label.cli.commands.label import show_summary
+from hmsa_label.cli.options import argument, command, flag, settings
+from hmsa_label.cli.parameters import Duration
+from hmsa_label.pipeline import StoreConfig
+
+LINE_SECONDS = 10.0
+
+
+@command("tag", example="hmsa-label audit tag --store labels paper-2 --version 8")
+@settings(StoreConfig, "store")
+@argument("name", required=True)
+@flag("--version", "Version or tag to name.  [default: the last finished one]", section="Labels")
+@flag("--message", "Why.", default="", section="Labels")
+def tag(store: StoreConfig, name: str, version: str | None, message: str, as_json: bool) -> None:
+    """Give a version a name that never moves.
+
+    A tagged version is kept by `audit gc`, and its name can be used wherever a version can. The same call again
+    changes nothing.
+    """
+    made = pipeline.tag_version(store, name, version, message)
+    if as_json:
+        output.show_json(made)
+        return
+    output.show(f"{made['name']} is version {made['version']}, digest {made['digest'][:16]}")
+
+
+@command("rollback", example="hmsa-label audit rollback --store labels 3")
+@settings(StoreConfig, "store")
+@argument("version", required=True)
+@flag("--message", "Why.", default="", section="Labels")
+def rollback(store: StoreConfig, version: str, message: str, as_json: bool) -> None:
+    """Make an earlier version the newest one.
+
+    VERSION is a number or a tag. Nothing is deleted: the versions in between stay readable, and the log keeps them.
+    Unfinished runs are discarded.
+    """
+    made = pipeline.roll_back(store, version, message)
+    if as_json:
+        output.show_json(made)
+        return
+    same = "" if made["changed"] else " already; nothing was done"
+    output.show(f"version {made['version']} holds the labels of version {made['restores']}{same}")
+
+
+@command("gc", example="hmsa-label audit gc --store labels --keep-last 3 --apply")
+@settings(StoreConfig, "store")
+@flag("--keep-last", "Finished versions to keep, beside the tagged ones.  [default: all]", type=int, metavar="N",
+      section="Labels")  # fmt: skip
+@flag("--older-than", "Prune only versions made longer ago than this, such as 30d, 12h or 90m.", type=Duration(),
+      section="Labels")  # fmt: skip
+@flag("--apply", "Delete; without it, only say what would be deleted.", is_flag=True, section="Labels")
+def gc(store: StoreConfig, keep_last: int | None, older_than: float | None, apply: bool, as_json: bool) -> None:
+    """Delete pixels that nothing needs any more.
+
+    Left-overs of killed and discarded runs and, with --keep-last or --older-than, the pixels of old versions that have
+    no tag; with both, only of versions that both let go. What the newest version, a tag or an unfinished run needs is
+    never touched.
+    """
+    garbage = pipeline.collect_garbage(store, keep_last=keep_last, older_than=older_than, apply=apply)
+    if as_json:
+        output.show_json(garbage)
+        return
+    verb = "deleted" if garbage["applied"] else "would delete"
+    output.show(f"{verb} {garbage['objects']} objects, {output.size(garbage['bytes'])}")
+    output.show(f"versions without pixels then: {_listed(garbage['pruned'])}; kept: {_listed(garbage['kept'])}")
+
+
+@command("rethreshold", example="hmsa-label rethreshold --store labels --threshold 0.8")
+@settings(StoreConfig, "store")
+@flag("--threshold", "Confidence below which a pixel is left out (255).", type=float, required=True, section="Labels")
+def rethreshold(store: StoreConfig, threshold: float, as_json: bool) -> None:
+    """Change the threshold of all labels without the teacher.
+
+    Makes a new version from the stored evidence, equal to what the teacher would have given. The threshold must be one
+    of those that were stored with the labels; if it is not, they are listed.
+    """
+    summary = pipeline.rethreshold_labels(store, threshold, Counter("images"))
+    for text in summary.warnings:
+        output.say(f"Warning: {text}")
+    show_summary(summary, threshold, as_json)
+
+
+@command("export", example="hmsa-label export --store labels --format cityscapes exported")
+@settings(StoreConfig, "store")
+@argument("destination", required=True)
+@flag("--version", "Version or tag to export.  [default: the last finished one]", section="Labels")
+@flag("--format layout", "PNG files in the layout of Cityscapes, or one dense Zarr array.", default="cityscapes",
+      type=click.Choice(("cityscapes", "zarr")), show_default=True, section="Export")  # fmt: skip
+@flag("--name", "Label type in the names of PNG files.", default="gtAuto", show_default=True, section="Export")
+def export(store: StoreConfig, destination: str, as_json: bool, **asked: Any) -> None:
+    """Write a version for other tools.
+
+    DESTINATION is a new folder or URL.
+    """
+    made = pipeline.export_labels(store, destination, **asked, on_image=Counter("images"))
+    if as_json:
+        output.show_json(made)
+        return
+    output.show(f"{made['images']} images of version {made['version']} in {made['destination']}, {made['files']} files")
+
+
+class Counter:
+    """Says on stderr how far a loop over images is, every ten seconds."""
+
+    def __init__(self, unit: str) -> None:
+        self.unit = unit
+        self._due = time.monotonic() + LINE_SECONDS
+
+    def __call__(self, done: int, total: int) -> None:
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + LINE_SECONDS
+            output.say(f"{done}/{total} {self.unit}")
+
+
+def _listed(versions: list[int]) -> str:
+    """Version numbers as text; 0, the empty store, has nothing to keep or lose."""
+    return ", ".join(str(version) for version in versions if version) or "none"

@@ -1,0 +1,1 @@
+"""The same labels as `hmsa.predict`, faster and in less memory."""

@@ -1,0 +1,1 @@
+"""Weights on disk: our files, published files, and what is refused."""

@@ -1,0 +1,173 @@
+"""Where a checkpoint came from: student -> label version -> runs -> teacher -> what the teacher was trained on.
+
+Everything is read from the checkpoints' own metadata and the store's records, then checked link by link.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from hmsa_label.labelers.weights.file_kinds import TORCH, kind_of
+from hmsa_label.pipeline.audit.trace_links import (
+    BROKEN,
+    Link,
+    check_files,
+    check_labels,
+    check_polygons,
+    check_runs,
+    check_store,
+    check_training_data,
+    check_weights,
+)
+from hmsa_label.pipeline.config import TraceConfig
+from hmsa_label.pipeline.teacher.checkpoint_info import read_checkpoint
+from hmsa_label.pipeline.teacher.weights import naming, read_weights
+from hmsa_label.stores.files import public_uri
+from hmsa_label.stores.runs.record import Run
+
+STUDENT_FACTS = ("fine_tail", "polygons", "polygons_images", "images", "leaked")
+MODEL_FACTS = ("model", "step", "val_miou", "hmsa_label", "code")
+MAX_TEACHERS = 8  # of teachers' teachers; a chain that is longer goes in a circle
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """The chain of a checkpoint; the JSON object of `audit trace --json`.
+
+    Attributes:
+        student: the checkpoint's own facts, None for a network that saw no auto labels; then it stands as the teacher.
+        version, digest, store, threshold, class_thresholds, mix: the labels it was trained on, as it recorded them.
+        runs: id, kind, time, code and teacher of the runs that made them.
+        teacher: facts of the teacher's file, as far as it is reachable; teacher_trained_on: its fine data, without the
+            list of images; None if nobody recorded it.
+        links: every check; problems: the broken ones; ok: whether there are none.
+    """
+
+    student: dict[str, Any] | None = None
+    version: int | None = None
+    digest: str | None = None
+    store: str | None = None
+    threshold: float | None = None
+    class_thresholds: dict[str, float] = field(default_factory=dict)
+    mix: float | None = None
+    runs: list[dict[str, Any]] = field(default_factory=list)
+    teacher_sha256: str | None = None
+    teacher: dict[str, Any] | None = None
+    teacher_trained_on: dict[str, Any] | None = None
+    ok: bool = True
+    problems: list[dict[str, str]] = field(default_factory=list)
+    links: list[Link] = field(default_factory=list)
+
+
+def trace_checkpoint(checkpoint: str, config: TraceConfig) -> Trace:
+    """The chain of a checkpoint at a path or URL, down to the fine data of its teacher.
+
+    Raises:
+        FileNotFoundError: there is no such file. ValueError: it is no checkpoint of this package.
+    """
+    data = read_weights(checkpoint)
+    with naming(checkpoint):
+        info = read_checkpoint(data)[1]
+    sha256 = hashlib.sha256(data).hexdigest()
+    facts = _model_facts(info, checkpoint, sha256)
+    auto = info.get("auto_labels")
+    if auto is None:
+        links = check_training_data("teacher", info, config)
+        return _judged(links, teacher=facts, teacher_sha256=sha256, teacher_trained_on=facts["trained_on"])
+    links, below = _student_links("", info, config)
+    return _judged(
+        links,
+        student={**facts, **{name: auto.get(name) for name in STUDENT_FACTS}},
+        **{name: auto.get(name) for name in ("version", "digest", "store", "threshold", "mix", "teacher_sha256")},
+        class_thresholds=auto.get("class_thresholds") or {},
+        **below,
+    )
+
+
+def _student_links(prefix: str, info: dict[str, Any], config: TraceConfig) -> tuple[list[Link], dict[str, Any]]:
+    """Links below a network trained on auto labels; and `runs`, `teacher`, `teacher_trained_on` as found there.
+
+    Args:
+        prefix: put before each part's name, such as "teacher's ".
+    """
+    auto = info["auto_labels"]
+    links = check_training_data(f"{prefix}student", info, config)
+    links += [_leak(f"{prefix}student", auto["leaked"])] if auto.get("leaked") else []
+    store, found = check_store(f"{prefix}labels", auto, config)
+    links += found
+    runs: list[Run] = []
+    if store is not None:
+        links += check_labels(f"{prefix}labels", store, auto, info, config.deep)
+        links += check_polygons(f"{prefix}labels", store, auto, info, config)
+        links += [check_files(f"{prefix}labels", store, info, config)] if config.deep else []
+        runs, found = check_runs(f"{prefix}run", store, auto["teacher_sha256"])
+        links += found
+    recorded = [run.record["teacher"] for run in runs if run.record.get("teacher")]
+    place = config.teacher or next((teacher.get("weights") for teacher in recorded), None)
+    data, link = check_weights(f"{prefix}teacher", place, auto["teacher_sha256"])
+    teacher, below = _teacher_links(prefix, data, recorded, config)
+    facts = None if data is None else _model_facts(teacher, str(place), auto["teacher_sha256"])
+    trained_on = _without_keys(teacher.get("trained_on"))
+    return [*links, link, *below], {
+        "runs": [_run_facts(run) for run in runs], "teacher": facts, "teacher_trained_on": trained_on
+    }  # fmt: skip
+
+
+def _teacher_links(
+    prefix: str, data: bytes | None, recorded: list[dict[str, Any]], config: TraceConfig
+) -> tuple[dict[str, Any], list[Link]]:
+    """(info of the teacher, checks of what it was trained on): from its file, else from what the run wrote down."""
+    info = _info_of(data) if data is not None else {"trained_on": next((t.get("trained_on") for t in recorded), None)}
+    if info.get("auto_labels") and prefix.count("'s") < MAX_TEACHERS:
+        # The options name places of the nearest teacher; those further up are only found where they were recorded.
+        further = TraceConfig(deep=config.deep, store_options=config.store_options, data_options=config.data_options)
+        return info, _student_links(f"{prefix}teacher's ", info, further)[0]
+    return info, check_training_data(f"{prefix}teacher", info, config)
+
+
+def _info_of(data: bytes) -> dict[str, Any]:
+    if kind_of(data) == TORCH:  # a published file, which has no metadata
+        return {"trained_on": None}
+    return read_checkpoint(data)[1]
+
+
+def _leak(part: str, leaked: list[str]) -> Link:
+    detail = f"{len(leaked)} allowed by --allow-leak, such as {leaked[0]}"
+    return Link(part=part, check="no leak recorded", state=BROKEN, detail=detail)
+
+
+def _judged(links: list[Link], **facts: Any) -> Trace:
+    broken = [link for link in links if link.state == BROKEN]
+    problems = [{"part": link.part, "check": link.check, "detail": link.detail} for link in broken]
+    return Trace(links=links, problems=problems, ok=not broken, **facts)
+
+
+def _model_facts(info: dict[str, Any], place: str, sha256: str) -> dict[str, Any]:
+    """A checkpoint's file and what it says of itself; the list of its images stays in the file."""
+    settings = info.get("config") or {}
+    return {
+        "checkpoint": public_uri(place),
+        "sha256": sha256,
+        **{name: info.get(name) for name in MODEL_FACTS},
+        "seed": settings.get("seed"),
+        "init_weights": (settings.get("model") or {}).get("init_weights"),
+        "trained_on": _without_keys(info.get("trained_on")),
+        "coarse_labels": _without_keys(info.get("coarse_labels")),
+    }
+
+
+def _without_keys(trained_on: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if trained_on is None else {name: value for name, value in trained_on.items() if name != "keys"}
+
+
+def _run_facts(run: Run) -> dict[str, Any]:
+    record = run.record
+    return {
+        "run": run.id,
+        "kind": run.kind,
+        "began_at": record.get("began_at"),
+        "threshold": run.threshold,
+        "teacher_sha256": run.teacher_sha256,
+        "package": record.get("package"),
+        "base_run": record.get("base_run"),
+    }

@@ -1,0 +1,1 @@
+"""What auto labels buy: students trained with and without them, and how sure the difference is."""

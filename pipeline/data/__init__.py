@@ -1,0 +1,1 @@
+"""Files -> pixels and labels: decoding, selection, classes, data sets for training, scores against fine labels."""

@@ -1,0 +1,117 @@
+"""Scores predictions against fine labels: IoU per class and pixel accuracy, as Cityscapes defines them."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hmsa_label.labelers.taxonomy import ClassTable
+from hmsa_label.pipeline.data.decode import decode_image, decode_labels
+from hmsa_label.pipeline.data.label_checks import refuse_train_ids
+from hmsa_label.pipeline.records import U8
+from hmsa_label.stores.images.source import BadImage, ImageRef, ImageSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Scores over a split.
+
+    Attributes:
+        miou: mean IoU over the classes that occur in labels or predictions, 0..1.
+        iou: IoU by class name, 0..1; None for a class that occurs in neither.
+        pixel_accuracy: share of labelled pixels whose class is right, 0..1.
+        images: number of images scored.
+        images_trained_on: of them, by their names, those that the weights were trained on.
+    """
+
+    miou: float
+    iou: dict[str, float | None]
+    pixel_accuracy: float
+    images: int
+    images_trained_on: int = 0
+
+
+class Confusion:
+    """Running confusion matrix; `counts[label, prediction]` in pixels, [K, K] int64."""
+
+    def __init__(self, classes: ClassTable) -> None:
+        self.classes = classes
+        self.counts = np.zeros((classes.num_classes, classes.num_classes), np.int64)
+        self.num_images = 0
+
+    def add(self, labels: U8, predicted: U8) -> None:
+        """Counts one image; pixels whose label is not a class are left out.
+
+        Args:
+            labels: [H, W] uint8 trainIds, 255 ignored.
+            predicted: [H, W] uint8 trainIds, every one a class.
+
+        Raises:
+            ValueError: the shapes differ.
+        """
+        if labels.shape != predicted.shape:
+            raise ValueError(f"labels have shape {labels.shape}, the prediction {predicted.shape}")
+        k = self.classes.num_classes
+        known = labels < k
+        pairs = labels[known].astype(np.int64) * k + predicted[known]
+        self.counts += np.bincount(pairs, minlength=k * k).reshape(k, k)
+        self.num_images += 1
+
+    def scores(self) -> Evaluation:
+        """IoU = TP / (TP + FP + FN) by class, their mean, and pixel accuracy."""
+        hits = np.diag(self.counts).astype(np.float64)
+        union = self.counts.sum(0) + self.counts.sum(1) - hits
+        iou = np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0)
+        named = zip(self.classes.names, iou, strict=True)
+        return Evaluation(
+            miou=float(np.nanmean(iou)) if (union > 0).any() else 0.0,
+            iou={name: None if np.isnan(value) else float(value) for name, value in named},
+            pixel_accuracy=float(hits.sum() / max(self.counts.sum(), 1)),
+            images=self.num_images,
+        )
+
+
+def read_pair(source: ImageSource, ref: ImageRef, classes: ClassTable) -> tuple[U8, U8]:
+    """(image [H, W, 3] uint8 RGB, labels [H, W] uint8 trainIds) of an image that has labels.
+
+    Raises:
+        ValueError: no label file, or the sizes differ; decode errors name the file.
+    """
+    if ref.labels is None:
+        raise ValueError(f"{ref.key} has no label file")
+    try:
+        image = decode_image(source.read(ref.image))
+        labels = classes.train_id_of[decode_labels(source.read(ref.labels))]
+    except ValueError as error:
+        raise ValueError(f"cannot read {ref.key}: {error}") from error
+    if image.shape[:2] != labels.shape:
+        raise ValueError(f"{ref.key}: the image is {image.shape[:2]} px, its labels are {labels.shape} px")
+    return image, labels
+
+
+def labelled_images(source: ImageSource, split: str, labels: str, limit: int | None = None) -> list[ImageRef]:
+    """The images of a split that have a label file, sorted by key.
+
+    Raises:
+        ValueError: there is none, or the labels hold other ids than a tree of this kind has.
+    """
+    refs = [ref for ref in source.list(split, labels=labels) if ref.labels is not None]
+    if not refs:
+        raise ValueError(f"split {split!r} of {source.root} has no image with {labels} labels")
+    refuse_train_ids(source, refs[:limit])
+    return refs[:limit]
+
+
+def confusion_of(
+    source: ImageSource, refs: Iterable[ImageRef], classes: ClassTable, predict: Callable[[U8], NDArray[np.uint8]]
+) -> Confusion:
+    """Counts what `predict`, which maps an image [H, W, 3] to arg-max trainIds [H, W], says of labelled images."""
+    confusion = Confusion(classes)
+    for ref in refs:
+        image, labels = read_pair(source, ref, classes)
+        try:
+            confusion.add(labels, predict(image))
+        except BadImage as error:
+            raise ValueError(f"cannot label {ref.key}: {error}") from error
+    return confusion

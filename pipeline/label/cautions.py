@@ -1,0 +1,104 @@
+"""What a run should be warned of: a teacher that does not suit the data, and labels that are of little use."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from hmsa_label.pipeline.engine.events import Event, ImageLabelled
+from hmsa_label.stores.versions.label_store import LabelStore
+
+LITTLE = 0.05  # share of the pixels below which a label set is of no use to anybody
+EARLY_IMAGES = 20
+ATTENTION = ("hierarchical", "explicit")  # fusions whose weights are learned
+
+
+class LittleKept:
+    """Looks at the first images of a run, so that nobody learns of a useless threshold after the last one."""
+
+    def __init__(self, threshold: float) -> None:
+        self._threshold = threshold
+        self._shares: list[float] = []
+
+    def __call__(self, event: Event) -> str | None:
+        """A warning once enough images are labelled and next to nothing of them was kept."""
+        if not isinstance(event, ImageLabelled) or len(self._shares) >= EARLY_IMAGES:
+            return None
+        self._shares.append(event.kept_share)
+        mean = sum(self._shares) / len(self._shares)
+        if len(self._shares) < EARLY_IMAGES or mean >= LITTLE:
+            return None
+        return (
+            f"the teacher keeps {_percent(mean)} of the pixels of the first {EARLY_IMAGES} images at threshold "
+            f"{self._threshold:g}; press Ctrl-C and look at one of them with 'hmsa-label explain'"
+        )
+
+
+def warnings_of_teacher(teacher: dict[str, Any]) -> list[str]:
+    """Warnings that can be told before the first image.
+
+    Args:
+        teacher: a worker's info.
+    """
+    return [text for text in (_other_classes(teacher), _other_scales(teacher)) if text]
+
+
+def classes_absent(summary: dict[str, Any]) -> list[str]:
+    """Names of the teacher's classes without a pixel, in the figures of a version (see `summarise`)."""
+    return [name for name, pixels in summary["class_px"].items() if not pixels]
+
+
+def warnings_of_version(store: LabelStore, summary: dict[str, Any], threshold: float) -> list[str]:
+    """Warnings that the figures of a whole version give rise to."""
+    absent, classes, warnings = classes_absent(summary), len(summary["class_px"]), []
+    if summary["kept_share"] < LITTLE:
+        warnings.append(_little(store, summary["kept_share"], threshold))
+    if 0 < len(absent) < classes:
+        warnings.append(
+            f"{len(absent)} of the teacher's {classes} classes have no pixel in version {store.version}: "
+            f"{', '.join(absent)}; students cannot learn them from these labels (unless lower --class-thresholds of "
+            "train-student bring some)"
+        )
+    return warnings
+
+
+def _little(store: LabelStore, kept_share: float, threshold: float) -> str:
+    return (
+        f"the teacher kept {_percent(kept_share)} of the pixels at threshold {threshold:g}; look at one image with "
+        "'hmsa-label explain' and check weights and --scales; a lower threshold needs no teacher: 'hmsa-label "
+        f"rethreshold --store {store.uri} --threshold 0.5'"
+    )
+
+
+def _other_classes(teacher: dict[str, Any]) -> str | None:
+    difference = teacher.get("class_difference")
+    return difference and (
+        f"{difference}; the labels get the teacher's classes, and train only students whose fine labels have these "
+        "(is --dataset right, and are these the --weights?)"
+    )
+
+
+def _other_scales(teacher: dict[str, Any]) -> str | None:
+    """Scales that the attention cannot fuse well; further ones at the trained ratio are what it is made for.
+
+    It weighs two neighbors of the chain at a time (arXiv 2005.10821, section 3.2), so what counts is their ratio.
+    """
+    trained, used = teacher.get("trained_scales"), sorted(teacher["scales"])
+    if not trained or teacher["fusion"] not in ATTENTION or _ratios(used) <= _ratios(trained):
+        return None
+    return (
+        f"the attention was trained on the scales {_listed(trained)} and fuses {_listed(used)}; "
+        f"'hmsa-label evaluate' tells whether they help, '--scales {_listed(trained)}' is what it was trained on"
+    )
+
+
+def _ratios(scales: Sequence[float]) -> set[float]:
+    """Ratios of neighbors in a chain of ascending scales, to four digits."""
+    return {round(high / low, 4) for low, high in pairwise(sorted(scales))}
+
+
+def _listed(scales: Any) -> str:
+    return ",".join(f"{scale:g}" for scale in scales)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

@@ -1,0 +1,37 @@
+"""Tells a run that has nothing left to do, without starting Ray or loading a teacher."""
+
+from collections.abc import Iterable
+
+from hmsa_label.pipeline.config import LabelConfig, to_dict
+from hmsa_label.pipeline.label.provenance import weights_sha256
+from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, NotAStore
+from hmsa_label.stores.images.source import ImageRef
+from hmsa_label.stores.runs.record import read_run
+from hmsa_label.stores.versions.label_store import LabelStore
+
+# What was asked of the teacher; with equal weights it decides the labels, on whatever device.
+ASKED = ("scales", "flip", "fusion", "precision")
+
+
+def finished_store(config: LabelConfig, images: list[ImageRef], known: Iterable[str] = ()) -> LabelStore | None:
+    """The store at its last finished version, if that holds every image as this run would label it.
+
+    Args:
+        known: images that failed before and need not be tried again.
+
+    None if images are left to do, and also if anything differs or cannot be told from here: then the run itself finds
+    out, and says so.
+    """
+    if config.relabel:
+        return None
+    try:
+        store = LabelStore.open(config.store, storage_options=config.storage_options)
+        if store.commit.run is None or not {image.key for image in images} <= {*store.keys(), *known}:
+            return None
+        record = read_run(store.root, store.commit.run).record
+    except (NotAStore, LabelMissing, LabelCorrupt):
+        return None
+    settings, before = record.get("settings") or {}, (record.get("config") or {}).get("teacher") or {}
+    asked = to_dict(config)["teacher"]
+    same = all(before.get(name) == asked[name] for name in ASKED) and settings.get("threshold") == config.threshold
+    return store if same and settings.get("teacher_sha256") == weights_sha256(config.teacher) else None

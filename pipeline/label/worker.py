@@ -1,0 +1,232 @@
+"""What one worker does with one image: read, decode, forward, write; all the heavy work of a run happens here.
+
+Several threads of a worker call `label` at once, so that decoding and writing of some images overlap the forward pass
+of another. Only a receipt leaves the worker.
+"""
+
+import hashlib
+import os
+import socket
+import threading
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from hmsa_label.pipeline.config import DataConfig, TeacherConfig
+from hmsa_label.pipeline.data.decode import decode_labels, decode_to_rgb, header_pixels
+from hmsa_label.pipeline.engine.executor import Task
+from hmsa_label.pipeline.engine.retry import with_retries
+from hmsa_label.pipeline.errors import DeviceLost, EngineError
+from hmsa_label.pipeline.label.forward_thread import AnyTeacher, ForwardThread, Rule
+from hmsa_label.pipeline.label.plan import usable_cores
+from hmsa_label.pipeline.records import U8, Failure, LabelledImage, NetworkFailure
+from hmsa_label.pipeline.teacher.device_errors import NonFiniteLogits
+from hmsa_label.pipeline.teacher.fake import FakeTeacher, is_fake
+from hmsa_label.stores.files import public_uri
+from hmsa_label.stores.format.receipt import ImageFacts, Receipt
+from hmsa_label.stores.images.open import open_images
+from hmsa_label.stores.images.source import BadImage, ImageRef, check_name
+from hmsa_label.stores.runs.segment import SegmentWriter
+
+# Larger images pass one at a time: one of 2**27 pixels takes 1.5 GB from decoding to writing, beside its forward pass.
+LARGE_PIXELS = 2**24
+SEGMENT_ROWS = 4096  # a process that writes more begins another segment; folders stay easy to list
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSpec:
+    """All that a worker is built from; small and picklable, it travels to other hosts.
+
+    Attributes:
+        devices: device of each worker, by its number.
+        memory_share: of its device's memory that a worker may use, 0..1; None is its share of the host's CPUs.
+    """
+
+    data: DataConfig
+    teacher: TeacherConfig
+    store: str
+    rule: Rule
+    devices: tuple[str, ...]
+    batch_size: int = 1
+    memory_share: float | None = 1.0
+    storage_options: dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+def load_teacher(config: TeacherConfig, memory_share: float = 1.0) -> AnyTeacher:
+    """The teacher that the weights name; torch is loaded only for a real one.
+
+    Args:
+        memory_share: of the device's memory that its passes may use, 0..1.
+
+    Raises:
+        FileNotFoundError: there is no such weights file.
+        ValueError: the weights, scales, device or precision cannot be used.
+    """
+    if is_fake(config.weights):
+        return FakeTeacher(config)
+    from hmsa_label.pipeline.teacher.semantic import Teacher
+
+    return Teacher(config, memory_share)
+
+
+class LabelWorker:
+    """Labels images one by one; `label` may be called from several threads.
+
+    Attributes:
+        info: the teacher's provenance, with `classes`, `host` and `pid` of this worker.
+    """
+
+    def __init__(self, spec: WorkerSpec, number: int = 0) -> None:
+        """Loads the teacher on the device of worker `number`.
+
+        Raises:
+            Exception: as `load_teacher` and `open_images` do.
+        """
+        self._spec = spec
+        data, teacher = spec.data, replace(spec.teacher, device=spec.devices[number])
+        share = min(1.0, teacher.cpu_threads / usable_cores()) if spec.memory_share is None else spec.memory_share
+        self._source = with_retries(
+            f"opening {public_uri(data.root)}", lambda: open_images(data.dataset, data.root, data.storage_options)
+        )
+        self._forward = ForwardThread(
+            lambda: with_retries("loading the teacher", lambda: load_teacher(teacher, share)),
+            spec.rule,
+            spec.batch_size,
+        )
+        self._classes = self._forward.classes
+        self.info: dict[str, Any] = {
+            **self._forward.info,
+            "classes": self._classes.to_dict(),
+            "class_difference": self._class_difference(),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+        }
+        self._writers: dict[str, SegmentWriter] = {}
+        self._opening = threading.Lock()
+        self._large_ones = threading.Lock()
+
+    def label(self, task: Task) -> Receipt | Failure:
+        """The receipt of one image that is on storage now, or why the image cannot be labelled.
+
+        Raises:
+            DeviceLost: if this process cannot use its device any more.
+            EngineError: if the storage stays away, or the teacher fails; no image is to blame for that.
+            StoreError: if the store refuses the labels.
+        """
+        ref = task.image
+        try:
+            check_name(ref.image)
+            data = with_retries(f"reading {ref.image}", lambda: self._source.read(ref.image))
+        except BadImage as error:
+            return Failure(key=ref.key, reason=str(error))
+        with self._large_ones if header_pixels(data) > LARGE_PIXELS else nullcontext():
+            return self._label(task, data)
+
+    def _label(self, task: Task, data: bytes) -> Receipt | Failure:
+        """`label` of an image whose file holds `data`."""
+        ref = task.image
+        source: dict[str, Any] = {"source_bytes": len(data), "source_sha256": hashlib.sha256(data).hexdigest()}
+        try:
+            decoded = decode_to_rgb(data)
+        except BadImage as error:
+            return Failure(key=ref.key, reason=str(error), **source)
+        image = decoded.pixels
+        try:
+            coarse = self._coarse(ref, image)
+            labelled, seconds = self._ask_teacher(ref, image)
+        except NonFiniteLogits as error:
+            return NetworkFailure(key=ref.key, reason=str(error))
+        except BadImage as error:  # without the digest: other polygons, scales or memory may cure it
+            return Failure(key=ref.key, reason=str(error))
+        facts = ImageFacts(
+            key=ref.key,
+            source=ref.image,
+            **source,
+            converted=decoded.converted,
+            device=", ".join(filter(None, (str(self.info["device"]), labelled.tiles))),
+            mean_confidence=labelled.mean_confidence,
+            coarse_agreement=None if coarse is None else agreement(labelled.label, coarse, self._classes.ignore_index),
+            seconds=seconds,
+        )
+        return self._write(task.run_id, facts, labelled)
+
+    def close(self) -> None:
+        """Lets the teacher go."""
+        self._forward.close()
+
+    def _coarse(self, ref: ImageRef, image: U8) -> U8 | None:
+        """[H, W] uint8 trainIds of the coarse polygons, None if the image has none.
+
+        Raises:
+            BadImage: if they are there but unusable; the image counts as failed, for nobody would notice otherwise.
+        """
+        if ref.coarse is None:
+            return None
+        path = ref.coarse
+        try:
+            raw = decode_labels(with_retries(f"reading {path}", lambda: self._source.read(path)))
+        except BadImage as error:
+            raise BadImage(f"coarse labels {path}: {error}") from None
+        if raw.shape != image.shape[:2]:
+            raise BadImage(f"coarse labels {path}: size {raw.shape} differs from the image's {image.shape[:2]}")
+        return self._polygon_ids[raw]
+
+    def _class_difference(self) -> str | None:
+        """How the teacher's classes differ from those of the data, where the data tells its own."""
+        from hmsa_label.pipeline.data.classes import class_difference, known_classes_of  # loads torch, as teachers do
+
+        classes = with_retries("reading the data's classes", lambda: known_classes_of(self._source))
+        return None if classes is None else class_difference(self._classes, classes)
+
+    @cached_property
+    def _polygon_ids(self) -> U8:
+        """[256] the teacher's trainId of each id in the data's label files; classes meet by name."""
+        from hmsa_label.pipeline.data.classes import classes_of  # as above
+
+        return self._classes.train_ids_from(classes_of(self._source))
+
+    def _ask_teacher(self, ref: ImageRef, image: U8) -> tuple[LabelledImage, float]:
+        try:
+            return self._forward.label(image)
+        except (DeviceLost, BadImage):
+            raise
+        except Exception as error:
+            size = f"{image.shape[0]} x {image.shape[1]}"
+            raise EngineError(
+                f"the teacher failed on {ref.key} ({size} pixels): {type(error).__name__}: {error}"
+            ) from error
+
+    def _write(self, run_id: str, facts: ImageFacts, labelled: LabelledImage) -> Receipt:
+        writer = self._writer(run_id)
+        return with_retries(
+            f"writing the labels of {facts.key}",
+            lambda: writer.write(facts, labelled.label, labelled.top1, labelled.code),
+        )
+
+    def _writer(self, run_id: str) -> SegmentWriter:
+        """The writer of this process's own segment in a run; opened when the first image is ready."""
+        with self._opening:
+            if run_id not in self._writers:
+                self._writers[run_id] = with_retries("opening the store", lambda: self._open_writer(run_id))
+            return self._writers[run_id]
+
+    def _open_writer(self, run_id: str) -> SegmentWriter:
+        spec = self._spec
+        return SegmentWriter(
+            spec.store,
+            run_id,
+            grid=spec.rule.thresholds if spec.rule.keep_evidence else None,
+            threshold=spec.rule.threshold,
+            capacity=SEGMENT_ROWS,
+            storage_options=spec.storage_options,
+        )
+
+
+def agreement(label: U8, coarse: U8, ignore_index: int) -> float | None:
+    """Share of equal pixels among those where both [H, W] uint8 trainId maps have a class, 0..1; None if none."""
+    both = (label != ignore_index) & (coarse != ignore_index)
+    pixels = int(np.count_nonzero(both))
+    return int(np.count_nonzero((label == coarse) & both)) / pixels if pixels else None

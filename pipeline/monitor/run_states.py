@@ -1,0 +1,133 @@
+"""Live and past runs of a store, told from what lies in the store alone, so from any machine.
+
+A run that was killed cannot say so. On its own machine its missing process tells it; elsewhere it is one whose log has
+no end and has been silent for longer than a living one ever is. Times are those of the driver's clock, compared with
+the clock here.
+"""
+
+import contextlib
+from typing import Any
+
+from hmsa_label.pipeline.config import StoreConfig
+from hmsa_label.pipeline.monitor.run_log import DRAINING, FINISHED, INTERRUPTED, RUNNING
+from hmsa_label.stores.errors import LabelMissing, StoreError
+from hmsa_label.stores.files import FileRoot, public_uri
+from hmsa_label.stores.format.identity import read_identity
+from hmsa_label.stores.format.schema import RUNS
+from hmsa_label.stores.parallel import map_threads
+from hmsa_label.stores.runs.events import last_state, list_logs
+from hmsa_label.stores.runs.presence import LIVE_SECONDS, Process, seconds_since
+from hmsa_label.stores.runs.record import Run, read_outcomes, read_run
+
+LIVE, DIED = "live", "died"
+THREADS = 8  # reading is waiting
+_COUNTS = ("images_total", "images_done", "images_failed", "images_per_second")
+_DETAILS = ("seconds_left", "workers", "workers_ready", "restarts", "version", "error", "last_failures", "last_losses")
+
+
+def list_runs(store: StoreConfig) -> list[dict[str, Any]]:
+    """All runs of a store, newest first: `run`, `kind`, `began_at`, `host`, `state`, counts and rate, `seen_at`.
+
+    `state` is live, draining, finished, interrupted, failed or died; what counts is the newest attempt at the run.
+
+    Raises:
+        NotAStore: there is no store.
+    """
+    root = _open(store)
+    return list(map_threads(lambda run_id: _summary(root, run_id), _run_ids(root), THREADS))
+
+
+def run_status(store: StoreConfig, run_id: str | None = None) -> dict[str, Any]:
+    """One run (None: the newest), with its attempts, workers, last failures and lost workers.
+
+    Raises:
+        NotAStore, LabelMissing: there is no such store or run.
+    """
+    root = _open(store)
+    known = _run_ids(root)
+    if run_id is None and not known:
+        raise LabelMissing(f"no run has begun in {public_uri(store.uri)}")
+    if run_id is not None and run_id not in known:
+        raise LabelMissing(
+            f"the store has no run {run_id}; `hmsa-label runs --store {public_uri(store.uri)}` lists them"
+        )
+    run_id = run_id or known[0]
+    attempts = _attempts(root, run_id)
+    newest = attempts[-1] if attempts else {}
+    details = {name: newest.get(name) for name in _DETAILS}
+    keep = ("attempt", "began_at", "host", "pid", "state", "images_labelled", "images_failed", "seen_at", "error")
+    return {
+        **_summary(root, run_id, attempts),
+        **details,
+        "attempts": [{name: attempt.get(name) for name in keep} for attempt in attempts],
+    }
+
+
+def _open(store: StoreConfig) -> FileRoot:
+    root = FileRoot(store.uri, dict(store.storage_options))
+    read_identity(root)
+    return root
+
+
+def _run_ids(root: FileRoot) -> list[str]:
+    """Ids of all runs, the newest first; they begin with their time."""
+    return sorted((n.removesuffix(".json") for n in root.list_names(RUNS) if n.endswith(".json")), reverse=True)
+
+
+def _summary(root: FileRoot, run_id: str, attempts: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    run: Run | None = None
+    with contextlib.suppress(StoreError):  # a damaged record is for verify to name
+        run = read_run(root, run_id)
+    record = run.record if run else {}
+    attempts = _attempts(root, run_id) if attempts is None else attempts
+    newest = attempts[-1] if attempts else {"seen_at": record.get("began_at"), "state": _state_of({}, None)}
+    return {
+        "run": run_id,
+        "kind": record.get("kind"),
+        "began_at": record.get("began_at"),
+        "host": newest.get("host") or record.get("host"),
+        "state": newest["state"],
+        **{name: newest.get(name) for name in _COUNTS},
+        "seen_at": newest.get("seen_at"),
+    }
+
+
+def _attempts(root: FileRoot, run_id: str) -> list[dict[str, Any]]:
+    """What log and outcome tell of each attempt, oldest first."""
+    outcomes: dict[str, dict[str, Any]] = {}
+    with contextlib.suppress(StoreError):  # damaged ones are for verify to name
+        outcomes = {outcome["attempt"]: outcome for outcome in read_outcomes(root, run_id)}
+    logs = list_logs(root, run_id)
+    attempts = []
+    for attempt in sorted({*outcomes, *logs}):
+        state, outcome = last_state(root, logs.get(attempt, [])), outcomes.get(attempt)
+        known = {**_from_outcome(outcome), **state}
+        facts = {"attempt": attempt, "state": _state_of(state, outcome), "seen_at": known.get("time")}
+        attempts.append({**known, **facts})
+    return sorted(attempts, key=lambda attempt: seconds_since(attempt.get("began_at")), reverse=True)
+
+
+def _from_outcome(outcome: dict[str, Any] | None) -> dict[str, Any]:
+    """What the outcome tells if there is no log; of the whole run only the log knows."""
+    if outcome is None:
+        return {}
+    labelled, seconds = outcome["images_labelled"], outcome["seconds"]
+    return {
+        "began_at": outcome["began_at"],
+        "time": outcome["ended_at"],
+        "images_labelled": labelled,
+        "images_failed": len(outcome["failures"]),
+        "images_per_second": labelled / seconds if labelled and seconds else None,
+    }
+
+
+def _state_of(state: dict[str, Any], outcome: dict[str, Any] | None) -> str:
+    phase = state.get("phase")
+    if phase not in (None, RUNNING, DRAINING):
+        return str(phase)
+    if outcome is not None:
+        return INTERRUPTED if outcome["interrupted"] else FINISHED
+    alive = Process.from_dict(state.get("process")).is_alive
+    if phase is not None and (seconds_since(state.get("time")) <= LIVE_SECONDS if alive is None else alive):
+        return DRAINING if phase == DRAINING else LIVE
+    return DIED

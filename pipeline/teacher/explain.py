@@ -1,0 +1,170 @@
+"""One image explained: what each scale predicts, how much of it is taken, the fused result and its confidence.
+
+The picture follows figure 3 of arXiv 2005.10821: a column per scale, predictions above, shares below.
+"""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hmsa_label.labelers.taxonomy import CITYSCAPES, ClassTable
+from hmsa_label.pipeline.config import ExplainConfig
+from hmsa_label.pipeline.data.classes import class_difference
+from hmsa_label.pipeline.data.decode import decode_image
+from hmsa_label.pipeline.records import U8, Explanation
+from hmsa_label.stores.files import open_filesystem, read_bytes
+from hmsa_label.stores.images.cityscapes import IMAGE_TYPE
+from hmsa_label.stores.images.source import image_stem
+
+CELL_WIDTH_PX, GAP_PX, TITLE_PX, LEGEND_PX = 512, 8, 30, 26
+INK, PAPER = (32, 32, 32), 255
+TEACHER_FACTS = ("model", "weights", "weights_sha256", "scales", "flip", "fusion", "precision", "device")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainSummary:
+    """The numbers of an explained image; the JSON object of `hmsa-label explain --json`.
+
+    Attributes:
+        output: file of the picture.
+        shares: mean share of each scale in the result, by scale, 0..1.
+        agreement: share of pixels where a scale alone has the class of the fused result, by scale, 0..1.
+        mean_confidence, kept_share: of the fused result, 0..1; kept at `threshold`.
+        classes: share of the pixels of each class of the fused result, largest first.
+        teacher: which one it was, what it knows, and how it looked at the image.
+        warnings: lines on what does not fit, such as classes that are not those of the image's data set.
+    """
+
+    output: str
+    shares: dict[str, float]
+    agreement: dict[str, float]
+    mean_confidence: float
+    threshold: float
+    kept_share: float
+    classes: dict[str, float]
+    teacher: dict[str, Any]
+    warnings: list[str] = field(default_factory=list)
+
+
+def explain_image(image: str, config: ExplainConfig) -> ExplainSummary:
+    """Writes the picture and returns its numbers.
+
+    Args:
+        image: path or URL of an image file.
+
+    Raises:
+        FileNotFoundError: no such image or weights.
+        ValueError: the image, the weights or the scales cannot be used.
+    """
+    from hmsa_label.pipeline.teacher.semantic import Teacher
+
+    _check_output(config.output)
+    filesystem, path = open_filesystem(image)
+    try:
+        pixels = decode_image(read_bytes(filesystem, path))
+    except ValueError as error:
+        raise ValueError(f"cannot read {image}: {error}") from error
+    teacher = Teacher(config.teacher)
+    explanation = teacher.explain(pixels)
+    _write_png(config.output, draw(pixels, explanation, teacher.classes, config.threshold))
+    summary = summarise(explanation, teacher.classes, config, teacher.info)
+    return replace(summary, warnings=warnings_of(image, teacher.classes))
+
+
+def warnings_of(image: str, classes: ClassTable) -> list[str]:
+    """What the name of a Cityscapes image tells against a teacher's classes."""
+    if (stem := image_stem(image)) is None or not stem.endswith(f"_{IMAGE_TYPE}"):
+        return []
+    difference = class_difference(classes, CITYSCAPES)
+    return [f"{difference}; colours and names are the teacher's"] if difference else []
+
+
+def summarise(
+    explanation: Explanation, classes: ClassTable, config: ExplainConfig, teacher: dict[str, Any]
+) -> ExplainSummary:
+    """The numbers of an explanation."""
+    fused = explanation.top1
+    pixels = np.bincount(fused.ravel(), minlength=classes.num_classes) / fused.size
+    return ExplainSummary(
+        output=config.output,
+        shares={f"{view.scale:g}": float(view.share.mean()) for view in explanation.scales},
+        agreement={f"{view.scale:g}": float((view.top1 == fused).mean()) for view in explanation.scales},
+        mean_confidence=float(explanation.confidence.mean()),
+        threshold=config.threshold,
+        kept_share=float((explanation.confidence >= np.float32(config.threshold)).mean()),
+        classes={classes.names[index]: float(pixels[index]) for index in np.argsort(-pixels) if pixels[index] > 0},
+        teacher={name: teacher[name] for name in TEACHER_FACTS}
+        | {"classes": f"{classes.num_classes} of {classes.name!r}"},
+    )
+
+
+def draw(image: U8, explanation: Explanation, classes: ClassTable, threshold: float) -> U8:
+    """[h, w, 3] uint8 RGB picture of an explanation of `image` [H, W, 3]."""
+    colours = np.full((256, 3), PAPER, np.uint8)
+    colours[: classes.num_classes] = classes.colours
+    kept = np.where(explanation.confidence >= np.float32(threshold), explanation.top1, classes.ignore_index)
+    columns = [(("image", image), ("confidence (white: 1)", _grey(explanation.confidence)))]
+    for view in explanation.scales:
+        prediction = (f"{view.scale:g}x: prediction", colours[view.top1])
+        columns.append((prediction, (f"{view.scale:g}x: share, mean {view.share.mean():.2f}", _grey(view.share))))
+    labels = (f"labels at {threshold} (white: none)", colours[kept])
+    columns.append((("fused prediction", colours[explanation.top1]), labels))
+    body = np.concatenate([np.concatenate([_cell(*cell) for cell in column]) for column in columns], axis=1)
+    return np.concatenate([body, _legend(explanation.top1, classes, body.shape[1])])
+
+
+def _grey(values: NDArray[np.float32]) -> U8:
+    grey = (255 * np.clip(values, 0, 1)).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def _cell(title: str, picture: U8) -> U8:
+    """A picture with its title above and a margin around, every cell of one size."""
+    height = round(picture.shape[0] * CELL_WIDTH_PX / picture.shape[1])
+    # areas when shrinking, so that thin things stay visible; whole pixels when enlarging
+    how = cv2.INTER_AREA if picture.shape[1] > CELL_WIDTH_PX else cv2.INTER_NEAREST
+    scaled = cv2.resize(np.ascontiguousarray(picture), (CELL_WIDTH_PX, height), interpolation=how)
+    cell = np.full((TITLE_PX + height + GAP_PX, CELL_WIDTH_PX + 2 * GAP_PX, 3), PAPER, np.uint8)
+    cell[TITLE_PX : TITLE_PX + height, GAP_PX : GAP_PX + CELL_WIDTH_PX] = scaled
+    _write(cell, title, GAP_PX, TITLE_PX - 9)
+    return cell
+
+
+def _legend(top1: U8, classes: ClassTable, width_px: int) -> U8:
+    """Colour and name of every class of the fused result, the most frequent first, in as many lines as needed."""
+    counts = np.bincount(top1.ravel(), minlength=classes.num_classes)[: classes.num_classes]
+    present = [int(index) for index in np.argsort(-counts) if counts[index]]
+    lines = [np.full((LEGEND_PX, width_px, 3), PAPER, np.uint8)]
+    x = GAP_PX
+    for index in present:
+        entry_px = 34 + 10 * len(classes.names[index])
+        if x + entry_px > width_px and x > GAP_PX:
+            lines.append(np.full((LEGEND_PX, width_px, 3), PAPER, np.uint8))
+            x = GAP_PX
+        lines[-1][5:21, x : x + 16] = classes.colours[index]
+        _write(lines[-1], classes.names[index], x + 22, 18)
+        x += entry_px
+    return np.concatenate(lines)
+
+
+def _write(canvas: U8, text: str, x: int, y: int) -> None:
+    cv2.putText(canvas, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.5, INK, 1, cv2.LINE_AA)
+
+
+def _check_output(path: str) -> None:
+    target = Path(path)
+    if target.suffix.lower() != ".png":
+        raise ValueError(f"the picture is a PNG file; give --output a name that ends in .png, not {path}")
+    if target.is_dir():
+        raise ValueError(f"{path} is a folder; give --output the name of a file in it")
+
+
+def _write_png(path: str, picture: U8) -> None:
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+    target.write_bytes(encoded.tobytes())

@@ -1,0 +1,134 @@
+"""Training crops as a pure function of (seed, kind and number of the draw), so that any step can be repeated."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from hmsa_label.labelers.taxonomy import ClassTable
+from hmsa_label.pipeline.data.sampler import Draw, MixedBatchSampler
+from hmsa_label.pipeline.records import U8
+from hmsa_label.pipeline.training.augment import augment
+from hmsa_label.pipeline.training.class_tiles import ClassTiles, find_classes
+from hmsa_label.pipeline.training.config import AugmentConfig
+
+FULL_WEIGHT = 255
+
+
+class LabelSet(Protocol):
+    """Images with labels: `datasets.FineLabelDataset` or `AutoLabelDataset`.
+
+    Attributes:
+        keys: names of the images. digest: hex sha256 that changes when any label does.
+    """
+
+    keys: list[str]
+    classes: ClassTable
+
+    @property
+    def digest(self) -> str: ...
+
+    def pair(self, index: int) -> tuple[U8, U8]: ...
+
+    def label(self, index: int) -> U8: ...
+
+    def weights(self, index: int) -> NDArray[np.float32] | None: ...
+
+
+@dataclass
+class CropSampler:
+    """Batches of crops for one process, for `DataLoader(..., batch_sampler=...)`.
+
+    The crops of a step are those that `mixed`, which knows of no processes, draws. They are dealt out over all forward
+    passes of all processes, fine and other images evenly; `passes` batches of each step are this process's.
+    """
+
+    mixed: MixedBatchSampler
+    passes: int
+    rank: int = 0
+    world: int = 1
+
+    def __len__(self) -> int:
+        return len(self.mixed) * self.passes
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        for step in range(self.mixed.start, self.mixed.num_batches):
+            draws = self.mixed.draws(step)
+            first, parts = self.rank * self.passes, self.world * self.passes
+            yield from (draws[part::parts] for part in range(first, first + self.passes))
+
+
+@dataclass
+class TrainingCrops(Dataset[tuple[Tensor, ...]]):
+    """Item: (image [h, w, 3] uint8, labels [h, w] int64, seed of its dropout, int64) of a crop.
+
+    Its weights [h, w] float32 come last where they are wanted. All is a function of (seed, draw).
+
+    A share of `augment.class_uniform` of the crops is drawn by class instead: from the same label set, so that the mix
+    stays exact, around a pixel of the class.
+
+    Attributes:
+        sets: the fine labels, and those mixed with them if there are any.
+        tiles: of each set, where the classes are; None where crops are not drawn by class.
+    """
+
+    sets: list[LabelSet]
+    tiles: list[ClassTiles | None]
+    augment: AugmentConfig
+    seed: int
+    weighted: bool = False
+
+    def __getitem__(self, draw: Draw) -> tuple[Tensor, ...]:
+        rng = np.random.default_rng((self.seed, draw.kind, draw.number))
+        labels, tiles = self.sets[draw.kind], self.tiles[draw.kind]
+        index = draw.position - sum(len(before.keys) for before in self.sets[: draw.kind])
+        place = tiles.draw(rng) if tiles is not None and rng.random() < self.augment.class_uniform else None
+        if place is not None:
+            index = place.image
+        image, label = labels.pair(index)
+        centre = tiles.pixel(label, place, rng) if tiles is not None and place is not None else None
+        if not self.weighted:
+            image, label = augment(image, label, self.augment, rng, centre)
+            return torch.from_numpy(image), torch.from_numpy(label.astype(np.int64)), self._dropout_seed(draw)
+        maps = np.dstack([label, _weight_map(labels.weights(index), label)])
+        image, maps = augment(image, maps, self.augment, rng, centre)
+        weights = maps[..., 1].astype(np.float32) / FULL_WEIGHT
+        label = maps[..., 0].astype(np.int64)
+        return torch.from_numpy(image), torch.from_numpy(label), self._dropout_seed(draw), torch.from_numpy(weights)
+
+    def _dropout_seed(self, draw: Draw) -> Tensor:
+        # A stream beside that of the augmentation, which has no fourth number.
+        return torch.tensor(np.random.default_rng((self.seed, draw.kind, draw.number, 1)).integers(2**62))
+
+
+def _weight_map(weights: NDArray[np.float32] | None, label: U8) -> U8:
+    """Weights in 255ths; all of them full if there are none."""
+    return np.full_like(label, FULL_WEIGHT) if weights is None else np.round(weights * FULL_WEIGHT).astype(np.uint8)
+
+
+def tiles_of(
+    labels: LabelSet, tile_px: tuple[int, int], cached: Callable[[str, Callable[[], bytes]], bytes]
+) -> ClassTiles:
+    """Where the classes of a label set are, from the cache if it was looked for before.
+
+    Args:
+        cached: (name of a file, function that makes its content) -> its content. The name carries the digest of the
+            labels and the tile size, so that it can never be stale.
+    """
+
+    def find() -> bytes:
+        return find_classes(labels.label, len(labels.keys), labels.classes.num_classes, tile_px).to_bytes()
+
+    key = hashlib.sha256(f"{labels.digest} {tile_px}".encode()).hexdigest()[:16]
+    return ClassTiles.from_bytes(cached(f"class_tiles-{key}.npz", find))
+
+
+def keys_digest(keys: list[str]) -> str:
+    """sha256 over the sorted keys of a list of images, one per line."""
+    return hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()

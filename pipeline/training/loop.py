@@ -1,0 +1,149 @@
+"""The one training loop, of teachers and of students: fine labels, or fine labels mixed with others.
+
+Resuming repeats nothing and skips nothing: crops and their dropout are a pure function of (seed, number of the draw),
+and weights, optimizer and step are saved together. A step is the same whatever number of processes and passes make it:
+each makes its part of the step's crops and divides its loss by what the whole step holds.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from hmsa_label.pipeline.interrupt import Stopped, StopRequest, stop_on_signals
+from hmsa_label.pipeline.training.config import AutoLabels, TrainConfig
+from hmsa_label.pipeline.training.distributed import Processes, joined
+from hmsa_label.pipeline.training.log import TrainEvent, TrainLog
+from hmsa_label.pipeline.training.trainer import Passes, Trainer
+
+OnEvent = Callable[[TrainEvent], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSummary:
+    """What a training reached; the JSON object of `train-teacher --json` and `train-student --json`.
+
+    `best_miou` is the highest validation mIoU, 0..1 (None if the split to validate on is empty);
+    `checkpoint` the file that reached it. `steps` of `total_steps` are made, those of earlier calls included;
+    `interrupted` says that some, or the last validation, are left.
+    """
+
+    checkpoint: str
+    best_miou: float | None
+    steps: int
+    total_steps: int
+    seconds: float
+    interrupted: bool = False
+
+
+def train_teacher(config: TrainConfig, on_event: OnEvent | None = None) -> TrainSummary:
+    """Trains to the end of the schedule and returns where the best weights lie.
+
+    The first Ctrl-C or SIGTERM abandons what is at hand (a step, a validation, waiting for crops), saves the state and
+    returns with `interrupted` set; before the first step is begun it raises KeyboardInterrupt. Under torchrun, or in a
+    Ray Train worker, this is one of several processes, which finish what is at hand together; the first of them writes.
+
+    Args:
+        on_event: called for every step and every validation, in order; in the first process only.
+
+    Raises:
+        ValueError: see `Trainer`; or the loss became NaN or infinite, naming the step.
+        KeyboardInterrupt: interrupted while lists and labels were read, or for the second time.
+    """
+    with joined(config.device) as (processes, device), stop_on_signals() as stop:
+        return _take_part(config, processes, device, on_event, stop)
+
+
+def train_student(config: TrainConfig, on_event: OnEvent | None = None) -> TrainSummary:
+    """Trains on fine labels mixed with those of a store; all else as `train_teacher`.
+
+    Raises:
+        ValueError: no store is given, or see `train_teacher`.
+    """
+    if not isinstance(config.second, AutoLabels):
+        raise ValueError("a student is trained on the labels of a store; give one, or train a teacher")
+    return train_teacher(config, on_event)
+
+
+def _take_part(
+    config: TrainConfig, processes: Processes, device: torch.device, on_event: OnEvent | None, stop: StopRequest
+) -> TrainSummary:
+    """This process's part of a training, with its log if it leads."""
+    try:
+        with stop.at_once():
+            trainer = Trainer(config, processes, device)
+            batches = trainer.prepare()
+    except Stopped:
+        raise KeyboardInterrupt from None  # nothing is begun yet
+    log = TrainLog(trainer.folder, tensorboard=config.tensorboard) if processes.leads else None
+
+    def tell(event: TrainEvent) -> None:
+        if log is not None:
+            log(event)
+            if on_event is not None:
+                on_event(event)
+
+    if trainer.estimate is not None and processes.leads and on_event is not None:
+        on_event(_event(trainer, estimate=str(trainer.estimate)))
+    started = time.monotonic()
+    finished = _train(trainer, batches, tell, stop)
+    if log is not None:
+        log.close()
+    return TrainSummary(
+        checkpoint=trainer.folder.checkpoint_uri("best" if trainer.best_miou is not None else "last"),
+        best_miou=trainer.best_miou,
+        steps=trainer.step,
+        total_steps=trainer.total_steps,
+        seconds=time.monotonic() - started,
+        interrupted=not finished,
+    )
+
+
+def _train(trainer: Trainer, batches: Iterator[Passes], tell: OnEvent, stop: StopRequest) -> bool:
+    """Makes the steps that are left; False if it was stopped before the last."""
+    every = trainer.config.validate_every or max(1, math.ceil(trainer.total_steps / 10))
+    due, tick = trainer.unscored, time.monotonic()
+    try:
+        if due:
+            _validate(trainer, tell, stop)
+        while trainer.step < trainer.total_steps:
+            with trainer.breakable(stop):
+                passes = next(batches)
+            loss, rate = trainer.advance(passes, stop)
+            due = bool(trainer.data.val_refs) and (trainer.step % every == 0 or trainer.step == trainer.total_steps)
+            if not math.isfinite(loss):
+                raise ValueError(f"the loss is {loss} at step {trainer.step}; lower --lr, or use --precision fp32")
+            speed = trainer.config.batch_size / max(time.monotonic() - tick, 1e-9)
+            tell(_event(trainer, loss=loss, learning_rate=rate, images_per_second=speed))
+            _obey(trainer, stop)
+            if due:
+                _validate(trainer, tell, stop)
+                due = False
+                _obey(trainer, stop)
+            elif trainer.step % trainer.config.save_every == 0 or trainer.step == trainer.total_steps:
+                trainer.save(None)
+            tick = time.monotonic()
+    except Stopped:
+        trainer.save(None, unscored=due)
+        return trainer.step == trainer.total_steps and not due
+    return True
+
+
+def _obey(trainer: Trainer, stop: StopRequest) -> None:
+    """Raises Stopped in every process if one was asked to stop."""
+    if trainer.processes.mean(float(stop.is_set())) > 0:
+        raise Stopped
+
+
+def _validate(trainer: Trainer, tell: OnEvent, stop: StopRequest) -> None:
+    with trainer.breakable(stop):
+        evaluation = trainer.validate()
+    tell(_event(trainer, miou=evaluation.miou, iou=evaluation.iou))
+    trainer.save(evaluation.miou)
+
+
+def _event(trainer: Trainer, **values: Any) -> TrainEvent:
+    return TrainEvent(step=trainer.step, total_steps=trainer.total_steps, **values)

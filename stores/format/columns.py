@@ -1,0 +1,102 @@
+"""What the values of the manifest's columns may be; checked whenever they are read, for whole columns at a time.
+
+A row decides which objects are opened and how much memory a reader takes, and anybody can write a Parquet file.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hmsa_label.stores.format.forms import FIRST_YEAR, LAST_YEAR, MAX_COUNT, is_plain_name
+from hmsa_label.stores.format.schema import MAX_CLASSES, MAX_PIXELS
+
+EPOCH = 1970
+MICROSECONDS_PER_YEAR = 31_556_952_000_000  # of the mean Gregorian year
+MAX_TEXT_BYTES = 4096
+
+Values = Any  # pa.Array or pa.ChunkedArray
+Check = Callable[[Values], str]
+
+
+def column_fault(name: str, values: Values, num_classes: int | None = None) -> str:
+    """What is wrong with the values of a column, which have its type; empty if nothing is.
+
+    Args:
+        num_classes: how many classes each row must count, if it is known.
+    """
+    if len(values) == values.null_count:
+        return ""
+    fault = _CHECKS[name](values) if name in _CHECKS else ""
+    if fault or name != "class_px" or num_classes is None:
+        return fault
+    complete = pc.all(pc.equal(pc.list_value_length(values), num_classes)).as_py()
+    return "" if complete else f"counts of other than {num_classes} classes"
+
+
+def _within(low: float, high: float) -> Check:
+    """Numbers from `low` to `high`; NaN lies outside."""
+
+    def check(values: Values) -> str:
+        inside = pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high))
+        return "" if pc.all(inside).as_py() else f"a value outside of {low} to {high}"
+
+    return check
+
+
+def _names(values: Values) -> str:
+    strange = next((value for value in pc.unique(values.drop_null()).to_pylist() if not is_plain_name(value)), None)
+    return "" if strange is None else f"{strange[:60]!r}, which is no name of letters, digits, . _ - only"
+
+
+def _text(values: Values) -> str:
+    """Lengths and NUL, which no path, terminal or other program expects."""
+    longest = pc.max(pc.binary_length(values)).as_py() or 0
+    if longest > MAX_TEXT_BYTES:
+        return f"a text of {longest} bytes; {MAX_TEXT_BYTES} are the most"
+    return "a text with a NUL" if pc.any(pc.match_substring(values, "\0")).as_py() else ""
+
+
+def _keys(values: Values) -> str:
+    return "an empty key" if pc.any(pc.equal(values, "")).as_py() else _text(values)
+
+
+def _paths(values: Values) -> str:
+    if fault := _keys(values):
+        return fault
+    leaves = pc.match_substring_regex(values, r"^/|(^|/)\.\.(/|$)")
+    if not pc.any(leaves).as_py():
+        return ""
+    return f"{values.filter(leaves)[0].as_py()[:60]!r}, which leaves the data root"
+
+
+def _moments(values: Values) -> str:
+    low, high = ((year - EPOCH) * MICROSECONDS_PER_YEAR for year in (FIRST_YEAR, LAST_YEAR))
+    return "a time beyond all years" if _within(low, high)(values.cast(pa.int64())) else ""
+
+
+def _class_counts(values: Values) -> str:
+    if pc.any(pc.greater(pc.list_value_length(values), MAX_CLASSES)).as_py():
+        return f"counts of more than {MAX_CLASSES} classes"
+    flat = pc.list_flatten(values)
+    if flat.null_count:
+        return "a count that is null"
+    return _PIXELS(flat) if len(flat) else ""
+
+
+_PIXELS, _COUNT, _FINITE, _SHARE = _within(0, MAX_PIXELS), _within(0, MAX_COUNT), _within(-1e300, 1e300), _within(0, 1)
+_CHECKS: dict[str, Check] = {
+    "key": _keys,
+    "source": _paths,
+    **dict.fromkeys(("height", "width"), _within(1, MAX_PIXELS)),
+    **dict.fromkeys(("segment", "evidence_segment", "run"), _names),
+    **dict.fromkeys(("row", "evidence_row", "source_bytes"), _COUNT),
+    **dict.fromkeys(("label_bytes", "top1_bytes", "code_bytes"), _COUNT),
+    **dict.fromkeys(("threshold", "kept_share"), _SHARE),
+    **dict.fromkeys(("mean_confidence", "coarse_agreement", "seconds"), _FINITE),
+    "class_px": _class_counts,
+    "valid_px": _PIXELS,
+    **dict.fromkeys(("device", "converted"), _text),
+    "labelled_at": _moments,
+}

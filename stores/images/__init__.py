@@ -1,0 +1,1 @@
+"""Trees of images and label files: their layouts, and what lies where."""

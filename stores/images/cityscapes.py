@@ -1,0 +1,86 @@
+"""The Cityscapes folder tree, as unpacked from the official archives in any of the usual ways."""
+
+from hmsa_label.stores.errors import NotAStore
+from hmsa_label.stores.images.layouts import shown, way_out
+from hmsa_label.stores.images.source import ImageRef, TreeSource, image_stem, insert_once, safe_key
+
+SPLITS = ("train", "val", "test", "train_extra")
+LABEL_TYPES = ("gtFine", "gtCoarse")
+IMAGE_TYPE = "leftImg8bit"
+# Where a type's splits can lie: the archives hold `<type>/<split>`, and people unpack them side by side,
+# into a folder of the type's name, or into one folder per archive.
+NESTINGS = ("{type}", "{type}/{type}", "{type}_trainvaltest/{type}", "{type}_trainextra/{type}")
+
+
+class CityscapesSource(TreeSource):
+    """Images `leftImg8bit/<split>/<city>/*_leftImg8bit.png|jpg` with fine and coarse labels beside them.
+
+    A key is `<split>/<city>/<city>_<sequence>_<frame>`. Each listing asks the storage once per possible folder,
+    never once per file.
+    """
+
+    def list_split(self, split: str, labels: str | None) -> list[ImageRef]:
+        """The images of one split; see `list`."""
+        if labels is not None and labels not in LABEL_TYPES:
+            raise ValueError(f"labels must be one of {', '.join(LABEL_TYPES)} for Cityscapes; got {labels!r}")
+        images = self._images(split, labelled=labels is not None)
+        found = {kind: self._labels(kind, split) for kind in {"gtCoarse", labels} if kind is not None}
+        if labels is not None and not found[labels]:
+            raise NotAStore(self._nothing(labels, split, f"*_{labels}_labelIds.png"))
+        asked = found.get(labels or "", {})
+        return [
+            ImageRef(key=safe_key(key), image=path, labels=asked.get(key), coarse=found["gtCoarse"].get(key))
+            for key, path in sorted(images.items())
+        ]
+
+    def splits(self, kind: str = IMAGE_TYPE) -> tuple[str, ...]:
+        """Names of the splits that exist for a type."""
+        names = {name for folder in self._folders(kind) for name in self.files.list_names(folder)}
+        return tuple(sorted(name for name in names if name != kind and not name.startswith(".")))
+
+    def _images(self, split: str, *, labelled: bool) -> dict[str, str]:
+        images = self._collect(IMAGE_TYPE, split, f"_{IMAGE_TYPE}")
+        if not images:
+            raise NotAStore(self._nothing(IMAGE_TYPE, split, f"*_{IMAGE_TYPE}.png or .jpg", labelled=labelled))
+        return images
+
+    def _labels(self, kind: str, split: str) -> dict[str, str]:
+        return {
+            key: path for key, path in self._collect(kind, split, f"_{kind}_labelIds").items() if path.endswith(".png")
+        }
+
+    def _collect(self, kind: str, split: str, ending: str) -> dict[str, str]:
+        """Key -> path of everything named `*<ending>.<image suffix>` in the split, folders included.
+
+        A folder named like an image is no image, but it must show up as one that fails and not vanish.
+        """
+        _require_plain(split)
+        table: dict[str, str] = {}
+        for parent in self._folders(kind):
+            folder = f"{parent}/{split}"
+            for entry in self.files.list_tree(folder):
+                stem = image_stem(entry.path)
+                if stem is not None and stem.endswith(ending):
+                    insert_once(table, split + stem[len(folder) : -len(ending)], entry.path)
+        return table
+
+    def _folders(self, kind: str) -> tuple[str, ...]:
+        """Where the type's splits can lie, given what is at the root; saves requests for absent nestings."""
+        present = set(self.files.list_names())
+        folders = [nesting.format(type=kind) for nesting in NESTINGS]
+        return tuple(folder for folder in folders if folder.partition("/")[0] in present)
+
+    def _nothing(self, kind: str, split: str, pattern: str, *, labelled: bool = False) -> str:
+        there = self.splits(kind)
+        if split in there:
+            return f"no file named {pattern} in {kind}/{split} below {self.root}"
+        missing = f"no folder {kind}/{split} below {self.root}"
+        if there:
+            return f"{missing}; splits found for {kind}: {', '.join(there)}; give one with --split"
+        way = way_out(self.files, "cityscapes", labelled=labelled) if kind == IMAGE_TYPE else ""
+        return f"{missing}; there is no {kind} folder; found: {shown(self.files.list_names())}{way}"
+
+
+def _require_plain(split: str) -> None:
+    if not split or "/" in split or split.startswith("."):
+        raise ValueError(f"split must be a folder name such as {', '.join(SPLITS)}; got {split!r}")

@@ -1,0 +1,28 @@
+"""The readers of image trees by the name of their layout."""
+
+from collections.abc import Callable
+from typing import Any
+
+from hmsa_label.stores.files import FileRoot
+from hmsa_label.stores.images.cityscapes import CityscapesSource
+from hmsa_label.stores.images.folder import FolderSource
+from hmsa_label.stores.images.mapillary import MapillarySource
+from hmsa_label.stores.images.source import ImageSource
+
+
+def open_images(dataset: str, root: str, storage_options: dict[str, Any] | None = None) -> ImageSource:
+    """The reader for a kind of data set: `cityscapes`, `mapillary` or `folder`.
+
+    Raises:
+        ValueError: if the kind is unknown.
+        NotAStore: if there is no folder at the root.
+    """
+    readers: dict[str, Callable[..., ImageSource]] = {
+        "cityscapes": CityscapesSource,
+        "mapillary": MapillarySource,
+        "folder": FolderSource,
+    }
+    if dataset not in readers:
+        raise ValueError(f"dataset must be one of {', '.join(readers)}; got {dataset!r}")
+    FileRoot(root, dict(storage_options or {})).require()
+    return readers[dataset](root, storage_options)

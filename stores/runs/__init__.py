@@ -1,0 +1,1 @@
+"""Runs: who works, what they write, and what is recorded of them."""

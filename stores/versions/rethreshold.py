@@ -1,0 +1,190 @@
+"""Another threshold without the teacher: new labels from the stored evidence, as a new version."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, StoreConflict
+from hmsa_label.stores.format.evidence import label_at, level_of
+from hmsa_label.stores.format.receipt import ImageFacts, Receipt
+from hmsa_label.stores.manifest.table import RETHRESHOLD
+from hmsa_label.stores.parallel import map_threads
+from hmsa_label.stores.runs.claims import Claims
+from hmsa_label.stores.runs.presence import BEAT_SECONDS
+from hmsa_label.stores.runs.record import read_run
+from hmsa_label.stores.runs.segment import SegmentWriter
+from hmsa_label.stores.runs.writer import RunWriter
+from hmsa_label.stores.versions.label_store import LabelStore
+from hmsa_label.stores.versions.repair import repair_command, some_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rethresholded:
+    """What a change of threshold did.
+
+    Attributes:
+        version, digest: the new version; the old one if every label was at this threshold already.
+        images_done_before: finished by an earlier, interrupted attempt, or at the threshold already.
+        images_labelled: by this attempt.
+    """
+
+    version: int
+    digest: str
+    images_total: int
+    images_done_before: int
+    images_labelled: int
+
+
+def rethreshold(
+    uri: str,
+    threshold: float,
+    *,
+    provenance: dict[str, Any] | None = None,
+    on_image: Callable[[int, int], None] | None = None,
+    threads: int = 4,
+    storage_options: dict[str, Any] | None = None,
+) -> Rethresholded:
+    """Labels of the last finished version at another stored threshold, as a new version.
+
+    Only labels are written; `evidence_segment` and `evidence_row` go on pointing at the old arrays. Nothing is visible
+    before all images are done; killed or interrupted midway, the same call goes on where it stopped. If it fails, its
+    run is closed.
+
+    Args:
+        provenance: joined to the run's record (command, host, ...).
+        on_image: called with (images done, images in all) after each image.
+
+    Raises:
+        ThresholdNotStored: if the threshold is not on the grid of every image.
+        ValueError: if the threshold is no number, or images have no evidence; before anything is written.
+        StoreConflict: if an unfinished run holds the store.
+        LabelCorrupt: if evidence is damaged or gone, naming the images and the command that labels them again.
+    """
+    threshold = _checked(threshold)
+    store = LabelStore.open(uri, storage_options=storage_options)
+    receipts = [Receipt.from_row(row) for row in store.table().to_pylist()]
+    todo = [receipt for receipt in receipts if receipt.threshold != threshold]
+    levels = _levels(store, todo, threshold)
+    if not todo:
+        return _result(store, len(receipts), 0)
+    writer = RunWriter(uri, _record(store, threshold, provenance), kind=RETHRESHOLD, storage_options=storage_options)
+    claims = Claims.enrol(writer.root, writer.run_id, writer.attempt, way_out="Wait for its end")
+    with _ending(writer, claims):
+        if writer.base.finished != store.version:
+            raise StoreConflict(f"version {writer.base.finished} of {store.uri} was made in the meantime; start again")
+        writer.adopt()
+        done = writer.done_keys()
+        todo = [receipt for receipt in todo if receipt.key not in done]
+        segment = SegmentWriter(uri, writer.run_id, None, threshold, max(1, len(todo)), storage_options)
+        damaged: dict[str, str] = {}
+
+        def relabel(receipt: Receipt) -> Receipt | None:
+            try:
+                top1, code, _ = store.read_evidence(receipt.key)
+            except (LabelMissing, LabelCorrupt) as error:
+                damaged[receipt.key] = str(error)
+            if damaged:  # nothing comes of it any more, but all damage is to be named
+                return None
+            label = label_at(top1, code, levels[str(receipt.evidence_segment)])
+            return segment.write(_facts(receipt), label, evidence_of=receipt)
+
+        finished, beat_at = len(receipts) - len(todo), time.monotonic() + BEAT_SECONDS
+        for made in map_threads(relabel, todo, threads):
+            if made is None:
+                continue
+            writer.append([made])
+            finished += 1
+            if time.monotonic() >= beat_at:
+                claims.beat()
+                beat_at = time.monotonic() + BEAT_SECONDS
+            if on_image:
+                on_image(finished, len(receipts))
+        if damaged:
+            raise LabelCorrupt(_damaged(damaged, len(receipts)))
+        writer.finish()
+    claims.dissolve()
+    return _result(LabelStore.open(uri, storage_options=storage_options), len(receipts), len(todo))
+
+
+def _checked(threshold: Any) -> float:
+    if not isinstance(threshold, Real) or isinstance(threshold, bool):
+        raise ValueError(f"the threshold must be a number such as 0.9; got {threshold!r}")
+    number = float(threshold)
+    if not 0 < number < 1:
+        raise ValueError(f"the threshold must lie between 0 and 1, both excluded; got {threshold}")
+    return number
+
+
+@contextmanager
+def _ending(writer: RunWriter, claims: Claims) -> Iterator[None]:
+    """Leaves no run behind that nobody is at: closed after an error, and ready to go on after an interruption."""
+    try:
+        yield
+    except BaseException as error:
+        try:
+            if isinstance(error, Exception):
+                writer.abandon()
+                claims.dissolve()
+            else:
+                writer.finish(interrupted=True)
+        except Exception as second:
+            error.add_note(f"run {writer.run_id} could not be closed either ({second}); the same call goes on with it")
+        raise
+    finally:
+        claims.leave()
+
+
+def _damaged(damaged: dict[str, str], total: int) -> str:
+    keys = sorted(damaged)
+    return (
+        f"{len(keys)} of {total} images have damaged evidence: {some_of(keys)} ({damaged[keys[0]]}); the labels stay "
+        f"as they are. `{repair_command(keys)}`, with the other options of their run, labels them again"
+    )
+
+
+def _levels(store: LabelStore, receipts: list[Receipt], threshold: float) -> dict[str, int]:
+    """The smallest code that reaches the threshold, by evidence segment."""
+    without = [receipt.key for receipt in receipts if receipt.evidence_segment is None]
+    if without:
+        raise ValueError(
+            f"{len(without)} of {len(receipts)} images of {store.uri} have no stored evidence (such as {without[0]}); "
+            "label them again with --evidence --relabel"
+        )
+    segments = {str(receipt.evidence_segment) for receipt in receipts}
+    return {segment: level_of(threshold, store.grid(segment)) for segment in segments}
+
+
+def _record(store: LabelStore, threshold: float, provenance: dict[str, Any] | None) -> dict[str, Any]:
+    """The record of the run that made the labels, with the new threshold; so the teacher's next run may add to them."""
+    base = read_run(store.root, str(store.commit.run))
+    inherited: dict[str, Any] = {
+        name: base.record[name] for name in ("teacher", "data", "classes") if name in base.record
+    }
+    settings = {**(base.settings or {"base_fingerprint": base.fingerprint}), "threshold": threshold}
+    return {**inherited, **(provenance or {}), "settings": settings, "base_run": base.id, "base_version": store.version}
+
+
+def _facts(receipt: Receipt) -> ImageFacts:
+    """What stays true of an image; agreement with the coarse label does not, because it depends on what is kept."""
+    return ImageFacts(
+        key=receipt.key,
+        source=receipt.source,
+        source_sha256=receipt.source_sha256,
+        source_bytes=receipt.source_bytes,
+        converted=receipt.converted,
+        device=receipt.device,
+        mean_confidence=receipt.mean_confidence,
+    )
+
+
+def _result(store: LabelStore, total: int, labelled: int) -> Rethresholded:
+    return Rethresholded(
+        version=store.version,
+        digest=store.digest,
+        images_total=total,
+        images_done_before=total - labelled,
+        images_labelled=labelled,
+    )

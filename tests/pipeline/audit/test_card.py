@@ -1,0 +1,61 @@
+"""The card of a label set: what a store says of itself is text there, and nothing else."""
+
+import re
+from typing import Any
+
+import pytest
+
+from hmsa_label.pipeline.audit.card import render_card
+from hmsa_label.pipeline.audit.markdown import code, text
+
+EVIL = "<script>alert(1)</script> | x\n# Title [a](javascript:b) ![i](//h/p) `c`"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("traffic light", "traffic light"),
+        ("lane-marking_2", "lane-marking_2"),
+        ("a | b", "a \\| b"),
+        ("<b>&", "&lt;b&gt;&amp;"),
+        ("[a](b)", "\\[a\\](b)"),
+        ("*a* `b` \\", "\\*a\\* \\`b\\` \\\\"),
+        ("a\n# b\x1b[31m\u2028c", "a # b \\[31mc".replace("mc", "m c")),
+        (None, "None"),
+    ],
+)
+def test_markup_in_a_value_is_text(value: object, expected: str) -> None:
+    assert text(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("a/b", "`a/b`"), ("a`b", "``a`b``"), ("`a``", "``` `a`` ```"), ("a\n\nb", "`a b`"), ("", "` `")],
+)
+def test_a_code_span_holds_whatever_it_is_given(value: str, expected: str) -> None:
+    assert code(value) == expected
+
+
+def facts(word: str) -> dict[str, Any]:
+    """All that a card says of a version, `word` wherever a store may write what it likes."""
+    return {
+        "version": 3, "digest": "ab" * 32, "store": f"/{word}", "uuid": "5f", "time": "2026-11-20T11:31:52+00:00",
+        "format": "hmsa-label store", "format_version": 1, "tags": ["paper"],
+        "summary": {"images": 1, "sizes": {"16x24": 1}, "kept_share": 0.5, "coarse_agreement": None,
+                    "converted": {word: 1}},
+        "sources": [{"dataset": word, "root": word, "split": word}],
+        "settings": [{"model": word, "teacher_sha256": word, "threshold": word}],
+        "runs": [{"run": "r", "kind": "label", "package": {"version": word},
+                  "teacher": {"trained_on": {"data": word}}}],
+        "classes": [{"train_id": 0, "name": word, "share": 0.5, "images": 1}],
+        "failed": [{"key": word, "reason": word}],
+    }  # fmt: skip
+
+
+def test_a_card_has_the_same_lines_and_cells_whatever_the_store_says() -> None:
+    plain, evil = render_card(facts("road")).splitlines(), render_card(facts(EVIL)).splitlines()
+    assert len(evil) == len(plain)
+    escaped = r"&lt;script&gt;alert(1)&lt;/script&gt; \| x # Title \[a\](javascript:b) !\[i\](//h/p) \`c\`"
+    assert f"| 0 | {escaped} | 50.00 % | 1 |" in evil
+    outside = [re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", line.replace("\\`", "")) for line in evil]
+    assert not any("<" in line for line in outside)

@@ -1,0 +1,363 @@
+"""Students: fine and auto labels in exact shares, resumed to the bit, and refused where scores would mean nothing."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hmsa_label.labelers.weights.checkpoints import decode_checkpoint
+from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, TeacherConfig
+from hmsa_label.pipeline.data.datasets import AutoLabelDataset
+from hmsa_label.pipeline.label.run import label_images
+from hmsa_label.pipeline.training.config import AugmentConfig, AutoLabels, CoarseLabels
+from hmsa_label.pipeline.training.distributed import Processes
+from hmsa_label.pipeline.training.loop import Trainer, train_student, train_teacher
+from hmsa_label.pipeline.training.sets import open_training_sets
+from hmsa_label.stores.versions.label_store import LabelStore
+from hmsa_label.stores.versions.rethreshold import rethreshold
+from tests.tiny_training import tiny_training
+
+
+@pytest.fixture(scope="module")
+def data(blocks, tmp_path_factory):
+    """A tree of blocks, and a store with the labels that the fake teacher gives its unlabelled images."""
+    root = tmp_path_factory.mktemp("student") / "tree"
+    shutil.copytree(blocks, root)
+    return root, label(root, root.parent / "labels.zarr", "train_extra")
+
+
+def label(root, store, split):
+    label_images(
+        LabelConfig(
+            data=DataConfig(root=str(root), split=split),
+            teacher=TeacherConfig(weights="fake:", scales=(1.0,)),
+            store=str(store),
+            engine=EngineConfig(executor="local", workers=1),
+        )
+    )
+    return str(store)
+
+
+def settings(data, output, **changes):
+    root, store = data
+    auto = AutoLabels(store=store, **changes.pop("auto", {}))
+    usual = {"second": auto, "low_scale": None, "batch_size": 4, "max_steps": 4, "val_split": ""}
+    return tiny_training(root, output, **{**usual, **changes})
+
+
+def trainer(config):
+    return Trainer(config, Processes(), torch.device("cpu"))
+
+
+def info_of(path):
+    return decode_checkpoint(path.read_bytes())[1]
+
+
+def assert_equal_weights(one, other):
+    expected, actual = (decode_checkpoint(path.read_bytes())[0] for path in (one, other))
+    assert expected.keys() == actual.keys()
+    assert all(torch.equal(actual[key], value) for key, value in expected.items())
+
+
+def draws_of(config, rank=0, world=1):
+    return list(open_training_sets(config, Processes(rank=rank, world=world)).sampler(0, config.max_steps))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_every_pass_holds_the_mix(data, tmp_path, accumulate):
+    for batch in draws_of(settings(data, tmp_path, accumulate=accumulate)):
+        kinds = [draw.kind for draw in batch]
+        assert sum(kinds) * 2 == len(kinds) == 4 // accumulate
+
+
+def test_processes_draw_together_what_one_process_draws(data, tmp_path):
+    config = settings(data, tmp_path)
+    alone = draws_of(config)
+    parts = [draws_of(config, rank, 2) for rank in (0, 1)]
+    for whole, *shares in zip(alone, *parts, strict=True):
+        assert sorted(whole, key=str) == sorted((draw for share in shares for draw in share), key=str)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_mix_that_is_met_over_steps_draws_the_same_crops_in_any_number_of_parts(data, tmp_path, accumulate):
+    config = settings(data, tmp_path, mix=0.375, max_steps=3, batch_size=4)
+    alone = draws_of(config)
+    parts = [draws_of(replace(config, accumulate=accumulate), place, 2) for place in (0, 1)]
+    for step, whole in enumerate(alone):
+        passes = [batch for part in parts for batch in part[step * accumulate : (step + 1) * accumulate]]
+        assert sorted(whole, key=str) == sorted((draw for batch in passes for draw in batch), key=str)
+
+
+def test_the_tail_sees_fine_labels_alone(data, tmp_path):
+    batches = draws_of(settings(data, tmp_path, fine_tail=0.5))
+    assert [sum(draw.kind for draw in batch) for batch in batches] == [2, 2, 0, 0]
+
+
+def test_crops_do_not_depend_on_the_number_of_loader_workers(data, tmp_path):
+    alone, helped = (list(trainer(settings(data, tmp_path / str(n), loader_workers=n)).batches()) for n in (0, 2))
+    for [one], [other] in zip(alone, helped, strict=True):
+        assert all(torch.equal(mine, theirs) for mine, theirs in zip(one, other, strict=True))
+
+
+def test_crops_are_drawn_by_class_from_the_labels_after_the_threshold(data, tmp_path):
+    config = settings(data, tmp_path, mix=1.0, augment=AugmentConfig(crop_px=(32, 32), class_uniform=1.0))
+    held = trainer(config)
+    auto = held.data.auto
+    kept = {int(value) for index in range(len(auto)) for value in np.unique(auto.label(index)) if value != 255}
+    assert set(held.data.crops(held.folder.cached).tiles[1].tiles) == kept
+    for [(_, labels, _)] in held.batches():
+        assert ((labels != 255).flatten(1).any(dim=1)).all()
+
+
+def test_where_classes_are_is_looked_for_again_when_the_labels_change(data, tmp_path):
+    root, _ = data
+    store = label(root, tmp_path / "labels.zarr", "train_extra")
+    held = trainer(settings((root, store), tmp_path / "one"))
+    held.data.crops(held.folder.cached)
+    before = set(held.folder.path.glob("class_tiles-*.npz"))
+    held.data.crops(held.folder.cached)
+    assert set(held.folder.path.glob("class_tiles-*.npz")) == before
+    rethreshold(store, 0.5)
+    again = trainer(settings((root, store), tmp_path / "one"))
+    again.data.crops(again.folder.cached)
+    assert len(set(held.folder.path.glob("class_tiles-*.npz")) - before) == 1
+
+
+def test_checkpoint_names_the_labels_down_to_the_teacher(data, tmp_path):
+    summary = train_student(
+        settings(data, tmp_path, max_steps=1, auto={"threshold": 0.5, "class_thresholds": {"car": 0.9}})
+    )
+    store = LabelStore.open(data[1])
+    info = info_of(tmp_path / "last.safetensors")
+    labels = info["auto_labels"]
+    assert summary.checkpoint == str(tmp_path / "last.safetensors")
+    assert (labels["version"], labels["digest"]) == (store.version, store.digest)
+    assert (labels["store"], labels["store_uuid"]) == (store.uri, store.identity.uuid)
+    assert (labels["threshold"], labels["class_thresholds"], labels["mix"]) == (0.5, {"car": 0.9}, 0.5)
+    assert labels["teacher_sha256"] == store.commit.teacher_sha256
+    assert labels["leaked"] == []
+    assert info["trained_on"]["keys"] == [f"train/town/town_{number:06}_000000" for number in range(6)]
+    assert len(info["trained_on"]["labels_sha256"]) == 64
+    assert "storage_options" not in str(info)
+
+
+def test_a_student_needs_a_store(data, tmp_path):
+    with pytest.raises(ValueError, match="trained on the labels of a store"):
+        train_student(replace(settings(data, tmp_path), second=None))
+
+
+def test_coarse_polygons_are_mixed_in_like_auto_labels(data, tmp_path):
+    config = replace(settings(data, tmp_path, max_steps=2), second=CoarseLabels(split="train_extra"))
+    assert [sum(draw.kind for draw in batch) for batch in draws_of(config)] == [2, 2]
+    train_teacher(config)
+    info = info_of(tmp_path / "last.safetensors")
+    assert "auto_labels" not in info
+    coarse = info["coarse_labels"]
+    assert (coarse["split"], coarse["labels"], coarse["images"], coarse["mix"]) == ("train_extra", "gtCoarse", 4, 0.5)
+    assert len(coarse["labels_sha256"]) == 64
+
+
+def test_a_limit_takes_the_first_images_with_polygons(data, tmp_path):
+    coarse = CoarseLabels(split="train_extra", limit=3)
+    train_teacher(replace(settings(data, tmp_path, max_steps=2), second=coarse))
+    taken = info_of(tmp_path / "last.safetensors")["coarse_labels"]["keys"]
+    assert taken == [f"train_extra/town/town_{number:06}_000000" for number in range(3)]
+    with pytest.raises(ValueError, match="limit"):
+        CoarseLabels(split="train_extra", limit=0)
+
+
+def polygon_of(root, key):
+    name = key.removeprefix("train_extra/town/")
+    return root / f"gtCoarse/train_extra/town/{name}_gtCoarse_labelIds.png"
+
+
+def test_polygons_count_over_the_teacher_and_nowhere_else(data, tmp_path):
+    root = tmp_path / "tree"
+    shutil.copytree(data[0], root)
+    store = LabelStore.open(data[1])
+    for key in store:
+        ids = np.zeros((96, 128), np.uint8)
+        ids[20:50, 30:90] = 26  # car, trainId 13
+        Image.fromarray(ids).save(polygon_of(root, key))
+    plain, drawn = (AutoLabelDataset(store, str(root), threshold=0.5, polygons=kind) for kind in (None, "gtCoarse"))
+    inside = np.zeros((96, 128), bool)
+    inside[20:50, 30:90] = True
+    for index in range(len(drawn)):
+        assert (drawn.label(index)[inside] == 13).all()
+        assert np.array_equal(drawn.label(index)[~inside], plain.label(index)[~inside])
+        assert (drawn.weights(index)[inside] == 1).all()
+        assert np.array_equal(drawn.weights(index)[~inside], plain.weights(index)[~inside])
+    assert drawn.digest != plain.digest
+    before = AutoLabelDataset(store, str(root), threshold=0.5, polygons="gtCoarse").digest
+    assert before == drawn.digest
+    Image.fromarray(np.zeros((96, 128), np.uint8)).save(polygon_of(root, store.keys()[0]))
+    assert AutoLabelDataset(store, str(root), threshold=0.5, polygons="gtCoarse").digest != before
+
+
+def test_images_without_polygons_keep_the_labels_of_the_teacher(data, tmp_path):
+    root = tmp_path / "tree"
+    shutil.copytree(data[0], root)
+    store = LabelStore.open(data[1])
+    plain, full = (AutoLabelDataset(store, str(data[0]), polygons=kind) for kind in (None, "gtCoarse"))
+    polygon_of(root, store.keys()[2]).unlink()
+    some = AutoLabelDataset(store, str(root), polygons="gtCoarse")
+    assert (full.images_with_polygons, some.images_with_polygons, plain.images_with_polygons) == (4, 3, 0)
+    assert np.array_equal(some.label(2), plain.label(2))
+    assert np.array_equal(some.weights(2), plain.weights(2))
+    assert not np.array_equal(some.label(1), plain.label(1))
+    assert np.array_equal(some.label(1), full.label(1))
+    assert len({plain.digest, some.digest, full.digest}) == 3
+
+
+def test_label_and_weights_of_an_item_read_its_files_once(data, monkeypatch):
+    labels = AutoLabelDataset(LabelStore.open(data[1]), str(data[0]), threshold=0.5, polygons="gtCoarse")
+    read, evidence = [], labels.store.read_evidence
+    monkeypatch.setattr(labels.store, "read_evidence", lambda key: read.append(key) or evidence(key))
+    source = labels.images.sources[0].read
+    monkeypatch.setattr(labels.images.sources[0], "read", lambda path: read.append(path) or source(path))
+    labels.label(1)
+    labels.weights(1)
+    assert read == [labels.keys[1], "gtCoarse/train_extra/town/town_000001_000000_gtCoarse_labelIds.png"]
+
+
+def test_polygons_that_no_image_has_or_of_another_size_are_refused(data, tmp_path):
+    root = tmp_path / "tree"
+    shutil.copytree(data[0], root)
+    store = LabelStore.open(data[1])
+    first, *others = (polygon_of(root, key) for key in store)
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(first)
+    with pytest.raises(ValueError, match=r"000000_000000_gtCoarse_labelIds\.png has \(9, 9\) px.*\(96, 128\)"):
+        AutoLabelDataset(store, str(root), polygons="gtCoarse").label(0)
+    for polygon in (first, *others):
+        polygon.unlink()
+    with pytest.raises(ValueError, match=f"^none of 4 labelled images, such as {store.keys()[0]}, has gtCoarse"):
+        AutoLabelDataset(store, str(root), polygons="gtCoarse")
+
+
+def test_checkpoint_names_the_polygons_that_counted_over_the_teacher(data, tmp_path):
+    train_student(settings(data, tmp_path, max_steps=1, auto={"polygons": "gtCoarse"}))
+    labels = info_of(tmp_path / "last.safetensors")["auto_labels"]
+    assert (labels["polygons"], labels["polygons_images"]) == ("gtCoarse", 4)
+    assert len(labels["polygons_sha256"]) == 64
+
+
+def test_an_auto_labelled_copy_of_a_validation_image_is_refused(data, tmp_path):
+    root = tmp_path / "tree"
+    shutil.copytree(data[0], root)
+    image = root / "leftImg8bit/val/town/town_000001_000000_leftImg8bit.png"
+    shutil.copy(image, root / "leftImg8bit/train_extra/town/town_000077_000000_leftImg8bit.png")
+    config = settings(
+        (root, label(root, tmp_path / "labels.zarr", "train_extra")), tmp_path / "student", val_split="val"
+    )
+    with pytest.raises(ValueError, match=r"1 images held out .*\(val/town/town_000001_000000\).*--allow-leak"):
+        train_student(config)
+    train_student(replace(config, second=replace(config.second, allow_leak=True), max_steps=1))
+    assert info_of(tmp_path / "student/last.safetensors")["auto_labels"]["leaked"] == ["val/town/town_000001_000000"]
+
+
+def test_a_finely_labelled_copy_of_a_validation_image_is_refused(data, tmp_path):
+    root = tmp_path / "tree"
+    shutil.copytree(data[0], root)
+    name = "town/town_000001_000000_leftImg8bit.png"
+    shutil.copy(root / "leftImg8bit/val" / name, root / "leftImg8bit/train" / name)
+    with pytest.raises(ValueError, match="1 images held out"):
+        train_teacher(replace(settings((root, data[1]), tmp_path / "t"), second=None, val_split="val"))
+
+
+def test_a_pixel_counts_by_its_confidence_if_asked(data, tmp_path):
+    plain, weighted = (
+        trainer(settings(data, tmp_path / str(on), mix=1.0, auto={"confidence_weight": on})) for on in (False, True)
+    )
+    [(images, labels, seeds)], [(same_images, same_labels, same_seeds, weights)] = (
+        next(held.batches()) for held in (plain, weighted)
+    )
+    assert torch.equal(images, same_images)
+    assert torch.equal(labels, same_labels)
+    assert torch.equal(seeds, same_seeds)
+    kept = labels != 255
+    assert (weights[kept] >= 0.9 - 0.5 / 255).all()
+    assert weights[~kept].min() < 0.9
+    assert weighted.objective(images, labels, seeds, weights) < plain.objective(images, labels, seeds)
+    with pytest.raises(ValueError, match="confidence_weight needs --loss ce"):
+        settings(data, tmp_path, loss="rmi", auto={"confidence_weight": True})
+
+
+def test_batch_size_that_cannot_be_dealt_out_is_named(data, tmp_path):
+    with pytest.raises(ValueError, match="--batch-size 4 must be a multiple of 1 processes x 3 passes"):
+        train_student(settings(data, tmp_path, accumulate=3))
+
+
+def test_a_resumed_student_keeps_its_version_though_the_store_went_on(data, tmp_path):
+    root, _ = data
+    store = label(root, tmp_path / "labels.zarr", "train_extra")
+    version = LabelStore.open(store).version
+    config = settings((root, store), tmp_path / "student")
+    first = trainer(config)
+    first.advance(next(first.batches()))
+    first.save(None)
+    rethreshold(store, 0.5)
+    assert LabelStore.open(store).version > version
+    train_student(replace(config, resume=True))
+    assert info_of(tmp_path / "student/last.safetensors")["auto_labels"]["version"] == version
+
+
+COMMAND = """
+import sys
+from hmsa_label.cli.main import main
+main(sys.argv[1:])
+"""
+
+
+def test_killed_and_restarted_student_has_the_weights_of_an_uninterrupted_one(data, tmp_path):
+    root, store = data
+    arguments = (
+        f"train-student --data {root} --store {store} --model hrnet_tiny_ocr --low-scale none --loss ce --crop 32x32 "
+        "--batch-size 4 --max-steps 30 --save-every 1 --validate-every 7 --ema 0.9 --device cpu --precision fp32 "
+        "--cpu-threads 1 --seed 3 --output"
+    ).split()
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+
+    def start(output, *more):
+        command = [sys.executable, "-c", COMMAND, *arguments, str(output), *more]
+        return subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+    assert start(whole).wait() == 0
+    running = start(parts)
+    wait_for_state(running, parts)
+    time.sleep(random.Random(5).uniform(0.0, 0.5))
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    assert start(parts, "--resume").wait() == 0
+    assert_equal_weights(whole / "last.safetensors", parts / "last.safetensors")
+    assert_equal_weights(whole / "best.safetensors", parts / "best.safetensors")
+    assert (parts / "curve.png").stat().st_size > 5000
+
+
+def wait_for_state(process, folder):
+    while not (folder / "state.pt").exists():
+        assert process.poll() is None, "the training ended before it was killed"
+        time.sleep(0.02)
+
+
+def test_sigterm_saves_the_step_at_hand_and_the_next_start_goes_on(data, tmp_path):
+    whole, parts = settings(data, tmp_path / "whole"), settings(data, tmp_path / "parts")
+
+    def interrupt(event):
+        if event.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    train_student(whole)
+    first = train_student(parts, interrupt)
+    assert (first.interrupted, first.steps) == (True, 2)
+    second = train_student(replace(parts, resume=True))
+    assert (second.interrupted, second.steps) == (False, 4)
+    assert_equal_weights(tmp_path / "whole/last.safetensors", tmp_path / "parts/last.safetensors")
