@@ -3,13 +3,16 @@
 import inspect
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
-from sphinx.application import Sphinx
 
 from hmsa_label.cli.command import Command
 from hmsa_label.cli.main import main
 from hmsa_label.cli.settings import PREFIX, SettingOption
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 PAGE, MARK = "reference/commands", "<!-- the commands -->"
 LIMIT = re.compile(r"\s*\[(required|default: .*)\]$", re.DOTALL)
@@ -89,12 +92,12 @@ def prose(text: str) -> str:
     return re.sub(r"(?<![\w`-])(--[a-z][a-z-]*)", r"`\1`", text)
 
 
-def _fill(app: Sphinx, name: str, source: list[str]) -> None:
+def _fill(app: "Sphinx", name: str, source: list[str]) -> None:
     if name == PAGE:
         assert MARK in source[0]
         source[0] = source[0].replace(MARK, page())
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
+def setup(app: "Sphinx") -> dict[str, bool]:
     app.connect("source-read", _fill)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -2,11 +2,12 @@
 
 import dataclasses
 import inspect
-from typing import Any
-
-from sphinx.application import Sphinx
+from typing import TYPE_CHECKING, Any
 
 import hmsa_label
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 PAGE, MARK = "reference/python", "<!-- the library -->"
 
@@ -35,12 +36,12 @@ def entry(name: str, thing: Any) -> str:
     return f"```{{eval-rst}}\n.. {directive}:: hmsa_label.{name}\n{members}```"
 
 
-def _fill(app: Sphinx, name: str, source: list[str]) -> None:
+def _fill(app: "Sphinx", name: str, source: list[str]) -> None:
     if name == PAGE:
         assert MARK in source[0]
         source[0] = source[0].replace(MARK, page())
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
+def setup(app: "Sphinx") -> dict[str, bool]:
     app.connect("source-read", _fill)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,77 @@
+"""What pages find in their folder: streets, photos, a teacher, its labels and a student, all tiny and made once."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hmsa_label.pipeline.demo.scenes.tree import draw_tree
+from tests.docs.pages import Page
+from tests.docs.session import Session
+
+STEPS = {
+    "teacher": "hmsa-label train-teacher --data streets --output teacher",
+    "labels": "hmsa-label run --data streets --weights teacher/best.safetensors --scales 0.5,1.0 --store labels",
+    "student": "hmsa-label train-student --data streets --store labels --output student",
+}
+NEEDS = {
+    "streets": (),
+    "photos": (),
+    "teacher": ("streets",),
+    "labels": ("teacher",),
+    "student": ("labels",),
+    "demo": ("teacher",),
+}
+
+
+@pytest.fixture(scope="session")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`given("labels")` is a folder that holds `labels` and all that it was made from; to be copied, not changed."""
+    made: dict[str, Path] = {}
+
+    def given(name: str) -> Path:
+        if name not in made:
+            folder = tmp_path_factory.mktemp(name)
+            for needed in NEEDS[name]:
+                shutil.copytree(given(needed), folder, dirs_exist_ok=True)
+            make(name, folder)
+            made[name] = folder
+        return made[name]
+
+    return given
+
+
+def make(name: str, folder: Path) -> None:
+    if name == "streets":
+        draw_tree(folder / "streets", {"train": 4, "val": 2, "train_extra": 4}, (64, 128))
+    elif name == "photos":
+        draw_photos(folder / "photos" / "drive1")
+    elif name == "demo":
+        for part in ("streets", "teacher"):
+            shutil.move(folder / part, folder / "demo" / part)
+    else:
+        with pytest.MonkeyPatch.context() as env:
+            code, printed = Session(folder, env).shell(STEPS[name])
+        assert code == 0, printed
+
+
+def draw_photos(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(1, 5):
+        Image.fromarray(rng.integers(0, 256, (64, 128, 3), np.uint8)).save(folder / f"{number:04}.jpg")
+
+
+@pytest.fixture
+def follow(given: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Page], None]:
+    """`follow(page)` runs a page from top to bottom in a fresh folder."""
+
+    def follow(page: Page) -> None:
+        for name in ("streets", *page.given):
+            shutil.copytree(given(name), tmp_path, dirs_exist_ok=True)
+        Session(tmp_path, monkeypatch).follow(page)
+
+    return follow

@@ -1,0 +1,60 @@
+"""The page of JSON keys names every key that a command prints, and none that it does not."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from tests.docs.pages import ROOT
+from tests.docs.session import Session
+
+IMAGE = "train_extra/birkenau/birkenau_000000_000000"
+TEACHER = "--weights teacher/best.safetensors --scales 0.5,1.0"
+# Heading of the page -> calls, in an order in which each finds what it needs.
+CALLS = {
+    "run, rethreshold": [f"run --data streets {TEACHER} --store labels", "rethreshold --store labels --threshold 0.5"],
+    "evaluate": [f"evaluate --data streets --split val {TEACHER}"],
+    "explain": [f"explain photos/drive1/0001.jpg {TEACHER} --output explained.png"],
+    "train-teacher, train-student": ["train-teacher --data streets --output second"],
+    "compare": ["compare --data streets --store labels --output compared --seeds 0 --resamples 100"],
+    "runs": ["runs --store labels"],
+    "status": ["status --store labels"],
+    "export": ["export --store labels exported"],
+    "audit log": ["audit log --store labels"],
+    "audit show": ["audit show --store labels", f"audit show --store labels {IMAGE}"],
+    "audit verify": ["audit verify --store labels"],
+    "audit diff": ["audit diff --store labels 3 5"],
+    "audit card": ["audit card --store labels"],
+    "audit trace": ["audit trace student/last.safetensors"],
+    "audit tag": ["audit tag --store labels first"],
+    "audit rollback": ["audit rollback --store labels 3"],
+    "audit gc": ["audit gc --store labels"],
+}
+
+
+def documented() -> dict[str, set[str]]:
+    """Heading -> keys in the first columns of the tables below it."""
+    _, *sections = re.split(r"^### ", (ROOT / "docs/reference/json.md").read_text(), flags=re.MULTILINE)
+    rows = {part.partition("\n")[0]: re.findall(r"^\| (`.*?) \|", part, re.MULTILINE) for part in sections}
+    return {heading: {key for row in found for key in re.findall(r"`(\w+)`", row)} for heading, found in rows.items()}
+
+
+def test_every_heading_has_a_call():
+    assert set(documented()) == set(CALLS)
+
+
+@pytest.mark.slow
+def test_page_names_the_keys_that_commands_print(given, tmp_path, monkeypatch):
+    for name in ("student", "photos"):
+        shutil.copytree(given(name), tmp_path, dirs_exist_ok=True)
+    session = Session(tmp_path, monkeypatch)
+    printed = {heading: set().union(*(keys(session, call) for call in calls)) for heading, calls in CALLS.items()}
+    assert printed == documented()
+
+
+def keys(session: Session, call: str) -> set[str]:
+    """Keys of the object on stdout, which is the last line that begins with a brace."""
+    code, output = session.shell(f"hmsa-label {call} --json 2> stderr")
+    assert code == 0, output
+    return set(json.loads(output))
