@@ -1,7 +1,7 @@
 """What pages find in their folder: streets, photos, a teacher, its labels and a student, all tiny and made once."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from hmsa_label.pipeline.demo.scenes.tree import draw_tree
+from tests.atomic_s3 import make_puts_atomic
 from tests.docs.pages import Page
 from tests.docs.session import Session
 
@@ -66,12 +67,40 @@ def draw_photos(folder: Path) -> None:
 
 
 @pytest.fixture
-def follow(given: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Page], None]:
+def s3(given: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An S3 server that the AWS_* variables lead to, with the streets as `s3://bucket/cityscapes`."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    make_puts_atomic()
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "made-up")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up-secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="bucket")
+    streets = given("streets") / "streets"
+    for file in streets.rglob("*.*"):
+        client.upload_file(str(file), "bucket", f"cityscapes/{file.relative_to(streets)}")
+    yield
+    server.stop()
+
+
+@pytest.fixture
+def follow(
+    given: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Callable[[Page], None]:
     """`follow(page)` runs a page from top to bottom in a fresh folder."""
 
     def follow(page: Page) -> None:
         for name in ("streets", *page.given):
-            shutil.copytree(given(name), tmp_path, dirs_exist_ok=True)
+            if name == "s3":
+                request.getfixturevalue(name)
+            else:
+                shutil.copytree(given(name), tmp_path, dirs_exist_ok=True)
         Session(tmp_path, monkeypatch).follow(page)
 
     return follow
