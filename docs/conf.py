@@ -18,6 +18,7 @@ extensions = [
     "mathml",
     "command_reference",
     "python_reference",
+    "repository_links",
 ]
 exclude_patterns = ["_build"]
 
