@@ -135,7 +135,7 @@ class Bench:
         receipts = []
         for number in range(self.images):
             key, label = f"{number:03d}", draw(number, THRESHOLD, GRID).label
-            receipts.append(segment.write(ImageFacts(key=key, source=f"{key}.png"), label))
+            receipts.append(segment.write(ImageFacts(key=key, source=f"{key}.png"), {"label": label}))
             self.bytes[STORE] += receipts[-1].label_bytes
             for place, (form, flags) in enumerate(ENCODED.items()):
                 data = cv2.imencode(".png", label, flags)[1].tobytes()

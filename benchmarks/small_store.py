@@ -110,7 +110,8 @@ def label(uri: str, keys: list[str], *, seed: int, relabel: bool = False, thresh
             coarse_agreement=0.9,
             seconds=0.5,
         )
-        receipts.append(segment.write(facts, label_at(top1, code, level_of(threshold, grid)), top1, code))
+        label = label_at(top1, code, level_of(threshold, grid))
+        receipts.append(segment.write(facts, {"label": label, "top1": top1, "code": code}))
     writer.append(receipts)
     writer.finish([{"key": "f", "reason": "truncated"}], seconds=2.0)
 

@@ -26,7 +26,7 @@ def label_some(uri: str, number: int, commits: int, start: float) -> None:
     time.sleep(max(0.0, start - time.time()))
     for commit in range(commits):
         label = np.full((8, 16), number, np.uint8)
-        run.append([segment.write(ImageFacts(key=f"{number}/{commit:03d}", source="made up"), label)])
+        run.append([segment.write(ImageFacts(key=f"{number}/{commit:03d}", source="made up"), {"label": label})])
     run.finish()
 
 

@@ -35,6 +35,7 @@ PNG = {
     "PNG, level 9, no filter": [*LEVEL, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE],
 }
 STORE, EVIDENCE = "label store", "label store, with evidence"
+ARRAYS = {STORE: ("label",), EVIDENCE: ("label", "top1", "code")}
 Times = dict[tuple[str, str], list[tuple[float, float]]]
 
 
@@ -77,8 +78,8 @@ class Bench:
         receipts: dict[str, list[Receipt]] = {variant: [] for variant in writers}
         for key, image in self.images.items():
             for variant, (_, segment) in writers.items():
-                arrays = (image.label, image.top1, image.code) if variant == EVIDENCE else (image.label,)
-                write = partial(segment.write, ImageFacts(key=key, source=f"{key}.png"), *arrays)
+                arrays = {name: getattr(image, name) for name in ARRAYS[variant]}
+                write = partial(segment.write, ImageFacts(key=key, source=f"{key}.png"), arrays)
                 receipts[variant].append(self.clock(variant, "write", write))
             for variant in PNG:
                 self.clock(variant, "write", partial(self._put_png, key, image.label, variant))

@@ -67,7 +67,9 @@ def commit_one_by_one(uri: str, commits: int) -> None:
     run = RunWriter(uri, {"settings": {"threshold": 0.9}, "data": {"split": "train"}})
     segment = SegmentWriter(uri, run.run_id, None, 0.9, commits)
     label = np.zeros((8, 16), np.uint8)
-    receipts = [segment.write(ImageFacts(key=f"{number:04d}", source="x"), label) for number in range(commits)]
+    receipts = [
+        segment.write(ImageFacts(key=f"{number:04d}", source="x"), {"label": label}) for number in range(commits)
+    ]
     for receipt in receipts:
         run.append([receipt])
 

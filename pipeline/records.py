@@ -1,5 +1,6 @@
 """What moves between the stages of the flow: names, arrays inside one process, and small receipts."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,18 +14,19 @@ class LabelledImage:
     """One image's labels and evidence, on the CPU, before they are stored.
 
     Attributes:
-        label: [H, W] uint8 trainIds, ignore_index (255) below the threshold.
-        top1: [H, W] uint8 arg-max trainId whatever its confidence; None without evidence.
-        code: [H, W] uint8 number of stored thresholds that the float32 confidence reaches; None without evidence.
+        arrays: [H, W] arrays by the names that the store gives them: `label`, uint8 trainIds with ignore_index (255)
+            below the threshold, and with evidence what it was cut from.
         mean_confidence: mean over pixels of the top softmax probability, 0..1.
         tiles: how the image was cut because it did not fit into memory; None if it was labelled as a whole.
     """
 
-    label: U8
-    top1: U8 | None
-    code: U8 | None
+    arrays: Mapping[str, U8]
     mean_confidence: float
     tiles: str | None = None
+
+    @property
+    def label(self) -> U8:
+        return self.arrays["label"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

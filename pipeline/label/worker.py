@@ -203,7 +203,7 @@ class LabelWorker:
         writer = self._writer(run_id)
         return with_retries(
             f"writing the labels of {facts.key}",
-            lambda: writer.write(facts, labelled.label, labelled.top1, labelled.code),
+            lambda: writer.write(facts, labelled.arrays),
         )
 
     def _writer(self, run_id: str) -> SegmentWriter:

@@ -98,10 +98,9 @@ class FakeTeacher:
         top1 = ((red // 13 + green // 7 + blue // 3 + self._seed) % self.classes.num_classes).astype(np.uint8)
         confidence = ((red * 5 + green * 3 + blue) % 256).astype(np.float32) / np.float32(255)
         label = np.where(confidence >= np.float32(threshold), top1, np.uint8(self.classes.ignore_index))
+        code = code_of(confidence, tuple(float(t) for t in thresholds))
         return LabelledImage(
-            label=label,
-            top1=top1 if keep_evidence else None,
-            code=code_of(confidence, tuple(float(t) for t in thresholds)) if keep_evidence else None,
+            arrays={"label": label, **({"top1": top1, "code": code} if keep_evidence else {})},
             mean_confidence=float(confidence.mean(dtype=np.float64)),
         )
 

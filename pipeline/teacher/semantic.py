@@ -230,10 +230,9 @@ class Teacher:
             top1[place], code[place] = classes[0], codes[0]
             confidence += float(mean) * classes.numel() / top1.numel()
         top, levels = top1.cpu().numpy(), code.cpu().numpy()
+        label = label_at(top, levels, level, self.classes.ignore_index)
         return LabelledImage(
-            label=label_at(top, levels, level, self.classes.ignore_index),
-            top1=top if keep_evidence else None,
-            code=levels if keep_evidence else None,
+            arrays={"label": label, **({"top1": top, "code": levels} if keep_evidence else {})},
             mean_confidence=confidence,
             tiles=describe((height, width), window_px),
         )

@@ -8,7 +8,7 @@ import hashlib
 import json
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -59,17 +59,15 @@ class SegmentWriter:
     def write(
         self,
         facts: ImageFacts,
-        label: U8,
-        top1: U8 | None = None,
-        code: U8 | None = None,
+        arrays: Mapping[str, U8],
         *,
         evidence_of: Receipt | None = None,
     ) -> Receipt:
         """Stores one image's arrays and returns its manifest row.
 
         Args:
-            label: [H, W] uint8 trainIds, 255 below the threshold.
-            top1, code: [H, W] uint8 evidence; both or neither.
+            arrays: [H, W] by name: `label`, uint8 trainIds with 255 below the threshold; with evidence also `top1` and
+                `code`, uint8.
             evidence_of: an older receipt whose evidence the new label was made from, instead of `top1` and `code`.
 
         Raises:
@@ -77,6 +75,7 @@ class SegmentWriter:
                 evidence says at the threshold, or a fact is one that no reader takes.
             OSError: if the storage fails; nothing is recorded then and the image may be written again.
         """
+        label, top1, code = arrays[LABEL], arrays.get(TOP1), arrays.get(CODE)
         counts = self._check(facts.key, label, top1, code)
         height, width = label.shape
         segment, row = self._claim(height, width)

@@ -9,7 +9,7 @@ Signatures, for those who build on them:
     .grid(segment)
     runs/writer.py: RunWriter(store_uri, run, *, relabel=False, kind=None, storage_options=None)
     runs/segment.py: SegmentWriter(store_uri, run_id, grid, threshold, capacity, storage_options=None)
-        .write(facts, label, top1=None, code=None) -> Receipt
+        .write(facts, arrays, *, evidence_of=None) -> Receipt
     format/receipt.py: ImageFacts, Receipt
 """
 

@@ -89,7 +89,7 @@ def rethreshold(
             if damaged:  # nothing comes of it any more, but all damage is to be named
                 return None
             label = label_at(top1, code, levels[str(receipt.evidence_segment)])
-            return segment.write(_facts(receipt), label, evidence_of=receipt)
+            return segment.write(_facts(receipt), {"label": label}, evidence_of=receipt)
 
         finished, beat_at = len(receipts) - len(todo), time.monotonic() + BEAT_SECONDS
         for made in map_threads(relabel, todo, threads):

@@ -72,9 +72,9 @@ class Labelling:
             device="cpu",
             mean_confidence=0.8,
         )
-        evidence = (drawn.top1, drawn.code) if self.evidence else ()
+        evidence = {"top1": drawn.top1, "code": drawn.code} if self.evidence else {}
         self.labels[key] = drawn.label
-        return self.segment.write(facts, drawn.label, *evidence)
+        return self.segment.write(facts, {"label": drawn.label, **evidence})
 
 
 def settings(threshold: float = 0.9, teacher: str = "a") -> dict[str, Any]:

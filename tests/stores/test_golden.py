@@ -85,7 +85,7 @@ def label_one(uri: str, key: str, **run: Any) -> None:
     settings = {"teacher_sha256": "0" * 64, "scales": [0.5, 1.0, 2.0], "threshold": 0.7}
     writer = RunWriter(uri, {"settings": settings}, **run)
     segment = SegmentWriter(uri, writer.run_id, None, 0.7, 1)
-    writer.append([segment.write(ImageFacts(key=key, source=f"{key}.png"), np.zeros((3, 5), np.uint8))])
+    writer.append([segment.write(ImageFacts(key=key, source=f"{key}.png"), {"label": np.zeros((3, 5), np.uint8)})])
     writer.finish()
 
 

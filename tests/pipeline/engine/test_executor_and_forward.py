@@ -35,9 +35,7 @@ class Recorder:
         time.sleep(self._seconds)
         if self._error is not None and len(self.batches) <= self._failures:
             raise self._error
-        return [
-            LabelledImage(label=image[..., 0].copy(), top1=None, code=None, mean_confidence=1.0) for image in images
-        ]
+        return [LabelledImage(arrays={"label": image[..., 0].copy()}, mean_confidence=1.0) for image in images]
 
 
 def label_at_once(forward: ForwardThread, images: list[np.ndarray]) -> list[np.ndarray]:

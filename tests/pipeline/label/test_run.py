@@ -37,8 +37,8 @@ def test_store_holds_what_the_teacher_says_of_each_image(drawn):
         (expected,) = teacher.label([pixels], thresholds, 0.6, keep_evidence=True)
         np.testing.assert_array_equal(store.read(key), expected.label)
         top1, code, _ = store.read_evidence(key)
-        np.testing.assert_array_equal(top1, expected.top1)
-        np.testing.assert_array_equal(code, expected.code)
+        np.testing.assert_array_equal(top1, expected.arrays["top1"])
+        np.testing.assert_array_equal(code, expected.arrays["code"])
         kept.append((expected.label != 255).ravel())
     assert summary.kept_share == pytest.approx(np.concatenate(kept).mean())
     assert 0.1 < summary.kept_share < 0.9

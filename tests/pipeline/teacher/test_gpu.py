@@ -83,7 +83,7 @@ def test_labels_of_the_gpu_are_nearly_those_of_the_cpu(tiny, device):
     config = TeacherConfig(weights=tiny, precision="fp32", device="cpu")
     pixels = image(144, 272)
     here, there = label(Teacher(config), pixels), label(Teacher(replace(config, device=device)), pixels)
-    assert (here.top1 != there.top1).mean() < 1e-3
+    assert (here.arrays["top1"] != there.arrays["top1"]).mean() < 1e-3
     assert there.mean_confidence == pytest.approx(here.mean_confidence, abs=1e-4)
 
 
@@ -91,8 +91,8 @@ def test_labels_of_the_gpu_are_nearly_those_of_the_cpu(tiny, device):
 def test_labels_repeat_themselves_bit_by_bit(tiny, precision):
     config = TeacherConfig(weights=tiny, precision=precision, device="cuda")
     first, again = (label(Teacher(config), image(144, 272)) for _ in range(2))
-    assert np.array_equal(first.top1, again.top1)
-    assert np.array_equal(first.code, again.code)
+    assert np.array_equal(first.arrays["top1"], again.arrays["top1"])
+    assert np.array_equal(first.arrays["code"], again.arrays["code"])
 
 
 def test_passes_of_the_published_network_stay_within_the_memory_allowed(w48):
@@ -120,7 +120,7 @@ def test_an_image_that_runs_out_of_memory_is_labelled_in_smaller_windows(tiny, l
     cut = label(teacher, pixels)
     assert whole.tiles is None
     assert cut.tiles is not None
-    assert (cut.top1 == whole.top1).mean() > 0.9
+    assert (cut.arrays["top1"] == whole.arrays["top1"]).mean() > 0.9
     assert label(teacher, image(144, 272)).tiles is None, "the next image starts whole again"
 
 

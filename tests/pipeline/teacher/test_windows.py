@@ -155,8 +155,8 @@ def test_tiled_labels_are_nearly_those_of_the_whole_and_say_so(weights):
     tiled = tight.label([image], grid, 0.06, True)[0]
     assert whole.tiles is None
     assert tiled.tiles == "1 x 2 tiles of 576 x 576 px"
-    assert (tiled.top1 == whole.top1).mean() > 0.98
-    assert np.array_equal(tight.top1(image), tiled.top1)
+    assert (tiled.arrays["top1"] == whole.arrays["top1"]).mean() > 0.98
+    assert np.array_equal(tight.top1(image), tiled.arrays["top1"])
     assert tiled.mean_confidence == pytest.approx(whole.mean_confidence, rel=0.02)
 
 

@@ -17,7 +17,10 @@ def put(uri: str, images: dict[str, list[list[int]]], teacher: str = "a", relabe
     writer = RunWriter(uri, {"settings": {"teacher_sha256": teacher, "threshold": 0.9}}, relabel=relabel)
     segment = SegmentWriter(uri, writer.run_id, None, 0.9, 10)
     writer.append(
-        [segment.write(ImageFacts(key=key, source=key), np.array(rows, np.uint8)) for key, rows in images.items()]
+        [
+            segment.write(ImageFacts(key=key, source=key), {"label": np.array(rows, np.uint8)})
+            for key, rows in images.items()
+        ]
     )
     return writer.finish()
 

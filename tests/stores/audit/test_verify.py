@@ -161,7 +161,7 @@ def test_changed_and_missing_source_images_are_found(uri: str, labels: Any, tmp_
         (tmp_path / "images" / f"{key}.png").write_bytes(body)
         digest = hashlib.sha256(body).hexdigest()
         facts = ImageFacts(key=key, source=f"{key}.png", source_sha256=digest, source_bytes=len(body))
-        receipts.append(run.segment.write(facts, np.zeros((4, 4), np.uint8)))
+        receipts.append(run.segment.write(facts, {"label": np.zeros((4, 4), np.uint8)}))
     run.writer.append(receipts)
     run.writer.finish()
     root = str(tmp_path / "images")
@@ -180,7 +180,7 @@ def test_a_label_that_contradicts_its_evidence_is_found(
     wrong[0, 0] = 255 if wrong[0, 0] != 255 else 0
     monkeypatch.setattr("hmsa_label.stores.runs.segment.label_at", lambda *_: wrong)  # a writer that does not look
     facts = ImageFacts(key="a", source="a.png")
-    run.writer.append([run.segment.write(facts, wrong, right.top1, right.code)])
+    run.writer.append([run.segment.write(facts, {"label": wrong, "top1": right.top1, "code": right.code})])
     run.writer.finish()
     assert kinds(uri, deep=False) == []
     assert kinds(uri) == [("a", "rule")]

@@ -330,7 +330,7 @@ def test_the_writer_refuses_what_no_reader_takes(uri: str, labels: Any, drawn: A
     run = labels.begin(uri, evidence=False)
     known = {"key": "a", "source": "a.png", "mean_confidence": 0.5, **facts}
     with pytest.raises(ValueError, match=f"{next(iter(facts))} must be"):
-        run.segment.write(ImageFacts(**known), drawn(1).label)
+        run.segment.write(ImageFacts(**known), {"label": drawn(1).label})
 
 
 def test_a_run_whose_record_cannot_be_read_back_does_not_begin(uri: str, labels: Any) -> None:

@@ -27,12 +27,12 @@ CLASSES = {
 SIZES = {"town/wide": (2, 6), "town/tall": (4, 3)}
 
 
-def arrays(height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def arrays(height: int, width: int) -> dict[str, np.ndarray]:
     """label, top1 and code of an image whose class and confidence follow from the place of the pixel."""
     place = np.arange(height * width).reshape(height, width)
     top1 = (place % 3).astype(np.uint8)
     code = code_of((0.45 + 0.05 * place).astype(np.float32), DEFAULT_GRID)
-    return label_at(top1, code, level_of(0.9, DEFAULT_GRID)), top1, code
+    return {"label": label_at(top1, code, level_of(0.9, DEFAULT_GRID)), "top1": top1, "code": code}
 
 
 def main(uri: str) -> None:
@@ -41,9 +41,7 @@ def main(uri: str) -> None:
     run = RunWriter(uri, {"settings": settings, "data": {"dataset": "folder", "root": "/images", "split": "train"}})
     segment = SegmentWriter(uri, run.run_id, DEFAULT_GRID, 0.9, 2)
     facts = {"source_sha256": "1" * 64, "source_bytes": 1, "device": "cpu", "mean_confidence": 0.75}
-    run.append(
-        [segment.write(ImageFacts(key=key, source=f"{key}.png", **facts), *arrays(*SIZES[key])) for key in SIZES]
-    )
+    run.append([segment.write(ImageFacts(key=key, source=f"{key}.png", **facts), arrays(*SIZES[key])) for key in SIZES])
     run.finish([{"key": "town/broken", "reason": "truncated"}], seconds=1.0)
     tag(uri, "first", message="before the threshold changed")
     rethreshold(uri, 0.7)

@@ -20,7 +20,7 @@ def label_some(uri: str, number: int) -> None:
     segment = SegmentWriter(uri, writer.run_id, None, 0.9, COMMITS)
     for commit in range(COMMITS):
         label = np.full((2, 2), number, np.uint8)
-        writer.append([segment.write(ImageFacts(key=f"{number}/{commit}", source="x"), label)])
+        writer.append([segment.write(ImageFacts(key=f"{number}/{commit}", source="x"), {"label": label})])
     writer.finish()
 
 

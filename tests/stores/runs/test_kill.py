@@ -30,7 +30,7 @@ receipts = []
 for number in range(total):
     if f"{number:03d}" not in done:
         label = np.full((8, 8), number % 5, np.uint8)
-        receipts.append(segment.write(ImageFacts(key=f"{number:03d}", source="x"), label))
+        receipts.append(segment.write(ImageFacts(key=f"{number:03d}", source="x"), {"label": label}))
         print("wrote", flush=True)
     if len(receipts) == 4:
         writer.append(receipts)

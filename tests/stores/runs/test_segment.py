@@ -30,28 +30,28 @@ def label(value: int = 0) -> np.ndarray:
 
 def test_class_ids_outside_the_table_are_refused(writer: SegmentWriter) -> None:
     with pytest.raises(ValueError, match=r"a: the label holds \[5, 254\]; expected trainIds below 5 and 255"):
-        writer.write(FACTS, np.array([[0, 5, 254, 255]], np.uint8))
+        writer.write(FACTS, {"label": np.array([[0, 5, 254, 255]], np.uint8)})
 
 
 @pytest.mark.parametrize("array", [label().astype(np.int64), label()[0], label()[None]])
 def test_arrays_of_other_types_or_shapes_are_refused(writer: SegmentWriter, array: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"label must be uint8 \[H, W\]"):
-        writer.write(FACTS, array)
+        writer.write(FACTS, {"label": array})
 
 
 def test_evidence_of_another_size_is_refused(writer: SegmentWriter) -> None:
     with pytest.raises(ValueError, match=r"top1 must be uint8 \[H, W\] of one size; got uint8 \[6, 4\]"):
-        writer.write(FACTS, label(), label().T, label())
+        writer.write(FACTS, {"label": label(), "top1": label().T, "code": label()})
 
 
 def test_half_the_evidence_is_refused(writer: SegmentWriter) -> None:
     with pytest.raises(ValueError, match="top1 and code together"):
-        writer.write(FACTS, label(), top1=label())
+        writer.write(FACTS, {"label": label(), "top1": label()})
 
 
 def test_a_label_that_contradicts_its_evidence_is_refused(writer: SegmentWriter) -> None:
     with pytest.raises(ValueError, match=r"the label is not what top1 and code say at threshold 0.9"):
-        writer.write(FACTS, label(0), top1=label(0), code=label(8))
+        writer.write(FACTS, {"label": label(0), "top1": label(0), "code": label(8)})
 
 
 def test_a_threshold_off_the_grid_is_refused(uri: str, writer: SegmentWriter) -> None:
@@ -62,7 +62,7 @@ def test_a_threshold_off_the_grid_is_refused(uri: str, writer: SegmentWriter) ->
 def test_threads_get_rows_of_their_own_and_full_segments_are_followed_by_others(writer: SegmentWriter) -> None:
     with ThreadPoolExecutor(4) as pool:
         keys = [f"k{number}" for number in range(10)]
-        receipts = list(pool.map(lambda key: writer.write(ImageFacts(key=key, source=key), label()), keys))
+        receipts = list(pool.map(lambda key: writer.write(ImageFacts(key=key, source=key), {"label": label()}), keys))
     places = {(receipt.segment, receipt.row) for receipt in receipts}
     assert len(places) == 10
     assert {row for _, row in places} == {0, 1, 2}
@@ -70,21 +70,21 @@ def test_threads_get_rows_of_their_own_and_full_segments_are_followed_by_others(
 
 
 def test_an_object_of_another_process_is_never_overwritten(writer: SegmentWriter) -> None:
-    receipt = writer.write(FACTS, label(0))
+    receipt = writer.write(FACTS, {"label": label(0)})
     filesystem, root = writer.root.open()
     path = schema.chunk_path(receipt.segment, 4, 6, "label", 1)
     create_bytes(filesystem, join(root, path), b"someone else's")
     with pytest.raises(StoreConflict, match="was written by another process; nothing was overwritten"):
-        writer.write(FACTS, label(1))
+        writer.write(FACTS, {"label": label(1)})
     assert writer.root.read(path) == b"someone else's"
 
 
 def test_a_repeated_put_whose_answer_got_lost_is_no_conflict(writer: SegmentWriter) -> None:
-    receipt = writer.write(FACTS, label(0))
+    receipt = writer.write(FACTS, {"label": label(0)})
     filesystem, root = writer.root.open()
     path = schema.chunk_path(receipt.segment, 4, 6, "label", 1)
     create_bytes(filesystem, join(root, path), schema.encode(label(1)))
-    assert writer.write(FACTS, label(1)).row == 1
+    assert writer.write(FACTS, {"label": label(1)}).row == 1
 
 
 def test_a_receipt_survives_json_and_arrow(uri: str, labels: Any) -> None:

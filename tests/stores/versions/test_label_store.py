@@ -140,7 +140,7 @@ def test_an_image_of_nothing_but_ignore_is_stored(uri: str, labels: Any) -> None
     from hmsa_label.stores.format.receipt import ImageFacts
 
     nothing = np.full((16, 24), 255, np.uint8)
-    receipt = run.segment.write(ImageFacts(key="a", source="a.png"), nothing)
+    receipt = run.segment.write(ImageFacts(key="a", source="a.png"), {"label": nothing})
     run.writer.append([receipt])
     run.writer.finish()
     assert chunk(uri, "a").is_file()
