@@ -97,7 +97,7 @@ def test_local_run_with_an_image_that_hangs_ends_with_2_and_keeps_the_others(run
 
 
 RAY_ENDS = """
-from hmsa_label.pipeline import ray_watch
+from hmsa_label.pipeline.engine import ray_watch
 ray_watch.HEAD_SECONDS = 2
 from hmsa_label.cli.main import main
 main()

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from hmsa_label.labelers.weights.checkpoints import decode_checkpoint
-from hmsa_label.pipeline import compare as compare_module
+from hmsa_label.pipeline.compare import comparison as compare_module
 from hmsa_label.pipeline.compare import students as compare_runs
 from hmsa_label.pipeline.compare.comparison import compare
 from hmsa_label.pipeline.compare.page import headline, render_comparison

@@ -18,7 +18,7 @@ from hmsa_label.stores.versions.label_store import LabelStore
 DRIVER = """
 import sys
 from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, TeacherConfig
-from hmsa_label.pipeline.label_run import label_images
+from hmsa_label.pipeline.label.run import label_images
 label_images(LabelConfig(
     data=DataConfig(root=sys.argv[1], dataset="folder", split="all"), store=sys.argv[2], join=True,
     teacher=TeacherConfig(weights="fake:3000ms", scales=(1.0,)), engine=EngineConfig(executor="local", workers=1)))

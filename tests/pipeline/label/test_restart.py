@@ -20,7 +20,7 @@ from tests.processes import family_of
 IMAGES = 24
 DRIVER = """
 import json, sys
-from hmsa_label.pipeline import label_run, ledger
+from hmsa_label.pipeline.label import run as label_run, receipts as ledger
 from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, TeacherConfig
 folder, store, executor = sys.argv[1:]
 ledger.COMMIT_IMAGES = 5

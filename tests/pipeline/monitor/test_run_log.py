@@ -100,7 +100,7 @@ def test_status_of_a_run_that_has_just_begun_knows_its_workers(drawn, monkeypatc
 def test_killed_run_is_told_by_its_process_or_its_silence_and_its_next_attempt_by_its_end(drawn, monkeypatch):
     script = (
         "import sys; from hmsa_label.cli.main import main\n"
-        "from hmsa_label.pipeline import run_log; run_log.FIRST_SECONDS = run_log.PART_SECONDS = 0.02\n"
+        "from hmsa_label.pipeline.monitor import run_log; run_log.FIRST_SECONDS = run_log.PART_SECONDS = 0.02\n"
         "main()"
     )
     args = ["run", "--data", drawn.folder, "--dataset", "folder", "--split", "all", "--store", drawn.store]

@@ -139,7 +139,7 @@ def test_an_image_that_fits_no_window_is_named_and_leaves_the_device_usable(tiny
 
 LOSE = """
 import torch
-from hmsa_label.pipeline.device_errors import is_device_lost
+from hmsa_label.pipeline.teacher.device_errors import is_device_lost
 torch.zeros(4, device="cuda")[torch.tensor([9], device="cuda")]
 try:
     torch.cuda.synchronize()
@@ -206,8 +206,8 @@ import sys
 import numpy as np, torch, torch.distributed as dist
 from pathlib import Path
 from hmsa_label.labelers import build_labeler
-from hmsa_label.pipeline.distributed import Processes
-from hmsa_label.pipeline.objective import Objective
+from hmsa_label.pipeline.training.distributed import Processes
+from hmsa_label.pipeline.training.objective import Objective
 from tests.tiny_training import tiny_training
 
 device = torch.device("cuda", 0)

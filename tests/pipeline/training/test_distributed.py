@@ -24,8 +24,8 @@ TRAIN = """
 import gc, pickle, sys
 from pathlib import Path
 import torch
-from hmsa_label.pipeline.distributed import joined
-from hmsa_label.pipeline.train import Trainer, train_teacher
+from hmsa_label.pipeline.training.distributed import joined
+from hmsa_label.pipeline.training.loop import Trainer, train_teacher
 from tests.tiny_training import freeze_norms
 
 def save_gradients(config):

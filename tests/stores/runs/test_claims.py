@@ -24,7 +24,7 @@ RUN = "20261121T120000Z-0badca"
 KEYS = [f"{number:03}" for number in range(60)]
 DRIVER = """
 import sys, time
-from hmsa_label.stores.claims import Claims
+from hmsa_label.stores.runs.claims import Claims
 from hmsa_label.stores.files import FileRoot
 claims = Claims.enrol(FileRoot(sys.argv[1]), sys.argv[2], "elsewhere", join=True)
 print(len(claims.take(map(str, range(5)), 5)), flush=True)

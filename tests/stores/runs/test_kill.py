@@ -17,9 +17,9 @@ from hmsa_label.stores.versions.label_store import LabelStore
 DRIVER = """
 import sys
 import numpy as np
-from hmsa_label.stores.receipt import ImageFacts
-from hmsa_label.stores.run_writer import RunWriter
-from hmsa_label.stores.segment import SegmentWriter
+from hmsa_label.stores.format.receipt import ImageFacts
+from hmsa_label.stores.runs.writer import RunWriter
+from hmsa_label.stores.runs.segment import SegmentWriter
 
 uri, total = sys.argv[1], int(sys.argv[2])
 writer = RunWriter(uri, {"settings": {"threshold": 0.9}})
