@@ -21,14 +21,14 @@ from pathlib import Path
 
 from results_page import page, publish
 
-from hmsa_label.pipeline import (
+from hmsa_label import (
     AugmentConfig,
     DataConfig,
     EvaluateConfig,
     ModelConfig,
     TeacherConfig,
     TrainConfig,
-    evaluate_teacher,
+    evaluate,
     train_teacher,
 )
 
@@ -136,7 +136,7 @@ def scores_of(budget: Budget, row: Row, weights: Path) -> dict:
     teacher = TeacherConfig(
         weights=str(weights), scales=row.scales, fusion=row.fusion, precision="bf16", cpu_threads=budget.threads
     )
-    result = evaluate_teacher(EvaluateConfig(data=DataConfig(root=budget.data, split="val"), teacher=teacher))
+    result = evaluate(EvaluateConfig(data=DataConfig(root=budget.data, split="val"), teacher=teacher))
     return {"miou": result.miou, "iou": result.iou, "images": result.images}
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import click
 
-from hmsa_label import pipeline
+import hmsa_label
+from hmsa_label import StoreError
 from hmsa_label.cli.output import plain, printable, say
-from hmsa_label.pipeline import StoreError, hide_in_text, is_network_trouble, missing_credentials
+from hmsa_label.pipeline import hide_in_text, is_network_trouble, missing_credentials
 
 BAD_INPUT, INTERRUPTED = 2, 130
 _LISTS = "; a list is written with commas, such as 0.5,1.0, and a name with spaces in quotes"
@@ -124,7 +125,7 @@ def _wants_json(error: click.ClickException, arguments: Sequence[str]) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, (StoreError, ValueError, pipeline.EngineError)):
+    if isinstance(error, (StoreError, ValueError, hmsa_label.EngineError)):
         return str(error) or type(error).__name__
     if text := missing_credentials(error):
         return text

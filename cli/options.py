@@ -7,18 +7,7 @@ from typing import Any
 
 import click
 
-from hmsa_label.cli.command import Command
-from hmsa_label.cli.parameters import Section, admits_none, not_on_command_line, shown, type_of
-from hmsa_label.cli.settings import SettingOption, use_settings_file
-from hmsa_label.pipeline import (
-    AUX_LOSSES,
-    DATASETS,
-    EXECUTORS,
-    FUSIONS,
-    LOSSES,
-    ON_ERROR,
-    OPTIMIZERS,
-    PRECISIONS,
+from hmsa_label import (
     AugmentConfig,
     AutoLabels,
     CoarseLabels,
@@ -35,6 +24,10 @@ from hmsa_label.pipeline import (
     TraceConfig,
     TrainConfig,
 )
+from hmsa_label.cli.command import Command
+from hmsa_label.cli.parameters import Section, admits_none, not_on_command_line, shown, type_of
+from hmsa_label.cli.settings import SettingOption, use_settings_file
+from hmsa_label.pipeline import AUX_LOSSES, DATASETS, EXECUTORS, FUSIONS, LOSSES, ON_ERROR, OPTIMIZERS, PRECISIONS
 
 Function = Callable[..., Any]
 

@@ -5,12 +5,12 @@ from typing import Any
 
 import click
 
-from hmsa_label import pipeline
+import hmsa_label
+from hmsa_label import StoreConfig
 from hmsa_label.cli import output
 from hmsa_label.cli.command import LazyGroup
 from hmsa_label.cli.options import argument, command, flag, settings
 from hmsa_label.cli.parameters import Section, not_on_command_line
-from hmsa_label.pipeline import StoreConfig
 
 PLACES = (
     {name: f"hmsa_label.cli.commands.audit:{name}" for name in ("log", "show", "verify", "diff", "card")}
@@ -34,7 +34,7 @@ def audit() -> None:
 @flag("--progress", "List every commit of a run, not only finished versions.", is_flag=True, section="Labels")
 def log(store: StoreConfig, progress: bool, as_json: bool) -> None:
     """List the versions of a store, the newest first."""
-    versions = pipeline.audit_log(store, progress=progress)
+    versions = hmsa_label.list_versions(store, progress=progress)
     if as_json:
         output.show_json({"versions": versions})
         return
@@ -52,11 +52,11 @@ def show(store: StoreConfig, name: str | None, png: str | None, as_json: bool) -
     NAME is a version, a tag, `head` for unfinished progress, or the key of an image; without it the last finished
     version is shown.
     """
-    facts = pipeline.audit_show(store, name)
+    facts = hmsa_label.show(store, name)
     if png is not None:
         if name is None or "key" not in facts:
             raise ValueError(f"--png draws one image's label; {name or 'a version'} is not the key of an image")
-        Path(png).write_bytes(pipeline.picture_of_label(store, name))
+        Path(png).write_bytes(hmsa_label.picture_of_label(store, name))
     if as_json:
         output.show_json(facts)
         return
@@ -80,7 +80,7 @@ def verify(ctx: click.Context, /, store: StoreConfig, as_json: bool, **asked: An
     """
     if asked["all"] and asked["version"] is not None:
         raise ValueError("--all looks at every version, --version at one: give only one of them")
-    report = pipeline.audit_verify(store, asked["version"], every=asked["all"], deep=asked["deep"],
+    report = hmsa_label.verify(store, asked["version"], every=asked["all"], deep=asked["deep"],
                                    sources=asked["sources"], source_options=asked["data_options"])  # fmt: skip
     if as_json:
         output.show_json(report)
@@ -104,7 +104,7 @@ def diff(store: StoreConfig, a: str, b: str | None, pixels: bool, as_json: bool)
 
     Versions are numbers or tags; without B the last finished version is taken.
     """
-    changes = pipeline.audit_diff(store, a, b, pixels=pixels)
+    changes = hmsa_label.diff(store, a, b, pixels=pixels)
     if as_json:
         output.show_json(changes)
         return
@@ -121,13 +121,13 @@ def card(store: StoreConfig, version: str | None, format: str, as_json: bool) ->
 
     For those who train on the labels: classes, coverage, origin, settings, and what to know before use.
     """
-    facts = pipeline.audit_card(store, version)
+    facts = hmsa_label.card(store, version)
     if format == "croissant":
-        output.show_json(pipeline.render_croissant(facts))
+        output.show_json(hmsa_label.render_croissant(facts))
     elif as_json:
         output.show_json(facts)
     else:
-        output.show(pipeline.render_card(facts))
+        output.show(hmsa_label.render_card(facts))
 
 
 def _log_row(entry: dict[str, Any]) -> list[Any]:

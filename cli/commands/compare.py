@@ -3,11 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from hmsa_label import pipeline
-from hmsa_label.cli import output
-from hmsa_label.cli.commands.train import preset
-from hmsa_label.cli.options import command, settings
-from hmsa_label.pipeline import (
+import hmsa_label
+from hmsa_label import (
     AugmentConfig,
     AutoLabels,
     CoarseLabels,
@@ -15,7 +12,11 @@ from hmsa_label.pipeline import (
     DataConfig,
     ModelConfig,
     TrainConfig,
+    pipeline,
 )
+from hmsa_label.cli import output
+from hmsa_label.cli.commands.train import preset
+from hmsa_label.cli.options import command, settings
 
 
 class Watcher:
@@ -52,7 +53,7 @@ def compare(config: CompareConfig, as_json: bool) -> None:
     classes and cost goes to --output and is renewed after every seed; the same call goes on after an interruption.
     With --score-split it scores the same students on another split, which no choice was made on, in a page of its own.
     """
-    found = pipeline.compare_students(config, Watcher())
+    found = hmsa_label.compare(config, Watcher())
     if as_json:
         output.show_json(found)
         return

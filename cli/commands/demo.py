@@ -1,6 +1,6 @@
 """`hmsa-label demo`: the whole flow on drawn streets, with no data, weights or GPU."""
 
-from hmsa_label import pipeline
+import hmsa_label
 from hmsa_label.cli import output
 from hmsa_label.cli.options import command, flag
 
@@ -14,7 +14,7 @@ def demo(output_folder: str, seed: int, as_json: bool) -> None:
     Draws streets, trains a small teacher on some, labels the rest and checks the store. Needs no data, weights or
     GPU, and takes about three minutes on two cores. Called again it goes on where it stopped.
     """
-    summary = pipeline.run_demo(output_folder, seed, output.say)
+    summary = hmsa_label.run_demo(output_folder, seed, output.say)
     if as_json:
         output.show_json(summary)
         return

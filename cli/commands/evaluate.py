@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from hmsa_label import pipeline
+import hmsa_label
+from hmsa_label import DataConfig, EvaluateConfig, TeacherConfig
 from hmsa_label.cli import output
 from hmsa_label.cli.options import command, settings
-from hmsa_label.pipeline import DataConfig, EvaluateConfig, TeacherConfig
 
 
 @command("evaluate", example="hmsa-label evaluate --data /data/cityscapes --weights teacher.safetensors")
@@ -18,7 +18,7 @@ def evaluate(config: EvaluateConfig, as_json: bool) -> None:
     Gives IoU per class and their mean over the classes that occur, and pixel accuracy; and says so if images are scored
     that the teacher was trained on.
     """
-    result = pipeline.evaluate_teacher(config)
+    result = hmsa_label.evaluate(config)
     if as_json:
         output.show_json(result)
         return

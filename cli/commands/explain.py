@@ -1,9 +1,9 @@
 """`hmsa-label explain`: show what the teacher sees in one image, scale by scale."""
 
-from hmsa_label import pipeline
+import hmsa_label
+from hmsa_label import ExplainConfig, TeacherConfig
 from hmsa_label.cli import output
 from hmsa_label.cli.options import argument, command, settings
-from hmsa_label.pipeline import ExplainConfig, TeacherConfig
 
 
 @command("explain", example="hmsa-label explain street.png --weights teacher.safetensors --output street-explained.png")
@@ -16,7 +16,7 @@ def explain(image: str, config: ExplainConfig, as_json: bool) -> None:
     Writes one picture: the prediction of each scale and how much of it is taken, the fused prediction, its confidence,
     and the labels that the threshold keeps.
     """
-    result = pipeline.explain_image(image, config)
+    result = hmsa_label.explain_image(image, config)
     for text in result.warnings:
         output.say(f"Warning: {text}")
     if as_json:

@@ -4,11 +4,11 @@ from typing import Any
 
 import click
 
-from hmsa_label import pipeline
+import hmsa_label
+from hmsa_label import DataConfig, EngineConfig, LabelConfig, TeacherConfig, pipeline
 from hmsa_label.cli import output
 from hmsa_label.cli.errors import INTERRUPTED
 from hmsa_label.cli.options import command, flag, settings
-from hmsa_label.pipeline import DataConfig, EngineConfig, LabelConfig, TeacherConfig
 
 MAX_FAILURES_SHOWN = 20
 
@@ -28,9 +28,9 @@ def run(ctx: click.Context, config: LabelConfig, dry_run: bool, as_json: bool) -
     call tries them again if their files have changed, or with --retry-failed.
     """
     if dry_run:
-        show_plan(pipeline.plan_labels(config).to_dict(), as_json)
+        show_plan(hmsa_label.plan_labels(config).to_dict(), as_json)
         return
-    summary = pipeline.label_images(config, pipeline.open_display())
+    summary = hmsa_label.label_images(config, pipeline.open_display())
     show_summary(summary, config.threshold, as_json)
     ctx.exit(INTERRUPTED if summary.interrupted else int(summary.images_failed > 0))
 

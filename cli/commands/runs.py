@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from hmsa_label import pipeline
+import hmsa_label
+from hmsa_label import StoreConfig
 from hmsa_label.cli import output
 from hmsa_label.cli.options import argument, command, settings
-from hmsa_label.pipeline import StoreConfig
 
 COLUMNS = ("run", "kind", "begun", "host", "state", "done", "of", "failed", "images/s", "last sign of life")
 
@@ -18,7 +18,7 @@ def runs(store: StoreConfig, as_json: bool) -> None:
     From any machine that reaches the store. A run that is live writes a sign of life every half minute; one that fell
     silent without an end died, and the same `run` command continues it.
     """
-    found = pipeline.list_runs(store)
+    found = hmsa_label.list_runs(store)
     if as_json:
         output.show_json({"runs": found})
         return
@@ -33,7 +33,7 @@ def status(store: StoreConfig, run: str | None, as_json: bool) -> None:
 
     RUN is an id that `hmsa-label runs` lists; without it the newest run is shown.
     """
-    facts = pipeline.run_status(store, run)
+    facts = hmsa_label.run_status(store, run)
     if as_json:
         output.show_json(facts)
         return

@@ -4,10 +4,10 @@ from typing import Any
 
 import click
 
-from hmsa_label import pipeline
+import hmsa_label
+from hmsa_label import TraceConfig
 from hmsa_label.cli import output
 from hmsa_label.cli.options import argument, command, settings
-from hmsa_label.pipeline import TraceConfig
 
 
 @command("trace", example="hmsa-label audit trace student/last.safetensors")
@@ -20,7 +20,7 @@ def trace(ctx: click.Context, /, checkpoint: str, config: TraceConfig, as_json: 
     From the checkpoint to the label version, the runs that made it, the teacher, and what the teacher was trained on.
     Links that cannot be reached are named and do not count; the exit code is 1 if one is broken.
     """
-    found = pipeline.trace_checkpoint(checkpoint, config)
+    found = hmsa_label.trace(checkpoint, config)
     if as_json:
         output.show_json(found)
     else:

@@ -6,12 +6,8 @@ from typing import Any
 
 import click
 
-from hmsa_label import pipeline
-from hmsa_label.cli import output
-from hmsa_label.cli.errors import INTERRUPTED
-from hmsa_label.cli.options import command, flag, settings
-from hmsa_label.cli.settings import use_preset
-from hmsa_label.pipeline import (
+import hmsa_label
+from hmsa_label import (
     AugmentConfig,
     AutoLabels,
     CoarseLabels,
@@ -19,7 +15,12 @@ from hmsa_label.pipeline import (
     ModelConfig,
     RayTrainConfig,
     TrainConfig,
+    pipeline,
 )
+from hmsa_label.cli import output
+from hmsa_label.cli.errors import INTERRUPTED
+from hmsa_label.cli.options import command, flag, settings
+from hmsa_label.cli.settings import use_preset
 
 PRESET_NAMES = ("paper", "released-code")
 
@@ -53,7 +54,7 @@ def train_teacher(
     several GPUs of one machine call it by torchrun, for those of a Ray cluster give --train-workers.
     """
     second = coarse if coarse.split else None
-    _finish(ctx, pipeline.train_teacher, replace(config, second=second), cluster, as_json)
+    _finish(ctx, hmsa_label.train_teacher, replace(config, second=second), cluster, as_json)
 
 
 @command(
@@ -78,13 +79,13 @@ def train_student(
     version of the labels with its digest, so that 'hmsa-label audit trace' leads from the student back to the teacher's
     data. Images that are validated on must not be among those trained on.
     """
-    _finish(ctx, pipeline.train_student, replace(config, second=auto), cluster, as_json)
+    _finish(ctx, hmsa_label.train_student, replace(config, second=auto), cluster, as_json)
 
 
 def _finish(ctx: click.Context, train: Any, config: TrainConfig, cluster: RayTrainConfig, as_json: bool) -> None:
     """Trains here or on a cluster, and shows what came out."""
     if cluster.workers:
-        summary = pipeline.train_on_ray(config, cluster)
+        summary = hmsa_label.train_on_ray(config, cluster)
     else:
         summary = train(config, pipeline.open_training_display())
     best = summary.best_miou

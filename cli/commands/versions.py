@@ -5,12 +5,12 @@ from typing import Any
 
 import click
 
-from hmsa_label import pipeline
+import hmsa_label
+from hmsa_label import StoreConfig
 from hmsa_label.cli import output
 from hmsa_label.cli.commands.label import show_summary
 from hmsa_label.cli.options import argument, command, flag, settings
 from hmsa_label.cli.parameters import Duration
-from hmsa_label.pipeline import StoreConfig
 
 LINE_SECONDS = 10.0
 
@@ -26,7 +26,7 @@ def tag(store: StoreConfig, name: str, version: str | None, message: str, as_jso
     A tagged version is kept by `audit gc`, and its name can be used wherever a version can. The same call again
     changes nothing.
     """
-    made = pipeline.tag_version(store, name, version, message)
+    made = hmsa_label.tag_version(store, name, version, message)
     if as_json:
         output.show_json(made)
         return
@@ -43,7 +43,7 @@ def rollback(store: StoreConfig, version: str, message: str, as_json: bool) -> N
     VERSION is a number or a tag. Nothing is deleted: the versions in between stay readable, and the log keeps them.
     Unfinished runs are discarded.
     """
-    made = pipeline.roll_back(store, version, message)
+    made = hmsa_label.roll_back(store, version, message)
     if as_json:
         output.show_json(made)
         return
@@ -65,7 +65,7 @@ def gc(store: StoreConfig, keep_last: int | None, older_than: float | None, appl
     no tag; with both, only of versions that both let go. What the newest version, a tag or an unfinished run needs is
     never touched.
     """
-    garbage = pipeline.collect_garbage(store, keep_last=keep_last, older_than=older_than, apply=apply)
+    garbage = hmsa_label.collect_garbage(store, keep_last=keep_last, older_than=older_than, apply=apply)
     if as_json:
         output.show_json(garbage)
         return
@@ -83,7 +83,7 @@ def rethreshold(store: StoreConfig, threshold: float, as_json: bool) -> None:
     Makes a new version from the stored evidence, equal to what the teacher would have given. The threshold must be one
     of those that were stored with the labels; if it is not, they are listed.
     """
-    summary = pipeline.rethreshold_labels(store, threshold, Counter("images"))
+    summary = hmsa_label.rethreshold(store, threshold, Counter("images"))
     for text in summary.warnings:
         output.say(f"Warning: {text}")
     show_summary(summary, threshold, as_json)
@@ -101,7 +101,7 @@ def export(store: StoreConfig, destination: str, as_json: bool, **asked: Any) ->
 
     DESTINATION is a new folder or URL.
     """
-    made = pipeline.export_labels(store, destination, **asked, on_image=Counter("images"))
+    made = hmsa_label.export_labels(store, destination, **asked, on_image=Counter("images"))
     if as_json:
         output.show_json(made)
         return

@@ -16,9 +16,9 @@ def kind(thing: Any) -> str:
     """The heading that a public name stands under."""
     if inspect.isroutine(thing):
         return "Functions"
-    if issubclass(thing, Exception):
+    if inspect.isclass(thing) and issubclass(thing, Exception):
         return "Errors"
-    return "Settings and results" if dataclasses.is_dataclass(thing) else "Classes"
+    return "Classes" if inspect.isclass(thing) and not dataclasses.is_dataclass(thing) else "Settings and results"
 
 
 def page() -> str:
@@ -31,8 +31,8 @@ def page() -> str:
 
 
 def entry(name: str, thing: Any) -> str:
-    directive = "autofunction" if inspect.isroutine(thing) else "autoclass"
-    members = "" if inspect.isroutine(thing) else "   :members:\n"
+    directive = "autoclass" if inspect.isclass(thing) else "autofunction" if inspect.isroutine(thing) else "autodata"
+    members = "   :members:\n" if inspect.isclass(thing) else ""
     return f"```{{eval-rst}}\n.. {directive}:: hmsa_label.{name}\n{members}```"
 
 

@@ -8,7 +8,7 @@ SHORT = 12  # characters of a digest that a person compares
 
 
 def render_card(facts: dict[str, Any]) -> str:
-    """A version's facts (see `audit_card`) as Markdown."""
+    """A version's facts (see `card`) as Markdown."""
     return "\n".join(
         [
             f"# Labels of version {facts['version']}",

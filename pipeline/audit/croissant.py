@@ -66,7 +66,7 @@ PROTOCOL = (
 
 
 def render_croissant(facts: dict[str, Any]) -> dict[str, Any]:
-    """A version's facts (see `audit_card`) as a Croissant JSON-LD document."""
+    """A version's facts (see `card`) as a Croissant JSON-LD document."""
     made = facts["time"]
     return {
         "@context": CONTEXT,

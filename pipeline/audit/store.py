@@ -17,8 +17,9 @@ from hmsa_label.pipeline.label.cautions import classes_absent, warnings_of_versi
 from hmsa_label.pipeline.records import LabelSummary
 from hmsa_label.pipeline.software import git_state, library_versions, package_version
 from hmsa_label.stores.audit.card_facts import card_facts
-from hmsa_label.stores.audit.diff import diff
-from hmsa_label.stores.audit.history import show, store_log
+from hmsa_label.stores.audit.diff import diff as diff_of_versions
+from hmsa_label.stores.audit.history import show as facts_of
+from hmsa_label.stores.audit.history import store_log
 from hmsa_label.stores.audit.summary import summarise
 from hmsa_label.stores.audit.verify import verify_store
 from hmsa_label.stores.credentials import hide_in_arguments
@@ -27,7 +28,7 @@ from hmsa_label.stores.exports.version import export_cityscapes, export_zarr
 from hmsa_label.stores.versions.gc import gc
 from hmsa_label.stores.versions.label_store import LabelStore
 from hmsa_label.stores.versions.repair import repair_command
-from hmsa_label.stores.versions.rethreshold import rethreshold
+from hmsa_label.stores.versions.rethreshold import rethreshold as rethreshold_store
 from hmsa_label.stores.versions.rollback import rollback
 from hmsa_label.stores.versions.tags import tag, version_number
 
@@ -35,7 +36,7 @@ LABELLED_AGAIN = ("missing", "size", "corrupt", "digest", "receipt", "rule")  # 
 OnImage = Callable[[int, int], None]
 
 
-def audit_log(store: StoreConfig, *, progress: bool = False) -> list[dict[str, Any]]:
+def list_versions(store: StoreConfig, *, progress: bool = False) -> list[dict[str, Any]]:
     """The versions of a store, newest first; with `progress` every commit of a run as well.
 
     Raises:
@@ -44,13 +45,13 @@ def audit_log(store: StoreConfig, *, progress: bool = False) -> list[dict[str, A
     return store_log(store.uri, progress=progress, storage_options=store.storage_options)[::-1]
 
 
-def audit_show(store: StoreConfig, name: str | None = None) -> dict[str, Any]:
+def show(store: StoreConfig, name: str | None = None) -> dict[str, Any]:
     """All that is known of a version (number, tag, "head", None for the last finished one) or of an image (its key).
 
     Raises:
         LabelMissing: the store knows no such version, tag or image.
     """
-    return show(store.uri, name, storage_options=store.storage_options)
+    return facts_of(store.uri, name, storage_options=store.storage_options)
 
 
 def picture_of_label(store: StoreConfig, key: str) -> bytes:
@@ -65,7 +66,7 @@ def picture_of_label(store: StoreConfig, key: str) -> bytes:
     return encode_png(palette[reader.read(key)])
 
 
-def audit_verify(
+def verify(
     store: StoreConfig,
     version: str | None = None,
     *,
@@ -106,16 +107,16 @@ def audit_verify(
     }
 
 
-def audit_diff(store: StoreConfig, a: str, b: str | None = None, *, pixels: bool = True) -> dict[str, Any]:
+def diff(store: StoreConfig, a: str, b: str | None = None, *, pixels: bool = True) -> dict[str, Any]:
     """What changed from version `a` to `b` (None: the last finished one): images and, if asked, pixels by class.
 
     Raises:
         LabelMissing: there is no such version or tag.
     """
-    return diff(store.uri, a, b, pixels=pixels, storage_options=store.storage_options).to_dict()
+    return diff_of_versions(store.uri, a, b, pixels=pixels, storage_options=store.storage_options).to_dict()
 
 
-def audit_card(store: StoreConfig, version: str | None = None) -> dict[str, Any]:
+def card(store: StoreConfig, version: str | None = None) -> dict[str, Any]:
     """Facts for the card of a version: classes, sizes, settings, sources, runs, images without a label.
 
     Raises:
@@ -163,7 +164,7 @@ def collect_garbage(
     return asdict(gc(store.uri, keep_last=keep_last, older_than=older_than, apply=apply, storage_options=options))
 
 
-def rethreshold_labels(store: StoreConfig, threshold: float, on_image: OnImage | None = None) -> LabelSummary:
+def rethreshold(store: StoreConfig, threshold: float, on_image: OnImage | None = None) -> LabelSummary:
     """Labels of the last finished version at another stored threshold, as a new version; needs no teacher.
 
     Raises:
@@ -171,7 +172,7 @@ def rethreshold_labels(store: StoreConfig, threshold: float, on_image: OnImage |
         StoreConflict: an unfinished run holds the store.
     """
     started = time.monotonic()
-    done = rethreshold(
+    done = rethreshold_store(
         store.uri, threshold, provenance=_provenance(), on_image=on_image, storage_options=store.storage_options
     )
     seconds = time.monotonic() - started

@@ -59,7 +59,7 @@ class Trace:
     links: list[Link] = field(default_factory=list)
 
 
-def trace_checkpoint(checkpoint: str, config: TraceConfig) -> Trace:
+def trace(checkpoint: str, config: TraceConfig) -> Trace:
     """The chain of a checkpoint at a path or URL, down to the fine data of its teacher.
 
     Raises:

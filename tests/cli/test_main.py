@@ -11,9 +11,9 @@ from botocore.exceptions import EndpointConnectionError
 from click.testing import CliRunner
 
 import hmsa_label
+from hmsa_label import EngineError
 from hmsa_label.cli.main import main
 from hmsa_label.cli.options import command
-from hmsa_label.pipeline import EngineError
 from hmsa_label.stores.errors import LabelMissing, StoreConflict
 
 HEAVY = ("torch", "ray", "zarr", "pyarrow", "numpy", "cv2", "deltalake", "fsspec", "s3fs", "yaml", "tqdm", "PIL")

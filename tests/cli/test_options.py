@@ -6,9 +6,9 @@ import typing
 import click
 import pytest
 
+from hmsa_label import DataConfig, EvaluateConfig, TeacherConfig, TrainConfig
 from hmsa_label.cli.options import SETTINGS, settings
 from hmsa_label.cli.parameters import Numbers, OrNone, Section, Size
-from hmsa_label.pipeline import DataConfig, EvaluateConfig, TeacherConfig, TrainConfig
 
 
 def holds_config(annotation):

@@ -13,7 +13,7 @@ import numpy as np
 
 from hmsa_label.pipeline.audit.card import render_card
 from hmsa_label.pipeline.audit.croissant import render_croissant
-from hmsa_label.pipeline.audit.store import audit_card, audit_show, picture_of_label
+from hmsa_label.pipeline.audit.store import card, picture_of_label, show
 from hmsa_label.pipeline.config import StoreConfig
 from hmsa_label.pipeline.monitor.run_states import list_runs, run_status
 from hmsa_label.stores.audit.diff import diff
@@ -180,11 +180,11 @@ def _read(store: SmallStore, random: Random) -> None:
 
 
 def _show(store: SmallStore, random: Random) -> None:
-    audit_show(StoreConfig(uri=store.uri), random.choice((None, "head", "first", "a", "b/c")))
+    show(StoreConfig(uri=store.uri), random.choice((None, "head", "first", "a", "b/c")))
 
 
 def _card(store: SmallStore, random: Random) -> None:
-    facts = audit_card(StoreConfig(uri=store.uri), random.choice((None, "first")))
+    facts = card(StoreConfig(uri=store.uri), random.choice((None, "first")))
     render_card(facts)
     json.dumps(render_croissant(facts))
 

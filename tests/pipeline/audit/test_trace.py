@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import save
 
 from hmsa_label.labelers.weights.checkpoints import decode_checkpoint
-from hmsa_label.pipeline.audit.trace import trace_checkpoint
+from hmsa_label.pipeline.audit.trace import trace
 from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, TeacherConfig, TraceConfig
 from hmsa_label.pipeline.label.run import label_images
 from hmsa_label.pipeline.training.config import AutoLabels, CoarseLabels
@@ -72,8 +72,8 @@ def chain(made, tmp_path):
     shutil.copytree(kept, made)
 
 
-def trace(root, name="student", **changes):
-    return trace_checkpoint(str(root / name / "last.safetensors"), TraceConfig(**changes))
+def traced(root, name="student", **changes):
+    return trace(str(root / name / "last.safetensors"), TraceConfig(**changes))
 
 
 def broken(found):
@@ -92,7 +92,7 @@ def rewrite(path, change):
 
 
 def test_untouched_chain_is_whole_down_to_the_teachers_labels(made):
-    found = trace(made, deep=True)
+    found = traced(made, deep=True)
     assert found.ok
     assert unchecked(found) == set()
     store = LabelStore.open(str(made / "labels"))
@@ -106,7 +106,7 @@ def test_untouched_chain_is_whole_down_to_the_teachers_labels(made):
 
 
 def test_teacher_is_a_chain_of_one_link(made):
-    found = trace(made, "teacher")
+    found = traced(made, "teacher")
     assert found.ok
     assert found.student is None
     assert found.version is None
@@ -116,7 +116,7 @@ def test_teacher_is_a_chain_of_one_link(made):
 def test_places_that_are_gone_are_named_and_break_nothing(chain):
     for name in ("labels", "teacher", "data"):
         (chain / name).rename(chain / f"{name}-moved")
-    found = trace(chain)
+    found = traced(chain)
     assert found.ok
     assert unchecked(found) == {
         ("student", "fine images"),
@@ -124,7 +124,7 @@ def test_places_that_are_gone_are_named_and_break_nothing(chain):
         ("teacher", "weights"),
         ("teacher", "fine data"),
     }
-    moved = trace(
+    moved = traced(
         chain,
         teacher=str(chain / "teacher-moved/last.safetensors"),
         store=str(chain / "labels-moved"),
@@ -138,18 +138,18 @@ def test_changed_and_missing_fine_data_break_the_chain(chain):
     fine = chain / "data/gtFine/train/town"
     path = fine / "town_000000_000000_gtFine_labelIds.png"
     Image.fromarray(np.full((32, 64), 7, np.uint8)).save(path)
-    assert broken(trace(chain)) == {("student", "fine labels"), ("teacher", "fine labels")}
+    assert broken(traced(chain)) == {("student", "fine labels"), ("teacher", "fine labels")}
     path.unlink()
-    assert broken(trace(chain)) == {("student", "fine images"), ("teacher", "fine images")}
+    assert broken(traced(chain)) == {("student", "fine images"), ("teacher", "fine images")}
     shutil.rmtree(fine.parent)
-    assert broken(trace(chain)) == {("student", "fine images"), ("teacher", "fine images")}
+    assert broken(traced(chain)) == {("student", "fine images"), ("teacher", "fine images")}
 
 
 def test_difference_from_a_list_that_only_the_run_wrote_down_proves_nothing(chain):
     (chain / "teacher").rename(chain / "teacher-moved")
-    assert ("teacher", "fine images") not in unchecked(trace(chain))
+    assert ("teacher", "fine images") not in unchecked(traced(chain))
     next((chain / "data/gtFine/train/town").iterdir()).unlink()
-    found = trace(chain)
+    found = traced(chain)
     assert broken(found) == {("student", "fine images")}
     assert ("teacher", "fine images") in unchecked(found)
 
@@ -157,7 +157,7 @@ def test_difference_from_a_list_that_only_the_run_wrote_down_proves_nothing(chai
 def test_retrained_teacher_is_not_the_one_that_labelled(chain):
     shutil.rmtree(chain / "teacher")
     train_teacher(train_config(chain, "teacher", seed=1))
-    found = trace(chain)
+    found = traced(chain)
     assert broken(found) == {("teacher", "weights")}
     assert found.teacher_trained_on["images"] == 2  # as the run wrote it down
 
@@ -169,9 +169,9 @@ def test_damaged_label_shows_when_it_is_read(chain):
     data = bytearray(chunk.read_bytes())
     data[len(data) // 2] ^= 1
     chunk.write_bytes(bytes(data))
-    assert broken(trace(chain, deep=True)) == {("labels", "labels as written")}
+    assert broken(traced(chain, deep=True)) == {("labels", "labels as written")}
     chunk.unlink()
-    assert broken(trace(chain)) == {("labels", "labels as written")}
+    assert broken(traced(chain)) == {("labels", "labels as written")}
 
 
 def test_another_store_or_version_is_not_taken_for_the_recorded_one(chain):
@@ -184,11 +184,11 @@ def test_another_store_or_version_is_not_taken_for_the_recorded_one(chain):
             engine=EngineConfig(executor="local", workers=1),
         )
     )
-    found = broken(trace(chain, store=str(other)))
+    found = broken(traced(chain, store=str(other)))
     assert {("labels", "store"), ("labels", "digest of version 3")} <= found
     assert any(part == "run" for part, _ in found)
     rewrite(chain / "student/last.safetensors", lambda info: info["auto_labels"].update(version=99))
-    assert broken(trace(chain)) == {("labels", "version")}
+    assert broken(traced(chain)) == {("labels", "version")}
 
 
 def test_rewritten_record_of_the_run_shows(chain):
@@ -196,7 +196,7 @@ def test_rewritten_record_of_the_run_shows(chain):
     document = json.loads(record.read_text())
     document["settings"]["teacher_sha256"] = "0" * 64
     record.write_text(json.dumps(document))
-    found = broken(trace(chain))
+    found = broken(traced(chain))
     assert ("labels", "labels as written") in found
     assert any(part == "run" for part, _ in found)
 
@@ -209,14 +209,14 @@ def test_scored_images_among_those_trained_on_break_the_chain(chain):
         info["trained_on"] |= {"keys": keys, "keys_sha256": digest}
 
     rewrite(chain / "student/last.safetensors", leak)
-    found = broken(trace(chain))
+    found = broken(traced(chain))
     assert {("student", "no leak recorded"), ("student", "no val or test image among the fine images")} <= found
 
 
 @pytest.mark.parametrize("change", [{"threshold": 0.123}, {"class_thresholds": {"car": 0.123}}])
 def test_threshold_that_the_store_does_not_hold_breaks_the_chain(chain, change):
     rewrite(chain / "student/last.safetensors", lambda info: info["auto_labels"].update(change))
-    assert broken(trace(chain)) == {("labels", "threshold")}
+    assert broken(traced(chain)) == {("labels", "threshold")}
 
 
 @pytest.mark.parametrize(
@@ -229,13 +229,13 @@ def test_threshold_that_the_store_does_not_hold_breaks_the_chain(chain, change):
 )
 def test_split_that_was_validated_on_must_not_be_trained_on_whatever_its_name(chain, val_split, link):
     rewrite(chain / "student/last.safetensors", lambda info: info["config"].update(val_split=val_split))
-    assert broken(trace(chain)) == {link}
+    assert broken(traced(chain)) == {link}
 
 
 def test_val_that_was_trained_on_by_its_name_and_not_scored_breaks_nothing(made, tmp_path):
     data = DataConfig(root=str(made / "data"), split="train,val")
     train_teacher(replace(train_config(made, tmp_path / "both"), data=data, val_split=""))
-    found = trace_checkpoint(str(tmp_path / "both/last.safetensors"), TraceConfig())
+    found = trace(str(tmp_path / "both/last.safetensors"), TraceConfig())
     assert found.ok
     assert found.teacher_trained_on["images"] == 4
 
@@ -245,8 +245,8 @@ def test_scored_image_that_was_labelled_under_another_name_is_found_by_its_file(
         chain / f"data/leftImg8bit/{split}/town/town_000000_000000_leftImg8bit.png" for split in ("train_extra", "val")
     )
     shutil.copy(source, copy)
-    assert trace(chain).ok
-    assert broken(trace(chain, deep=True)) == {("labels", "no val or test file among the labelled images")}
+    assert traced(chain).ok
+    assert broken(traced(chain, deep=True)) == {("labels", "no val or test file among the labelled images")}
 
 
 def test_student_of_a_student_is_followed_to_the_end(chain):
@@ -257,38 +257,38 @@ def test_student_of_a_student_is_followed_to_the_end(chain):
     engine = EngineConfig(executor="local", workers=1)
     label_images(LabelConfig(data=data, teacher=teacher, store=labels, threshold=0.5, engine=engine))
     train_student(train_config(chain, "grandchild", second=AutoLabels(store=labels)))
-    found = trace(chain, "grandchild")
+    found = traced(chain, "grandchild")
     assert found.ok
     assert {"labels", "teacher's student", "teacher's labels", "teacher's run", "teacher's teacher"} <= {
         link.part for link in found.links
     }
     shutil.rmtree(chain / "labels/data")
-    assert broken(trace(chain, "grandchild")) == {("teacher's labels", "labels as written")}
+    assert broken(traced(chain, "grandchild")) == {("teacher's labels", "labels as written")}
 
 
 def test_polygons_of_a_student_and_of_a_teacher_are_part_of_the_chain(chain):
     coarse = CoarseLabels(split="train_extra", limit=1)
     train_teacher(train_config(chain, "coarse", second=coarse))
-    assert trace(chain, "coarse").teacher["coarse_labels"]["images"] == 1
-    assert trace(chain, "coarse").ok
+    assert traced(chain, "coarse").teacher["coarse_labels"]["images"] == 1
+    assert traced(chain, "coarse").ok
     labels = AutoLabels(store=str(chain / "labels"), polygons="gtCoarse")
     train_student(train_config(chain, "drawn", second=labels))
-    found = trace(chain, "drawn")
+    found = traced(chain, "drawn")
     assert found.ok
     assert (found.student["polygons"], found.student["polygons_images"]) == ("gtCoarse", 2)
     assert ("labels", "polygons", "ok") in {(link.part, link.check, link.state) for link in found.links}
     polygon = next((chain / "data/gtCoarse").rglob("*_labelIds.png"))
     Image.fromarray(np.full((32, 64), 7, np.uint8)).save(polygon)
-    assert broken(trace(chain, "drawn")) == {("labels", "polygons")}
-    assert broken(trace(chain, "coarse")) == {("teacher", "coarse labels")}
+    assert broken(traced(chain, "drawn")) == {("labels", "polygons")}
+    assert broken(traced(chain, "coarse")) == {("teacher", "coarse labels")}
 
 
 def test_a_file_that_is_no_checkpoint_is_an_error(tmp_path):
     (tmp_path / "last.safetensors").write_bytes(save({"weight": torch.zeros(1)}))
     with pytest.raises(ValueError, match="not a safetensors checkpoint"):
-        trace_checkpoint(str(tmp_path / "last.safetensors"), TraceConfig())
+        trace(str(tmp_path / "last.safetensors"), TraceConfig())
     with pytest.raises(FileNotFoundError, match=r"nothing\.safetensors"):
-        trace_checkpoint(str(Path(tmp_path) / "nothing.safetensors"), TraceConfig())
+        trace(str(Path(tmp_path) / "nothing.safetensors"), TraceConfig())
 
 
 def test_chain_on_s3_is_followed(chain, s3_storage):
@@ -298,6 +298,6 @@ def test_chain_on_s3_is_followed(chain, s3_storage):
     filesystem = s3fs.S3FileSystem(**s3_storage, use_listings_cache=False)
     filesystem.put(str(chain / "labels"), "labels/traced", recursive=True)
     shutil.rmtree(chain / "labels")
-    found = trace(chain, store="s3://labels/traced", store_options=s3_storage, deep=True)
+    found = traced(chain, store="s3://labels/traced", store_options=s3_storage, deep=True)
     assert found.ok
     assert unchecked(found) == set()

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from hmsa_label.labelers.weights.checkpoints import decode_checkpoint
-from hmsa_label.pipeline.audit.trace import trace_checkpoint
+from hmsa_label.pipeline.audit.trace import trace
 from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, TeacherConfig, TraceConfig, to_dict
 from hmsa_label.pipeline.data.auto_images import AutoImages
 from hmsa_label.pipeline.data.datasets import AutoLabelDataset
@@ -52,7 +52,7 @@ def test_a_student_learns_from_a_cityscapes_tree_and_a_folder_of_photos(blocks, 
     info = decode_checkpoint((tmp_path / "student/last.safetensors").read_bytes())[1]
     assert info["auto_labels"]["data"] == [{"root": str(photos), "dataset": "folder"}]
     assert info["trained_on"]["data"] == str(blocks)
-    assert trace_checkpoint(str(tmp_path / "student/last.safetensors"), TraceConfig(deep=True)).ok
+    assert trace(str(tmp_path / "student/last.safetensors"), TraceConfig(deep=True)).ok
 
 
 def test_photos_that_moved_are_named_and_found_where_auto_data_says(blocks, photos, store, tmp_path):

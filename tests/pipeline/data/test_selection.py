@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hmsa_label.pipeline.audit.store import audit_verify
+from hmsa_label.pipeline.audit.store import verify
 from hmsa_label.pipeline.config import StoreConfig
 from hmsa_label.pipeline.data.selection import select_images
 from hmsa_label.pipeline.label.run import plan_labels
@@ -53,13 +53,13 @@ def test_damaged_image_is_repaired_by_the_command_that_verify_names(drawn):
     receipt = store.receipt("all/003.png")
     path = Path(drawn.store) / chunk_path(str(receipt.segment), 24, 40, "code", receipt.row)
     path.write_bytes(b"damaged")
-    report = audit_verify(StoreConfig(uri=drawn.store))
+    report = verify(StoreConfig(uri=drawn.store))
     assert report["repair"] == "hmsa-label run --keys all/003.png --relabel"
     summary = drawn.label(keys=("all/003.png",), relabel=True)
     assert (summary.images_total, summary.images_labelled) == (1, 1)
     after = LabelStore.open(drawn.store)
     assert (after.digest, len(after)) == (store.digest, 20)
-    assert audit_verify(StoreConfig(uri=drawn.store))["ok"]
+    assert verify(StoreConfig(uri=drawn.store))["ok"]
     assert rethreshold(drawn.store, 0.5).images_labelled == 20  # of all images, whatever the last run was about
 
 
