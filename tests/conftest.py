@@ -1,9 +1,13 @@
-"""One Ray for the whole session, on the loopback interface; started only when a test asks for it."""
+"""One Ray for the whole session, on the loopback interface, started only when a test asks for it; one torch thread."""
 
 import os
 from collections.abc import Iterator
 
 import pytest
+
+# Before torch is imported. A second thread gains little on small tensors, and two that share a busy core wait for each
+# other: the golden parity took 25 s of CPU with one thread and 70 s with two.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Ray reads these when it is imported or when it starts its processes.
 os.environ.update(

@@ -22,10 +22,9 @@ def gpu_hour(monkeypatch):
     return gpu_hour
 
 
-def test_on_a_cpu_it_measures_small_sizes_and_writes_one_report(tmp_path):
-    command = [sys.executable, str(BENCHMARKS / "gpu_hour.py"), "--device", "cpu", "--output", str(tmp_path / "hour")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_on_a_cpu_it_measures_small_sizes_and_writes_one_report(gpu_hour, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(sys, "argv", ["gpu_hour.py", "--device", "cpu", "--output", str(tmp_path / "hour")])
+    assert gpu_hour.main() == 0, capsys.readouterr().out
     found = json.loads((tmp_path / "hour.json").read_text())
     assert list(found) == ["machine", "pass", "run", "training"]
     assert found["machine"]["missing"] == []

@@ -211,7 +211,7 @@ def test_what_does_not_go_together_is_refused(tiny, scales, fusion, message):
         InferenceNet(tiny, CPU).fused_rows(torch.zeros(1, 3, 32, 32), scales, fusion)
 
 
-@pytest.mark.parametrize("case", "ad")
+@pytest.mark.parametrize("case", ["d", pytest.param("a", marks=pytest.mark.slow)])
 @torch.inference_mode()
 def test_published_network_gives_the_golden_labels(golden, golden_net, case):
     expected = golden[f"{case}/ms3_flip_s4"][0]
