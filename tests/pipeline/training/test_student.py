@@ -1,19 +1,20 @@
 """Students: fine and auto labels in exact shares, resumed to the bit, and refused where scores would mean nothing."""
 
+import json
 import os
-import random
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 
+from hmsa_label.cli.main import main
 from hmsa_label.labelers.weights.checkpoints import decode_checkpoint
 from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, TeacherConfig
 from hmsa_label.pipeline.data.datasets import AutoLabelDataset
@@ -310,42 +311,44 @@ def test_a_resumed_student_keeps_its_version_though_the_store_went_on(data, tmp_
     assert info_of(tmp_path / "student/last.safetensors")["auto_labels"]["version"] == version
 
 
-COMMAND = """
-import sys
+KILLED = """
+import os, signal, sys
 from hmsa_label.cli.main import main
-main(sys.argv[1:])
+from hmsa_label.pipeline.training.state import TrainFolder
+
+def log_and_die(folder, values, log=TrainFolder.log, last=int(sys.argv.pop(1))):
+    log(folder, values)
+    if values["step"] == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+TrainFolder.log = log_and_die
+main()
 """
 
 
-def test_killed_and_restarted_student_has_the_weights_of_an_uninterrupted_one(data, tmp_path):
+@pytest.mark.parametrize("step", [4, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 5, 11))])
+def test_killed_and_restarted_student_has_the_weights_of_an_uninterrupted_one(data, tmp_path, step):
     root, store = data
     arguments = (
         f"train-student --data {root} --store {store} --model hrnet_tiny_ocr --low-scale none --loss ce --crop 32x32 "
-        "--batch-size 4 --max-steps 30 --save-every 1 --validate-every 7 --ema 0.9 --device cpu --precision fp32 "
+        "--batch-size 4 --max-steps 12 --save-every 1 --validate-every 5 --ema 0.9 --device cpu --precision fp32 "
         "--cpu-threads 1 --seed 3 --output"
     ).split()
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-
-    def start(output, *more):
-        command = [sys.executable, "-c", COMMAND, *arguments, str(output), *more]
-        return subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
-
-    assert start(whole).wait() == 0
-    running = start(parts)
-    wait_for_state(running, parts)
-    time.sleep(random.Random(5).uniform(0.0, 0.5))
-    running.send_signal(signal.SIGKILL)
-    running.wait()
-    assert start(parts, "--resume").wait() == 0
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(step), *arguments, str(parts)], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert steps_of(parts)[-1] == step
+    for words in ([*arguments, str(whole)], [*arguments, str(parts), "--resume"]):
+        ended = CliRunner().invoke(main, words)
+        assert ended.exit_code == 0, ended.stderr
+    assert steps_of(parts) == steps_of(whole)
     assert_equal_weights(whole / "last.safetensors", parts / "last.safetensors")
     assert_equal_weights(whole / "best.safetensors", parts / "best.safetensors")
     assert (parts / "curve.png").stat().st_size > 5000
 
 
-def wait_for_state(process, folder):
-    while not (folder / "state.pt").exists():
-        assert process.poll() is None, "the training ended before it was killed"
-        time.sleep(0.02)
+def steps_of(folder):
+    return [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_sigterm_saves_the_step_at_hand_and_the_next_start_goes_on(data, tmp_path):
