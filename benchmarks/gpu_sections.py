@@ -123,7 +123,7 @@ def batch_of_two(fast: Any, image: torch.Tensor, device: torch.device, repeats: 
 
     rows = []
     for scale in SCALES:
-        x = resize(fast.normalise(image), scaled_size(image.shape[0], image.shape[1], scale))
+        x = resize(fast.normalise(image[None]), scaled_size(image.shape[0], image.shape[1], scale))
         pair = torch.cat([x, x.flip(3)]).to(fast.dtype).contiguous(memory_format=torch.channels_last)
         trunk = getattr(fast.net.trunk, "branches", fast.net.trunk)
         apart = timed(lambda pair=pair, trunk=trunk: [trunk(part) for part in pair.split(1)], device, repeats)

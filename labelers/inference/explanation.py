@@ -43,9 +43,9 @@ def explain(net: InferenceNet, image: Tensor, scales: Sequence[float], fusion: s
     Raises:
         ValueError: as `InferenceNet.fused_rows`.
     """
-    x = net.normalise(image)
+    x = net.normalise(image[None])
     size_px = (int(x.shape[2]), int(x.shape[3]))
-    rows = net.fused_rows(x, scales, fusion)
+    (rows,) = net.fused_rows(x, scales, fusion)
     views = []
     for level, share in zip(rows.levels, _shares(rows, size_px), strict=True):
         through = [level.size_px, size_px]

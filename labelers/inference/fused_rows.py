@@ -14,6 +14,9 @@ from hmsa_label.labelers.layers.resampling import resampler, resize_rows
 
 Size = tuple[int, int]  # (height, width) in px
 
+# Pixels whose logits exist at a time; each block waits for the device once.
+_BLOCK_PIXELS_CPU, _BLOCK_PIXELS_GPU = 2**16, 2**20
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScaleMaps:
@@ -139,6 +142,36 @@ class WeightedRows:
 
 
 Rows = ChainRows | PooledRows | WeightedRows
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FusedLogits:
+    """Fused logits of one image, a block of rows at a time.
+
+    Attributes:
+        size_px: of the image.
+        mirrored: rows of the mirrored image, to be mirrored back and averaged in; None without.
+    """
+
+    size_px: Size
+    straight: Rows
+    mirrored: Rows | None
+
+    def blocks(self, *, finite: bool = False) -> Iterator[tuple[int, int, Tensor]]:
+        """(first row, last row excluded, logits [K, R, W] float32) of consecutive blocks.
+
+        Raises:
+            FloatingPointError: before the first block, if logits or attention are not finite and `finite` is asked for.
+        """
+        for rows in (self.straight, self.mirrored):
+            if finite and rows is not None:
+                check_finite(rows)
+        is_gpu = self.straight.levels[0].logits.device.type == "cuda"
+        for start, stop in row_blocks(*self.size_px, _BLOCK_PIXELS_GPU if is_gpu else _BLOCK_PIXELS_CPU):
+            logits = self.straight.rows(start, stop)
+            if self.mirrored is not None:
+                logits = logits.add_(self.mirrored.rows(start, stop).flip(2)).div_(2)
+            yield start, stop, logits
 
 
 def check_finite(rows: Rows) -> None:
