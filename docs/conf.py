@@ -33,6 +33,8 @@ autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+suppress_warnings = ["ref.python"]  # an attribute of several classes, named in the docstring of one
 
 html_theme = "furo"
 html_title = "hmsa-label"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 from typing import TYPE_CHECKING, Any
 
 import hmsa_label
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 PAGE, MARK = "reference/python", "<!-- the library -->"
+ARRAY = re.compile(r"~?numpy\.ndarray\[tuple\[~?typing\.Any, \.\.\.\], ~?numpy\.dtype\[~?(?:numpy\.)?(\w+)\]\]")
 
 
 def kind(thing: Any) -> str:
@@ -36,6 +38,13 @@ def entry(name: str, thing: Any) -> str:
     return f"```{{eval-rst}}\n.. {directive}:: hmsa_label.{name}\n{members}```"
 
 
+def _shorten(
+    app: "Sphinx", what: str, name: str, thing: Any, options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Array types as they are written in the source: their shape is in the text."""
+    return tuple(part and ARRAY.sub(r"NDArray[\1]", part) for part in (signature, returns))  # type: ignore[return-value]
+
+
 def _fill(app: "Sphinx", name: str, source: list[str]) -> None:
     if name == PAGE:
         assert MARK in source[0]
@@ -44,4 +53,5 @@ def _fill(app: "Sphinx", name: str, source: list[str]) -> None:
 
 def setup(app: "Sphinx") -> dict[str, bool]:
     app.connect("source-read", _fill)
+    app.connect("autodoc-process-signature", _shorten)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
