@@ -9,6 +9,7 @@ import click
 import pytest
 import yaml
 
+import hmsa_label
 from hmsa_label.cli.command import Command
 from hmsa_label.cli.main import main
 from hmsa_label.cli.settings import settings_of
@@ -72,11 +73,18 @@ def test_every_option_has_help_and_a_heading(name):
 
 @pytest.mark.parametrize("name", commands())
 def test_command_is_in_its_reference_with_every_option(name):
-    _, _, rest = reference().page().partition(f"## hmsa-label {name}\n")
+    _, _, rest = built_by("command_reference").page().partition(f"## hmsa-label {name}\n")
     section = rest.partition("\n## ")[0]
     assert commands()[name].example.strip() in section
     named = set(re.findall(r"--[a-z][a-z-]+", "\n".join(re.findall(r"{option} (.*)", section))))
     assert named >= {f"--{setting}" for setting in settings_of(commands()[name])}
+
+
+def test_public_names_are_in_the_python_reference():
+    named = re.findall(
+        r"(?:function|class)::? hmsa_label\.(\w+)|{py:type} hmsa_label\.(\w+)", built_by("python_reference").page()
+    )
+    assert sorted(a or b for a, b in named) == sorted(set(hmsa_label.__all__) - {"__version__"})
 
 
 def test_pages_call_the_product():
@@ -146,10 +154,9 @@ def spans(text: str) -> list[str]:
     return re.findall(r"`([^`\n]+)`", re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL))
 
 
-def reference() -> ModuleType:
-    """The part of the documents' build that writes the command reference."""
-    place = ROOT / "docs/_ext/command_reference.py"
-    spec = importlib.util.spec_from_file_location("command_reference", place)
+def built_by(name: str) -> ModuleType:
+    """A part of the documents' build, which writes a page from the code."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/_ext/{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

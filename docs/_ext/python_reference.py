@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import re
+import typing
 from typing import TYPE_CHECKING, Any
 
 import hmsa_label
@@ -14,18 +15,26 @@ PAGE, MARK = "reference/python", "<!-- the library -->"
 ARRAY = re.compile(r"~?numpy\.ndarray\[tuple\[~?typing\.Any, \.\.\.\], ~?numpy\.dtype\[~?(?:numpy\.)?(\w+)\]\]")
 
 
+KINDS = ("Functions", "Stores and data sets", "Settings", "Results", "Events", "Types", "Errors")
+
+
 def kind(thing: Any) -> str:
     """The heading that a public name stands under."""
     if inspect.isroutine(thing):
         return "Functions"
-    if inspect.isclass(thing) and issubclass(thing, Exception):
+    if not inspect.isclass(thing):
+        return "Types"
+    if issubclass(thing, Exception):
         return "Errors"
-    return "Classes" if inspect.isclass(thing) and not dataclasses.is_dataclass(thing) else "Settings and results"
+    if not dataclasses.is_dataclass(thing):
+        return "Stores and data sets"
+    room = thing.__module__.rpartition(".")[2]
+    return {"config": "Settings", "events": "Events"}.get(room, "Results")
 
 
 def page() -> str:
     """A section for each kind, with what autodoc makes of each name."""
-    found: dict[str, list[str]] = {"Functions": [], "Classes": [], "Settings and results": [], "Errors": []}
+    found: dict[str, list[str]] = {heading: [] for heading in KINDS}
     for name in sorted(set(hmsa_label.__all__) - {"__version__"}, key=str.lower):
         thing = getattr(hmsa_label, name)
         found[kind(thing)].append(entry(name, thing))
@@ -33,9 +42,16 @@ def page() -> str:
 
 
 def entry(name: str, thing: Any) -> str:
-    directive = "autoclass" if inspect.isclass(thing) else "autofunction" if inspect.isroutine(thing) else "autodata"
-    members = "   :members:\n" if inspect.isclass(thing) else ""
+    """What autodoc is asked for; of an alias of several types, those."""
+    if kind(thing) == "Types":
+        return f"```{{py:type}} hmsa_label.{name}\n:canonical: {shown(thing)}\n```"
+    directive = "autofunction" if inspect.isroutine(thing) else "autoclass"
+    members = "" if inspect.isroutine(thing) else "   :members:\n"
     return f"```{{eval-rst}}\n.. {directive}:: hmsa_label.{name}\n{members}```"
+
+
+def shown(alias: Any) -> str:
+    return " | ".join(part.__name__ for part in typing.get_args(alias))
 
 
 def _shorten(
