@@ -14,7 +14,7 @@ from PIL import Image
 
 from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.pipeline.data.datasets import AutoLabelDataset
-from hmsa_label.stores.audit.history import show_version, store_log
+from hmsa_label.stores.audit.history import show_version
 from hmsa_label.stores.errors import StoreError
 from hmsa_label.stores.exports.png import encode_png
 from hmsa_label.stores.exports.version import export_cityscapes, export_zarr
@@ -26,6 +26,7 @@ from hmsa_label.stores.runs.segment import SegmentWriter
 from hmsa_label.stores.runs.writer import RunWriter
 from hmsa_label.stores.versions.gc import gc
 from hmsa_label.stores.versions.label_store import LabelStore
+from hmsa_label.stores.versions.log import store_log
 from hmsa_label.stores.versions.rethreshold import rethreshold
 from hmsa_label.stores.versions.tags import tag, tags
 
@@ -63,7 +64,7 @@ def build(uri: str) -> Facts:
     rethreshold(uri, 0.8, provenance={"command": "rethreshold"}, threads=1)
     label(uri, ["b"], seed=200, relabel=True, threshold=0.8)
     gc(uri, keep_last=2, apply=True)
-    versions = [entry["version"] for entry in store_log(uri) if entry["finished"] and not entry["pruned"]]
+    versions = [entry.version for entry in store_log(uri) if entry.finished and not entry.pruned]
     keys_of: dict[str, set[str]] = {}
     for version in versions:
         for row in LabelStore.open(uri, version).table().to_pylist():

@@ -31,7 +31,6 @@ from results_page import markdown, page, publish
 
 from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, TeacherConfig
 from hmsa_label.pipeline.label.run import label_images
-from hmsa_label.stores.audit.history import store_log
 from hmsa_label.stores.audit.verify import verify_store
 from hmsa_label.stores.errors import NotAStore
 from hmsa_label.stores.exports.version import export_cityscapes, export_zarr
@@ -39,6 +38,7 @@ from hmsa_label.stores.format.schema import ROOT
 from hmsa_label.stores.manifest.table import EMPTY, Manifest
 from hmsa_label.stores.versions.gc import gc
 from hmsa_label.stores.versions.label_store import LabelStore
+from hmsa_label.stores.versions.log import store_log
 from hmsa_label.stores.versions.rethreshold import rethreshold
 from hmsa_label.stores.versions.rollback import rollback
 from hmsa_label.stores.versions.tags import tag, tags
@@ -220,7 +220,7 @@ def result_in(folder: Path) -> Result:
         digest = LabelStore.open(uri).digest
     except NotAStore:
         return Result(EMPTY, (), 0, exported)
-    names = tuple(sorted(entry["name"] for entry in tags(uri)))
+    names = tuple(sorted(entry.name for entry in tags(uri)))
     return Result(digest, names, len(readable(uri)), exported)
 
 
@@ -238,7 +238,7 @@ def difference(found: Result, wanted: Result) -> str:
 
 def readable(uri: str) -> list[int]:
     """Finished versions that can be read."""
-    return [entry["version"] for entry in store_log(uri) if entry["finished"] and not entry["pruned"]]
+    return [entry.version for entry in store_log(uri) if entry.finished and not entry.pruned]
 
 
 def problems_of(folder: Path) -> list[str]:

@@ -4,7 +4,7 @@ import contextlib
 import importlib
 import os
 import sys
-from typing import Any
+from collections.abc import Callable, MutableMapping
 
 import click
 
@@ -21,11 +21,19 @@ class Command(Reporting):
         example: a call that works as it stands once data and weights are there; shown below the options.
     """
 
-    def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        name: str | None,
+        *,
+        example: str,
+        callback: Callable[..., None],
+        params: list[click.Parameter],
+        help: str | None,
+    ) -> None:
+        super().__init__(name, callback=callback, params=params, help=help)
         self.example = example
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> object:
         # Only results go to stdout: what a library prints by itself must not break a reader of --json.
         ctx.meta["stdout"] = sys.stdout
         with errors_in_one_line(), contextlib.redirect_stdout(sys.stderr):
@@ -67,11 +75,20 @@ class LazyGroup(Reporting, click.Group):
         places: command name -> `module:attribute`.
     """
 
-    def __init__(self, *args: Any, places: dict[str, str], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        name: str | None,
+        *,
+        places: dict[str, str],
+        callback: Callable[..., None],
+        params: list[click.Parameter],
+        help: str | None,
+        context_settings: MutableMapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(name, callback=callback, params=params, help=help, context_settings=context_settings)
         self.places = places
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> object:
         """As a program: the process ends with the command's exit code, whatever its threads are doing."""
         try:
             return super().__call__(*args, **kwargs)

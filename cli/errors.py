@@ -7,7 +7,6 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import click
 
@@ -57,14 +56,16 @@ def errors_in_one_line() -> Iterator[None]:
 class Reporting(click.Command):
     """A command that, called as a program, reports its errors here and not in click's own way of several lines."""
 
-    def main(self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any) -> Any:  # type: ignore[override]
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, *, standalone_mode: bool = True
+    ) -> object:
         """As click's: ends the program with the exit code."""
         if not standalone_mode:
-            return super().main(args, standalone_mode=False, **extra)
+            return super().main(args, prog_name, standalone_mode=False)
         arguments = list(sys.argv[1:] if args is None else args)
         try:
             with errors_in_one_line():
-                code = super().main(arguments, standalone_mode=False, **extra)
+                code = super().main(arguments, prog_name, standalone_mode=False)
         except click.ClickException as error:
             report(error, arguments)
             sys.exit(error.exit_code)

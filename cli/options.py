@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Unpack
 
 import click
 
@@ -26,10 +26,10 @@ from hmsa_label import (
 )
 from hmsa_label.cli.command import Command
 from hmsa_label.cli.parameters import Section, admits_none, not_on_command_line, shown, type_of
-from hmsa_label.cli.settings import SettingOption, use_settings_file
+from hmsa_label.cli.settings import OptionAttributes, SettingOption, use_settings_file
 from hmsa_label.pipeline import AUX_LOSSES, DATASETS, EXECUTORS, FUSIONS, LOSSES, ON_ERROR, OPTIMIZERS, PRECISIONS
 
-Function = Callable[..., Any]
+Function = Callable[..., None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,7 +190,9 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
 }  # fmt: skip
 
 
-def settings(config: type, into: str, *, skip: tuple[str, ...] = (), **defaults: Any) -> Callable[[Function], Function]:
+def settings(
+    config: type, into: str, *, skip: tuple[str, ...] = (), **defaults: object
+) -> Callable[[Function], Function]:
     """A decorator that adds a config's options and hands the command the finished config.
 
     Args:
@@ -205,10 +207,10 @@ def settings(config: type, into: str, *, skip: tuple[str, ...] = (), **defaults:
 
     def decorate(function: Function) -> Function:
         @functools.wraps(function)
-        def with_config(**values: Any) -> Any:
+        def with_config(**values: object) -> None:
             fields = {setting.field: values.pop(_parameter(setting)) for setting in chosen}
             fields |= {name: values.pop(name) for name in nested}
-            return function(**values, **{into: config(**fields)})
+            function(**values, **{into: config(**fields)})
 
         decorated: Function = with_config
         for setting in reversed(chosen):
@@ -218,14 +220,16 @@ def settings(config: type, into: str, *, skip: tuple[str, ...] = (), **defaults:
     return decorate
 
 
-def flag(name: str, description: str, **attributes: Any) -> Callable[[Function], Function]:
+def flag(
+    name: str, description: str, *, section: str, **attributes: Unpack[OptionAttributes]
+) -> Callable[[Function], Function]:
     """An option that belongs to no config, such as `--dry-run`."""
-    return click.option(*name.split(), cls=SettingOption, help=description, **attributes)
+    return click.option(*name.split(), cls=SettingOption, help=description, section=section, **attributes)
 
 
-def argument(name: str, **attributes: Any) -> Callable[[Function], Function]:
-    """A positional argument; optional unless `required` is given."""
-    return click.argument(name, **{"required": False, **attributes})
+def argument(name: str, *, required: bool = False) -> Callable[[Function], Function]:
+    """A positional argument."""
+    return click.argument(name, required=required)
 
 
 def command(name: str, *, example: str) -> Callable[[Function], Command]:
@@ -242,13 +246,15 @@ def command(name: str, *, example: str) -> Callable[[Function], Command]:
     return decorate
 
 
-def _option(config: type, setting: Setting, section: str, defaults: dict[str, Any]) -> Callable[[Function], Function]:
+def _option(
+    config: type, setting: Setting, section: str, defaults: dict[str, object]
+) -> Callable[[Function], Function]:
     field = next(field for field in dataclasses.fields(config) if field.name == setting.field)
     default = defaults.get(field.name, field.default)
     if field.default_factory is not dataclasses.MISSING:
         default = field.default_factory()
     required = default is dataclasses.MISSING
-    attributes: dict[str, Any] = {"section": section, "foreign": setting.foreign, "help": setting.help}
+    attributes: dict[str, object] = {"section": section, "foreign": setting.foreign, "help": setting.help}
     if field.type is bool:
         attributes |= {"is_flag": True, "default": default, "show_default": "/" in setting.flag}
     else:

@@ -6,7 +6,7 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import IO, Any
+from typing import IO, Protocol, TypeAlias, runtime_checkable
 
 import click
 
@@ -14,6 +14,15 @@ from hmsa_label.pipeline import hide_in_text
 
 LIST_SHOWN = 24
 READER_LEFT = 141  # 128 + SIGPIPE, as the shell says of a program that a closed pipe ended
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+
+
+@runtime_checkable
+class _Array(Protocol):
+    """A NumPy scalar or array, without importing NumPy."""
+
+    def tolist(self) -> object: ...
 
 
 def say(text: str) -> None:
@@ -41,18 +50,18 @@ def _escaped(text: str, encoding: str = "utf-8") -> str:
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
-def show_json(result: Any) -> None:
+def show_json(result: object) -> None:
     """One JSON object on stdout; a number that JSON lacks (NaN, infinity) becomes null."""
     show(json.dumps(plain(result), indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def show_facts(facts: Mapping[str, Any]) -> None:
+def show_facts(facts: Mapping[str, object]) -> None:
     """Name and value per line, values aligned; None is left out."""
     width = max(map(len, facts), default=0) + 2
     show("\n".join(f"{name:<{width}}{value}" for name, value in facts.items() if value is not None))
 
 
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table with a heading, columns as wide as their contents, numbers to the right."""
     table = [list(map(_cell, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(columns, *table, strict=True)]
@@ -63,7 +72,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         show("  ".join(cells).rstrip())
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Json:
     """The JSON-able form of dataclasses, mappings, sequences and numbers, NumPy's included."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
@@ -71,7 +80,7 @@ def plain(value: Any) -> Any:
         return {_escaped(str(key)): plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(entry) for entry in value]
-    if hasattr(value, "tolist"):  # a NumPy scalar or array, without importing NumPy
+    if isinstance(value, _Array):
         return plain(value.tolist())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
@@ -80,9 +89,9 @@ def plain(value: Any) -> Any:
     return _escaped(str(value))
 
 
-def show_tree(facts: Mapping[str, Any]) -> None:
+def show_tree(facts: Mapping[str, object]) -> None:
     """Nested facts, one per line, each level indented; long lists are cut and counted."""
-    show("\n".join(_branch(plain(facts), "")))
+    show("\n".join(_branch({name: plain(value) for name, value in facts.items()}, "")))
 
 
 def percent(share: float | None) -> str | None:
@@ -105,13 +114,13 @@ def size(num_bytes: float | None) -> str | None:
     return f"{num_bytes / 1000**exponent:.{1 if exponent else 0}f} {('B', 'kB', 'MB', 'GB', 'TB')[exponent]}"
 
 
-def _branch(facts: Mapping[str, Any], indent: str) -> list[str]:
+def _branch(facts: Mapping[str, Json], indent: str) -> list[str]:
     lines = []
     for name, value in facts.items():
         if isinstance(value, dict) and value:
             lines += [f"{indent}{name}:", *_branch(value, indent + "  ")]
         elif isinstance(value, list) and value and isinstance(value[0], dict):
-            for number, entry in enumerate(value, 1):
+            for number, entry in enumerate((entry for entry in value if isinstance(entry, dict)), 1):
                 lines += [f"{indent}{name} {number}:", *_branch(entry, indent + "  ")]
         elif isinstance(value, list):
             text = ", ".join(map(str, value[:LIST_SHOWN]))
@@ -121,7 +130,7 @@ def _branch(facts: Mapping[str, Any], indent: str) -> list[str]:
     return lines
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:.4f}" if isinstance(value, float) else str(value)

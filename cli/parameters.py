@@ -3,9 +3,12 @@
 import json
 import types
 import typing
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, Generic, TypeVar
 
 import click
+
+Value = TypeVar("Value")
 
 
 class Numbers(click.ParamType[tuple[float, ...]]):
@@ -19,10 +22,9 @@ class Numbers(click.ParamType[tuple[float, ...]]):
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
         return "LOW,HIGH" if self.length == 2 else "NUMBERS"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
-        parts = value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
         try:
-            numbers = tuple(float(part) for part in parts)
+            numbers = tuple(_number(part) for part in _parts(value, ","))
         except (TypeError, ValueError):
             self.fail(f"{value!r} is not a list of numbers such as 0.5,1.0,2.0", param, ctx)
         if self.length is not None and len(numbers) != self.length:
@@ -38,10 +40,9 @@ class Size(click.ParamType[tuple[int, int]]):
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
         return "HxW"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        parts = value.lower().split("x") if isinstance(value, str) else value
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
         try:
-            height, width = (int(part) for part in parts)
+            height, width = (_whole(part) for part in _parts(value.lower() if isinstance(value, str) else value, "x"))
         except (TypeError, ValueError):
             self.fail(f"{value!r} is not a size, height x width, such as 512x1024", param, ctx)
         return height, width
@@ -53,7 +54,7 @@ class Duration(click.ParamType[float]):
     name = "duration"
     units: ClassVar[dict[str, int]] = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
         text = str(value).strip().lower()
         try:
             return float(text[:-1]) * self.units[text[-1:]]
@@ -61,31 +62,30 @@ class Duration(click.ParamType[float]):
             self.fail(f"{value!r} is not a time span such as 30d, 12h, 90m or 45s", param, ctx)
 
 
-class Listed(click.ParamType[tuple[Any, ...]]):
+class Listed(click.ParamType[tuple[Value, ...]], Generic[Value]):
     """Comma-separated values of one type, such as `0,1,2`; a YAML list or a single value serves too."""
 
-    def __init__(self, inner: click.ParamType[Any]) -> None:
+    def __init__(self, inner: click.ParamType[Value]) -> None:
         self.inner = inner
         self.name = f"{inner.name}s"
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
         return f"{self.inner.name.upper()},..."
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Value, ...]:
         if isinstance(value, str):
             value = [part.strip() for part in value.split(",") if part.strip()]
-        parts = value if isinstance(value, (list, tuple)) else [value]
-        return tuple(self.inner.convert(part, param, ctx) for part in parts)
+        return tuple(self.inner.convert(part, param, ctx) for part in _parts(value, ","))
 
 
-class Section(click.ParamType[dict[str, Any]]):
+class Section(click.ParamType[dict[str, object]]):
     """A mapping: a section of the settings file, or JSON in the environment. It may hold secrets."""
 
     name = "section"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, object]:
         try:
-            mapping = json.loads(value) if isinstance(value, str) else value
+            mapping: object = json.loads(value) if isinstance(value, str) else value
         except ValueError:
             mapping = None
         if not isinstance(mapping, dict):
@@ -102,11 +102,11 @@ class NamedNumbers(click.ParamType[dict[str, float]]):
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
         return "NAME=NUMBER,..."
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, float]:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, float]:
         parts = value.split(",") if isinstance(value, str) and value else []
         pairs = value.items() if isinstance(value, dict) else [part.rpartition("=")[::2] for part in parts]
         try:
-            numbers = {str(name).strip(): float(number) for name, number in pairs}
+            numbers = {str(name).strip(): _number(number) for name, number in pairs}
         except (TypeError, ValueError):
             numbers = {"": 0.0}
         if "" in numbers:
@@ -114,35 +114,43 @@ class NamedNumbers(click.ParamType[dict[str, float]]):
         return numbers
 
 
-def not_on_command_line(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+def not_on_command_line(ctx: click.Context, param: click.Parameter, value: Value) -> Value:
     """Callback that refuses a value that everybody on the host could see in the list of processes."""
     if ctx.get_parameter_source(str(param.name)) is click.core.ParameterSource.COMMANDLINE:
         raise click.BadParameter("give it in the --config file; a command line is no place for secrets")
     return value
 
 
-class OrNone(click.ParamType[Any]):
+class OrNone(click.ParamType[Value | None], Generic[Value]):
     """Another type, or the word `none`: for a field that may be switched off but is on by default."""
 
-    def __init__(self, inner: click.ParamType[Any]) -> None:
+    def __init__(self, inner: click.ParamType[Value]) -> None:
         self.inner = inner
         self.name = inner.name
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
         return f"{self.inner.name.upper()}|none"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Value | None:
         if isinstance(value, str) and value.lower() == "none":
             return None
         return self.inner.convert(value, param, ctx)
 
 
-def admits_none(annotation: Any) -> bool:
+SCALARS: dict[object, click.ParamType[object]] = {
+    bool: click.BOOL,
+    int: click.INT,
+    float: click.FLOAT,
+    str: click.STRING,
+}
+
+
+def admits_none(annotation: object) -> bool:
     """Whether None is a value of the annotated field."""
     return isinstance(annotation, types.UnionType) and type(None) in typing.get_args(annotation)
 
 
-def type_of(annotation: Any, default: Any) -> click.ParamType[Any]:
+def type_of(annotation: object, default: object) -> click.ParamType[object]:
     """The command line's type for a config field: `float` is a number, `tuple[int, int]` a size, and so on."""
     if admits_none(annotation):
         inner = next(part for part in typing.get_args(annotation) if part is not type(None))
@@ -156,10 +164,29 @@ def type_of(annotation: Any, default: Any) -> click.ParamType[Any]:
         if parts[0] is int:
             return Size()
         return Numbers(None if Ellipsis in parts else len(parts))
-    return {bool: click.BOOL, int: click.INT, float: click.FLOAT, str: click.STRING}[annotation]
+    return SCALARS[annotation]
 
 
-def shown(default: Any, kind: click.ParamType[Any]) -> str:
+def _parts(value: object, separator: str) -> Sequence[object]:
+    """The entries of a text, or of a YAML list; any other value stands for itself."""
+    if isinstance(value, str):
+        return value.split(separator)
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, (str, int, float)):
+        raise TypeError(f"{value!r} is no number")
+    return int(value)
+
+
+def _number(value: object) -> float:
+    if not isinstance(value, (str, int, float)):
+        raise TypeError(f"{value!r} is no number")
+    return float(value)
+
+
+def shown(default: object, kind: click.ParamType[object]) -> str:
     """A default as one would type it: `0.5,1.0,2.0`, `1024x2048` or `person=0.8`."""
     if isinstance(default, dict):
         return ",".join(f"{name}={number}" for name, number in default.items())

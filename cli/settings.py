@@ -7,14 +7,29 @@ for that command alone.
 
 import difflib
 import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, Unpack
 
 import click
 
 PREFIX = "HMSA_LABEL"
 MAX_VALUES, MAX_DEPTH = 10_000, 20  # of a settings file, its aliases counted as often as they occur
 PRESETS = Path(__file__).parent / "presets"
+
+
+class OptionAttributes(TypedDict, total=False):
+    """What an option may say of itself beside its section; click's own names."""
+
+    type: click.ParamType[object] | type | None
+    default: object
+    show_default: bool
+    required: bool
+    is_flag: bool
+    is_eager: bool
+    expose_value: bool
+    metavar: str
+    callback: Callable[..., object]
 
 
 class SettingOption(click.Option):
@@ -27,9 +42,16 @@ class SettingOption(click.Option):
     """
 
     def __init__(
-        self, *args: Any, section: str = "", foreign: tuple[str, ...] = (), admits_none: bool = False, **kwargs: Any
+        self,
+        param_decls: Sequence[str],
+        *,
+        help: str,
+        section: str = "",
+        foreign: tuple[str, ...] = (),
+        admits_none: bool = False,
+        **attributes: Unpack[OptionAttributes],
     ) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(param_decls, help=help, **attributes)
         self.section = section
         self.foreign_envvars = foreign
         self.admits_none = admits_none
@@ -49,7 +71,7 @@ class SettingOption(click.Option):
         values = (os.environ.get(name) for name in self.envvars(ctx.auto_envvar_prefix))
         return next((value for value in values if value), None)
 
-    def process_value(self, ctx: click.Context, value: Any) -> Any:
+    def process_value(self, ctx: click.Context, value: object) -> object:
         try:
             return super().process_value(ctx, value)
         except click.MissingParameter:
@@ -125,7 +147,7 @@ def _children(group: click.Group) -> dict[str, click.Command]:
     return {name: child for name, child in found.items() if child is not None}
 
 
-def _read(path: str) -> dict[str, Any]:
+def _read(path: str) -> dict[object, object]:
     import yaml
 
     try:
@@ -145,7 +167,7 @@ def _read(path: str) -> dict[str, Any]:
     return document
 
 
-def _refuse_odd(document: Any) -> None:
+def _refuse_odd(document: object) -> None:
     """Holds that a file has values that options know, and no more of them than anybody sets.
 
     Raises:
@@ -169,7 +191,7 @@ def _refuse_odd(document: Any) -> None:
     raise RecursionError
 
 
-def _check(section: dict[str, Any], command: click.Command, path: str, where: str) -> None:
+def _check(section: Mapping[object, object], command: click.Command, path: str, where: str) -> None:
     children = _children(command) if isinstance(command, click.Group) else {}
     options = settings_of(command)
     for raw, value in section.items():
@@ -185,13 +207,13 @@ def _check(section: dict[str, Any], command: click.Command, path: str, where: st
             raise ValueError(f"{path}: {where + key!r} takes a value, not a section; got {value!r:.60}")
 
 
-def _defaults(document: dict[str, Any], ctx: click.Context) -> dict[str, Any]:
+def _defaults(document: Mapping[object, object], ctx: click.Context) -> dict[str, object]:
     """Values for the called command: keys at the top first, then those of each section on the way down to it."""
     options = settings_of(ctx.command)
-    merged: dict[str, Any] = {}
-    section: Any = document
+    merged: dict[str, object] = {}
+    section: object = document
     for name in [*_route(ctx), None]:
-        entries = {_key(raw): value for raw, value in (section or {}).items()}
+        entries = {_key(raw): value for raw, value in section.items()} if isinstance(section, Mapping) else {}
         merged |= {key: value for key, value in entries.items() if key in options}
         section = entries.get(name) if name else None
     given = {key: value for key, value in merged.items() if value is not None or options[key].admits_none}

@@ -4,6 +4,7 @@ from hmsa_label.labelers import build_labeler as build_labeler
 from hmsa_label.labelers.taxonomy import ClassTable as ClassTable
 from hmsa_label.pipeline.audit.card import render_card as render_card
 from hmsa_label.pipeline.audit.croissant import render_croissant as render_croissant
+from hmsa_label.pipeline.audit.store import RolledBack as RolledBack
 from hmsa_label.pipeline.audit.store import card as card
 from hmsa_label.pipeline.audit.store import collect_garbage as collect_garbage
 from hmsa_label.pipeline.audit.store import diff as diff
@@ -15,11 +16,17 @@ from hmsa_label.pipeline.audit.store import roll_back as roll_back
 from hmsa_label.pipeline.audit.store import show as show
 from hmsa_label.pipeline.audit.store import tag_version as tag_version
 from hmsa_label.pipeline.audit.store import verify as verify
+from hmsa_label.pipeline.audit.trace import NetworkFacts as NetworkFacts
+from hmsa_label.pipeline.audit.trace import RunFacts as RunFacts
+from hmsa_label.pipeline.audit.trace import StudentFacts as StudentFacts
 from hmsa_label.pipeline.audit.trace import Trace as Trace
 from hmsa_label.pipeline.audit.trace import trace as trace
 from hmsa_label.pipeline.audit.trace_links import Link as Link
+from hmsa_label.pipeline.compare.bootstrap import Interval as Interval
 from hmsa_label.pipeline.compare.comparison import compare as compare
+from hmsa_label.pipeline.compare.table import ArmScore as ArmScore
 from hmsa_label.pipeline.compare.table import Comparison as Comparison
+from hmsa_label.pipeline.compare.table import Difference as Difference
 from hmsa_label.pipeline.config import DataConfig as DataConfig
 from hmsa_label.pipeline.config import EngineConfig as EngineConfig
 from hmsa_label.pipeline.config import EvaluateConfig as EvaluateConfig
@@ -55,6 +62,9 @@ from hmsa_label.pipeline.errors import EngineError as EngineError
 from hmsa_label.pipeline.label.plan import LabelPlan as LabelPlan
 from hmsa_label.pipeline.label.plan import plan_labels as plan_labels
 from hmsa_label.pipeline.label.run import label_images as label_images
+from hmsa_label.pipeline.monitor.run_states import Attempt as Attempt
+from hmsa_label.pipeline.monitor.run_states import RunState as RunState
+from hmsa_label.pipeline.monitor.run_states import RunStatus as RunStatus
 from hmsa_label.pipeline.monitor.run_states import list_runs as list_runs
 from hmsa_label.pipeline.monitor.run_states import run_status as run_status
 from hmsa_label.pipeline.records import Failure as Failure
@@ -74,8 +84,15 @@ from hmsa_label.pipeline.training.loop import TrainSummary as TrainSummary
 from hmsa_label.pipeline.training.loop import train_student as train_student
 from hmsa_label.pipeline.training.loop import train_teacher as train_teacher
 from hmsa_label.pipeline.training.ray_train import train_on_ray as train_on_ray
+from hmsa_label.stores.audit.card_facts import Card as Card
+from hmsa_label.stores.audit.card_facts import ClassFacts as ClassFacts
 from hmsa_label.stores.audit.diff import Diff as Diff
+from hmsa_label.stores.audit.history import ImageHistory as ImageHistory
+from hmsa_label.stores.audit.history import LabelChange as LabelChange
+from hmsa_label.stores.audit.history import VersionFacts as VersionFacts
+from hmsa_label.stores.audit.summary import Summary as Summary
 from hmsa_label.stores.audit.verify import Problem as Problem
+from hmsa_label.stores.audit.verify import Verified as Verified
 from hmsa_label.stores.errors import LabelCorrupt as LabelCorrupt
 from hmsa_label.stores.errors import LabelMissing as LabelMissing
 from hmsa_label.stores.errors import NotAFile as NotAFile
@@ -88,5 +105,7 @@ from hmsa_label.stores.exports.version import Exported as Exported
 from hmsa_label.stores.images.source import BadImage as BadImage
 from hmsa_label.stores.versions.gc import Garbage as Garbage
 from hmsa_label.stores.versions.label_store import LabelStore as LabelStore
+from hmsa_label.stores.versions.log import Version as Version
+from hmsa_label.stores.versions.tags import Tag as Tag
 
 __version__: str

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from hmsa_label.stores.credentials import refuse_in_url
+from hmsa_label.stores.location import Location, location_text
 
 DATASETS = ("cityscapes", "mapillary", "folder")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -202,6 +203,14 @@ class StoreConfig:
 
     def __post_init__(self) -> None:
         check_place("--store", self.uri)
+
+
+StorePlace = StoreConfig | Location
+
+
+def store_config(store: StorePlace) -> StoreConfig:
+    """The settings of a store that may be given as a path or URL alone."""
+    return store if isinstance(store, StoreConfig) else StoreConfig(uri=location_text(store))
 
 
 @dataclass(frozen=True, kw_only=True)

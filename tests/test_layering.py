@@ -122,6 +122,16 @@ def test_command_line_sees_only_the_library_and_what_the_pipeline_exports():
     assert offences == []
 
 
+def test_command_line_knows_the_types_of_what_it_shows():
+    offences = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in sources("cli")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.Name) and node.id == "Any") or (isinstance(node, ast.Attribute) and node.attr == "Any")
+    ]
+    assert offences == []
+
+
 def room_of(path: Path) -> str:
     return path.parent.relative_to(ROOT).as_posix().replace("/", ".")
 

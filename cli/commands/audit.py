@@ -1,7 +1,6 @@
 """`hmsa-label audit`: what a label store holds, where it came from, and whether it is intact."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -38,7 +37,7 @@ def log(store: StoreConfig, progress: bool, as_json: bool) -> None:
     if as_json:
         output.show_json({"versions": versions})
         return
-    output.show_table(LOG_COLUMNS, [_log_row(entry) for entry in versions])
+    output.show_table(LOG_COLUMNS, map(_log_row, versions))
 
 
 @command("show", example="hmsa-label audit show --store labels train_extra/troisdorf/troisdorf_000000_000073")
@@ -54,13 +53,13 @@ def show(store: StoreConfig, name: str | None, png: str | None, as_json: bool) -
     """
     facts = hmsa_label.show(store, name)
     if png is not None:
-        if name is None or "key" not in facts:
+        if name is None or isinstance(facts, hmsa_label.VersionFacts):
             raise ValueError(f"--png draws one image's label; {name or 'a version'} is not the key of an image")
         Path(png).write_bytes(hmsa_label.picture_of_label(store, name))
     if as_json:
         output.show_json(facts)
         return
-    output.show_tree(facts)
+    output.show_tree(facts.to_dict())
 
 
 @command("verify", example="hmsa-label audit verify --store labels")
@@ -73,25 +72,34 @@ def show(store: StoreConfig, name: str | None, png: str | None, as_json: bool) -
 @flag("--data-options", "fsspec options of that data root; not on the command line.", type=Section(), default="{}",
       callback=not_on_command_line, section="Check")  # fmt: skip
 @click.pass_context
-def verify(ctx: click.Context, /, store: StoreConfig, as_json: bool, **asked: Any) -> None:
+def verify(
+    ctx: click.Context,
+    /,
+    store: StoreConfig,
+    version: str | None,
+    sources: str | None,
+    data_options: dict[str, object],
+    as_json: bool,
+    **asked: bool,
+) -> None:
     """Check that every label is still as written.
 
     Reads every label that the manifest lists and compares digests. The exit code is 1 if a problem is found.
     """
-    if asked["all"] and asked["version"] is not None:
+    if asked["all"] and version is not None:
         raise ValueError("--all looks at every version, --version at one: give only one of them")
-    report = hmsa_label.verify(store, asked["version"], every=asked["all"], deep=asked["deep"],
-                                   sources=asked["sources"], source_options=asked["data_options"])  # fmt: skip
+    report = hmsa_label.verify(store, version, every=asked["all"], deep=asked["deep"], sources=sources,
+                               source_options=data_options)  # fmt: skip
     if as_json:
         output.show_json(report)
     else:
-        for problem in report["problems"]:
-            output.show(f"{problem['kind']}  {problem['key'] or 'store'}: {problem['detail']}")
-        of = f" of {len(report['versions'])} versions" if asked["all"] else ""
-        output.show(f"{report['images']} images{of}, {len(report['problems']) or 'no'} problems")
-        if report["repair"]:
-            output.show(f"repair: `{report['repair']}`, with the other options of their run, labels these images again")
-    ctx.exit(0 if report["ok"] else 1)
+        for problem in report.problems:
+            output.show(f"{problem.kind}  {problem.key or 'store'}: {problem.detail}")
+        of = f" of {len(report.versions)} versions" if asked["all"] else ""
+        output.show(f"{report.images} images{of}, {len(report.problems) or 'no'} problems")
+        if report.repair:
+            output.show(f"repair: `{report.repair}`, with the other options of their run, labels these images again")
+    ctx.exit(0 if report.ok else 1)
 
 
 @command("diff", example="hmsa-label audit diff --store labels 3 8")
@@ -130,37 +138,31 @@ def card(store: StoreConfig, version: str | None, format: str, as_json: bool) ->
         output.show(hmsa_label.render_card(facts))
 
 
-def _log_row(entry: dict[str, Any]) -> list[Any]:
-    tags = [f"{name} (file damaged)" if name in entry["damaged_tags"] else name for name in entry["tags"]]
-    remarks = [*tags, entry["note"], "pruned" if entry["pruned"] else None]
-    remarks += [None if entry["finished"] else "unfinished"]
-    remarks += [f"restores {entry['restores']}" if entry["restores"] is not None else None]
-    short = {"time": entry["time"][:19], "threshold": _short(entry["threshold"]),
-             "teacher": (entry["teacher_sha256"] or "-")[:12], "digest": (entry["digest"] or "-")[:12],
-             "remarks": ", ".join(filter(None, remarks))}  # fmt: skip
-    return [{**entry, **short}[column] for column in LOG_COLUMNS]
+def _log_row(entry: "hmsa_label.Version") -> list[object]:
+    tags = [f"{name} (file damaged)" if name in entry.damaged_tags else name for name in entry.tags]
+    remarks = [*tags, entry.note, "pruned" if entry.pruned else None, None if entry.finished else "unfinished"]
+    remarks += [f"restores {entry.restores}" if entry.restores is not None else None]
+    threshold = None if entry.threshold is None else f"{entry.threshold}"
+    return [entry.version, entry.time[:19], entry.kind, entry.images, threshold, (entry.teacher_sha256 or "-")[:12],
+            (entry.digest or "-")[:12], ", ".join(filter(None, remarks))]  # fmt: skip
 
 
-def _short(value: float | None) -> str | None:
-    return None if value is None else f"{value}"
-
-
-def _show_diff(changes: dict[str, Any]) -> None:
-    pixels, compared = changes["pixels_changed"], changes["pixels_compared"]
+def _show_diff(changes: "hmsa_label.Diff") -> None:
+    pixels, compared = changes.pixels_changed, changes.pixels_compared
     output.show_facts({
-        "versions": f"{changes['a']} -> {changes['b']}",
-        "images": f"{len(changes['added'])} added, {len(changes['removed'])} removed, "
-        f"{len(changes['relabelled'])} relabelled, {changes['unchanged']} unchanged",
+        "versions": f"{changes.a} -> {changes.b}",
+        "images": f"{len(changes.added)} added, {len(changes.removed)} removed, "
+        f"{len(changes.relabelled)} relabelled, {changes.unchanged} unchanged",
         "pixels": None if pixels is None else f"{pixels} changed of {compared}"
         + (f", {output.percent(pixels / compared)}" if compared else ""),
     })  # fmt: skip
-    if changes["worst"]:
+    if changes.worst:
         output.show("")
-        rows = [(key, output.percent(share)) for key, share in changes["worst"]]
+        rows = [(key, output.percent(share)) for key, share in changes.worst]
         output.show_table(("most changed images", "changed"), rows)
-    if changes["confusion"] and pixels:
+    if changes.confusion and pixels:
         output.show("")
-        output.show_table(("from", "to", "pixels"), _largest_changes(changes["names"], changes["confusion"]))
+        output.show_table(("from", "to", "pixels"), _largest_changes(changes.names, changes.confusion))
 
 
 def _largest_changes(names: list[str], confusion: list[list[int]]) -> list[tuple[str, str, int]]:

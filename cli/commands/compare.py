@@ -1,7 +1,6 @@
 """`hmsa-label compare`: what auto labels buy, by training the same student with and without them."""
 
 from collections.abc import Callable
-from typing import Any
 
 import hmsa_label
 from hmsa_label import (
@@ -24,9 +23,9 @@ class Watcher:
 
     def __init__(self) -> None:
         self._current: tuple[str, int] | None = None
-        self._display: Callable[[Any], None] = pipeline.open_training_display()
+        self._display: Callable[[hmsa_label.TrainEvent], None] = pipeline.open_training_display()
 
-    def __call__(self, arm: str, seed: int, event: Any) -> None:
+    def __call__(self, arm: str, seed: int, event: "hmsa_label.TrainEvent") -> None:
         if self._current != (arm, seed):
             self._current, self._display = (arm, seed), pipeline.open_training_display()
             output.say(f"{arm}, seed {seed}:")
@@ -65,13 +64,13 @@ def compare(config: CompareConfig, as_json: bool) -> None:
     output.show_facts({"page": found.page})
 
 
-def _arm(found: Any, arm: str) -> list[Any]:
+def _arm(found: "hmsa_label.Comparison", arm: str) -> list[object]:
     miou = found.miou[arm]
-    return [arm, *miou["seeds"].values(), miou["mean"], f"{miou['low']:.4f} to {miou['high']:.4f}",
+    return [arm, *miou.seeds.values(), miou.mean, f"{miou.low:.4f} to {miou.high:.4f}",
             f"{found.cost[arm]['cpu_seconds'] / 60:.1f} min"]  # fmt: skip
 
 
-def _difference(entry: dict[str, Any]) -> list[Any]:
-    miou = entry["miou"]
-    span = f"{miou['low']:+.4f} to {miou['high']:+.4f}"
-    return [f"{entry['arm']} - {entry['against']}", f"{miou['value']:+.4f}", span, output.percent(miou["above_zero"])]
+def _difference(entry: "hmsa_label.Difference") -> list[object]:
+    miou = entry.miou
+    span = f"{miou.low:+.4f} to {miou.high:+.4f}"
+    return [f"{entry.arm} - {entry.against}", f"{miou.value:+.4f}", span, output.percent(miou.above_zero)]

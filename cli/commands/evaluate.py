@@ -1,7 +1,5 @@
 """`hmsa-label evaluate`: score a teacher against fine labels."""
 
-from typing import Any
-
 import hmsa_label
 from hmsa_label import DataConfig, EvaluateConfig, TeacherConfig
 from hmsa_label.cli import output
@@ -32,7 +30,7 @@ def evaluate(config: EvaluateConfig, as_json: bool) -> None:
     })  # fmt: skip
 
 
-def _warning(result: Any) -> str | None:
+def _warning(result: "hmsa_label.Evaluation") -> str | None:
     if not result.images_trained_on:
         return None
     return f"{result.images_trained_on} of these images; scores on them do not show what the teacher does with new ones"

@@ -1,7 +1,5 @@
 """`hmsa-label run`: label every image that the store does not hold yet."""
 
-from typing import Any
-
 import click
 
 import hmsa_label
@@ -28,37 +26,37 @@ def run(ctx: click.Context, config: LabelConfig, dry_run: bool, as_json: bool) -
     call tries them again if their files have changed, or with --retry-failed.
     """
     if dry_run:
-        show_plan(hmsa_label.plan_labels(config).to_dict(), as_json)
+        show_plan(hmsa_label.plan_labels(config), as_json)
         return
     summary = hmsa_label.label_images(config, pipeline.open_display())
     show_summary(summary, config.threshold, as_json)
     ctx.exit(INTERRUPTED if summary.interrupted else int(summary.images_failed > 0))
 
 
-def show_plan(plan: dict[str, Any], as_json: bool) -> None:
+def show_plan(plan: "hmsa_label.LabelPlan", as_json: bool) -> None:
     """What a run would do."""
     if as_json:
         return output.show_json(plan)
-    workers, device = plan["workers"], plan["device"]
-    to_write, in_flight = output.size(plan["estimated_store_bytes"]), output.size(plan["estimated_buffer_bytes"])
+    workers, device = plan.workers, plan.device
+    to_write, in_flight = output.size(plan.estimated_store_bytes), output.size(plan.estimated_buffer_bytes)
     return output.show_facts({
-        "data": plan["data"] + (f", split {plan['split']}" if plan["split"] else ""),
-        "store": plan["store"] + (f", about {to_write} to write" if to_write else ""),
+        "data": plan.data + (f", split {plan.split}" if plan.split else ""),
+        "store": plan.store + (f", about {to_write} to write" if to_write else ""),
         "images": _plan_of_images(plan),
-        "workers": f"{workers or 'as many as the cluster has GPUs'}, {device or 'on the cluster'}, {plan['executor']}",
+        "workers": f"{workers or 'as many as the cluster has GPUs'}, {device or 'on the cluster'}, {plan.executor}",
         "memory": in_flight and f"about {in_flight} of images in flight, beside the teachers' own",
     })  # fmt: skip
 
 
-def _plan_of_images(plan: dict[str, Any]) -> str:
-    changed, failed = plan["images_changed"], plan["images_not_retried"]
-    parts = [f"{plan['images_total']} found", f"{plan['images_done']} labelled already"]
+def _plan_of_images(plan: "hmsa_label.LabelPlan") -> str:
+    changed, failed = plan.images_changed, plan.images_not_retried
+    parts = [f"{plan.images_total} found", f"{plan.images_done} labelled already"]
     parts += [f"{failed} failed before and unchanged"] if failed else []
-    parts += [f"{plan['images_to_do']} to do" + (f", {changed} of them changed since" if changed else "")]
+    parts += [f"{plan.images_to_do} to do" + (f", {changed} of them changed since" if changed else "")]
     return ", ".join(parts)
 
 
-def show_summary(summary: Any, threshold: float, as_json: bool) -> None:
+def show_summary(summary: "hmsa_label.LabelSummary", threshold: float, as_json: bool) -> None:
     """What a run did; failed images by name, the first twenty of them."""
     if as_json:
         return output.show_json(summary)

@@ -1,7 +1,5 @@
 """`hmsa-label runs` and `hmsa-label status`: who labels into a store, or did, told from the store alone."""
 
-from typing import Any
-
 import hmsa_label
 from hmsa_label import StoreConfig
 from hmsa_label.cli import output
@@ -38,37 +36,37 @@ def status(store: StoreConfig, run: str | None, as_json: bool) -> None:
         output.show_json(facts)
         return
     output.show_facts(_facts(facts))
-    for failure in facts["last_failures"] or []:
+    for failure in facts.last_failures or []:
         output.show(f"failed   {failure['key']}: {failure['reason']}")
-    for loss in facts["last_losses"] or []:
+    for loss in facts.last_losses or []:
         output.show(f"lost     worker {loss['worker']} at {loss['time']}: {loss['reason']}")
-    if len(facts["attempts"]) > 1:
+    if len(facts.attempts) > 1:
         output.show("")
         rows = [
-            (a["began_at"][:19], a["host"], a["state"], a["images_labelled"], a["seen_at"][:19])
-            for a in facts["attempts"]
+            ((a.began_at or "-")[:19], a.host, a.state, a.images_labelled, (a.seen_at or "-")[:19])
+            for a in facts.attempts
         ]
         output.show_table(("attempt begun", "host", "state", "labelled", "last sign of life"), rows)
 
 
-def _row(run: dict[str, Any]) -> list[Any]:
-    rate = run["images_per_second"]
-    seen_at = (run["seen_at"] or "-")[:19]
-    return [run["run"], run["kind"], run["began_at"], run["host"], run["state"], run["images_done"],
-            run["images_total"], run["images_failed"], f"{rate:.2f}" if rate else None, seen_at]  # fmt: skip
+def _row(run: "hmsa_label.RunState") -> list[object]:
+    rate = run.images_per_second
+    seen_at = (run.seen_at or "-")[:19]
+    return [run.run, run.kind, run.began_at, run.host, run.state, run.images_done,
+            run.images_total, run.images_failed, f"{rate:.2f}" if rate else None, seen_at]  # fmt: skip
 
 
-def _facts(facts: dict[str, Any]) -> dict[str, Any]:
-    state, live = facts["state"], facts["state"] in ("live", "draining")
-    rate, left = facts["images_per_second"], facts["seconds_left"]
-    silent = f"died: no sign of life since {facts['seen_at']}; the same `run` command continues it"
+def _facts(facts: "hmsa_label.RunStatus") -> dict[str, object]:
+    state, live = facts.state, facts.state in ("live", "draining")
+    rate, left = facts.images_per_second, facts.seconds_left
+    silent = f"died: no sign of life since {facts.seen_at}; the same `run` command continues it"
     return {
-        "run": f"{facts['run']} ({facts['kind']}), begun {facts['began_at']} on {facts['host']}",
-        "state": silent if state == "died" else state + (f", last sign of life {facts['seen_at']}" if live else ""),
-        "error": facts["error"],
-        "images": None if facts["images_total"] is None else f"{facts['images_done']} of {facts['images_total']} done, "
-        f"{facts['images_failed']} failed" + (f", {rate:.2f} images/s" if rate else ""),
+        "run": f"{facts.run} ({facts.kind}), begun {facts.began_at} on {facts.host}",
+        "state": silent if state == "died" else state + (f", last sign of life {facts.seen_at}" if live else ""),
+        "error": facts.error,
+        "images": None if facts.images_total is None else f"{facts.images_done} of {facts.images_total} done, "
+        f"{facts.images_failed} failed" + (f", {rate:.2f} images/s" if rate else ""),
         "left": output.duration(left) if live and left else None,
-        "workers": f"{facts['workers_ready']} of {facts['workers']} ready" if live and facts["workers"] else None,
-        "restarts": facts["restarts"] or None,
+        "workers": f"{facts.workers_ready} of {facts.workers} ready" if live and facts.workers else None,
+        "restarts": facts.restarts or None,
     }  # fmt: skip

@@ -1,6 +1,6 @@
 """`hmsa-label audit trace`: the chain from a student back to its teacher's training data."""
 
-from typing import Any
+from collections.abc import Mapping
 
 import click
 
@@ -33,58 +33,58 @@ def trace(ctx: click.Context, /, checkpoint: str, config: TraceConfig, as_json: 
     ctx.exit(0 if found.ok else 1)
 
 
-def _chain(found: Any) -> dict[str, str | None]:
+def _chain(found: "hmsa_label.Trace") -> dict[str, str | None]:
     """Name and text of each part of the chain, the newest first."""
     labels = None
-    if found.version is not None:
+    if found.student is not None and found.version is not None:
         own = "their own threshold" if found.threshold is None else f"threshold {found.threshold}"
         chosen = "".join(f", {name} {value}" for name, value in found.class_thresholds.items())
         drawn = _polygons(found.student)
-        labels = f"version {found.version}, digest {found.digest[:16]}, {own}{chosen}{drawn}, mix {found.mix:g}"
+        labels = (
+            f"version {found.version}, digest {(found.digest or '-')[:16]}, {own}{chosen}{drawn}, mix {found.mix:g}"
+        )
         labels = f"{labels}; {found.store}"
     return {
         "student": _network(found.student),
-        "its fine data": _data(found.student and found.student["trained_on"]),
+        "its fine data": _data(None if found.student is None else found.student.trained_on),
         "labels": labels,
-        **{f"run {run['run']}": _run(run) for run in found.runs},
+        **{f"run {run.run}": _run(run) for run in found.runs},
         "teacher": _network(found.teacher) or (found.teacher_sha256 and f"sha256 {found.teacher_sha256[:16]}"),
         "its training data": _data(found.teacher_trained_on) or "not recorded",
-        "its coarse data": _data(found.teacher and found.teacher["coarse_labels"]),
+        "its coarse data": _data(None if found.teacher is None else found.teacher.coarse_labels),
     }
 
 
-def _polygons(student: dict[str, Any]) -> str:
-    if not student.get("polygons"):
+def _polygons(student: "hmsa_label.StudentFacts") -> str:
+    if not student.polygons:
         return ""
-    images = student["polygons_images"]
-    where = "them" if images is None else f"{images} of {student['images']}"  # early checkpoints do not say how many
-    return f", {student['polygons']} polygons over {where}"
+    return f", {student.polygons} polygons over {student.polygons_images} of {student.images}"
 
 
-def _network(facts: dict[str, Any] | None) -> str | None:
+def _network(facts: "hmsa_label.NetworkFacts | None") -> str | None:
     if facts is None:
         return None
-    miou = "" if facts["val_miou"] is None else f", validation mIoU {facts['val_miou']:.4f}"
-    code = facts["code"] or {}
+    miou = "" if facts.val_miou is None else f", validation mIoU {facts.val_miou:.4f}"
+    code = facts.code or {}
     commit = f", code {code['commit'][:12]}{' with changes' if code.get('changed') else ''}" if code else ""
-    step = "" if facts["step"] is None else f", step {facts['step']}"
-    return f"{facts['model'] or 'published'}{step}{miou}, sha256 {facts['sha256'][:16]}{commit}; {facts['checkpoint']}"
+    step = "" if facts.step is None else f", step {facts.step}"
+    return f"{facts.model or 'published'}{step}{miou}, sha256 {facts.sha256[:16]}{commit}; {facts.checkpoint}"
 
 
-def _data(trained_on: dict[str, Any] | None) -> str | None:
+def _data(trained_on: Mapping[str, object] | None) -> str | None:
     if trained_on is None:
         return None
     return f"{trained_on['images']} images of {trained_on['split']} with {trained_on['labels']}; {trained_on['data']}"
 
 
-def _run(run: dict[str, Any]) -> str:
-    package = run["package"] or {}
+def _run(run: "hmsa_label.RunFacts") -> str:
+    package = run.package or {}
     commit = (package.get("git") or {}).get("commit")
     made_by = f"hmsa-label {package.get('version')}" + (f" at {commit[:12]}" if commit else "")
-    return f"{run['kind']}, {run['began_at']}, {made_by}"
+    return f"{run.kind}, {run.began_at}, {made_by}"
 
 
-def _verdict(found: Any) -> str:
+def _verdict(found: "hmsa_label.Trace") -> str:
     unchecked = sum(link.state == "not checked" for link in found.links)
     missing = f", {unchecked} could not be checked" if unchecked else ""
     return f"{len(found.links)} links: {len(found.problems) or 'none'} broken{missing}"

@@ -1,8 +1,8 @@
 """`hmsa-label train-teacher` and `train-student`: one training, on fine labels or on fine and auto labels."""
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import click
 
@@ -82,7 +82,10 @@ def train_student(
     _finish(ctx, hmsa_label.train_student, replace(config, second=auto), cluster, as_json)
 
 
-def _finish(ctx: click.Context, train: Any, config: TrainConfig, cluster: RayTrainConfig, as_json: bool) -> None:
+Train = Callable[[TrainConfig, Callable[["hmsa_label.TrainEvent"], None] | None], "hmsa_label.TrainSummary"]
+
+
+def _finish(ctx: click.Context, train: Train, config: TrainConfig, cluster: RayTrainConfig, as_json: bool) -> None:
     """Trains here or on a cluster, and shows what came out."""
     if cluster.workers:
         summary = hmsa_label.train_on_ray(config, cluster)

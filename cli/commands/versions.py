@@ -1,7 +1,6 @@
 """What changes a store without a teacher: `audit tag`, `audit rollback`, `audit gc`, `rethreshold`; and `export`."""
 
 import time
-from typing import Any
 
 import click
 
@@ -30,7 +29,7 @@ def tag(store: StoreConfig, name: str, version: str | None, message: str, as_jso
     if as_json:
         output.show_json(made)
         return
-    output.show(f"{made['name']} is version {made['version']}, digest {made['digest'][:16]}")
+    output.show(f"{made.name} is version {made.version}, digest {made.digest[:16]}")
 
 
 @command("rollback", example="hmsa-label audit rollback --store labels 3")
@@ -47,8 +46,8 @@ def rollback(store: StoreConfig, version: str, message: str, as_json: bool) -> N
     if as_json:
         output.show_json(made)
         return
-    same = "" if made["changed"] else " already; nothing was done"
-    output.show(f"version {made['version']} holds the labels of version {made['restores']}{same}")
+    same = "" if made.changed else " already; nothing was done"
+    output.show(f"version {made.version} holds the labels of version {made.restores}{same}")
 
 
 @command("gc", example="hmsa-label audit gc --store labels --keep-last 3 --apply")
@@ -69,9 +68,9 @@ def gc(store: StoreConfig, keep_last: int | None, older_than: float | None, appl
     if as_json:
         output.show_json(garbage)
         return
-    verb = "deleted" if garbage["applied"] else "would delete"
-    output.show(f"{verb} {garbage['objects']} objects, {output.size(garbage['bytes'])}")
-    output.show(f"versions without pixels then: {_listed(garbage['pruned'])}; kept: {_listed(garbage['kept'])}")
+    verb = "deleted" if garbage.applied else "would delete"
+    output.show(f"{verb} {garbage.objects} objects, {output.size(garbage.bytes)}")
+    output.show(f"versions without pixels then: {_listed(garbage.pruned)}; kept: {_listed(garbage.kept)}")
 
 
 @command("rethreshold", example="hmsa-label rethreshold --store labels --threshold 0.8")
@@ -96,16 +95,18 @@ def rethreshold(store: StoreConfig, threshold: float, as_json: bool) -> None:
 @flag("--format layout", "PNG files in the layout of Cityscapes, or one dense Zarr array.", default="cityscapes",
       type=click.Choice(("cityscapes", "zarr")), show_default=True, section="Export")  # fmt: skip
 @flag("--name", "Label type in the names of PNG files.", default="gtAuto", show_default=True, section="Export")
-def export(store: StoreConfig, destination: str, as_json: bool, **asked: Any) -> None:
+def export(store: StoreConfig, destination: str, version: str | None, layout: str, name: str, as_json: bool) -> None:
     """Write a version for other tools.
 
     DESTINATION is a new folder or URL.
     """
-    made = hmsa_label.export_labels(store, destination, **asked, on_image=Counter("images"))
+    made = hmsa_label.export_labels(
+        store, destination, version=version, layout=layout, name=name, on_image=Counter("images")
+    )
     if as_json:
         output.show_json(made)
         return
-    output.show(f"{made['images']} images of version {made['version']} in {made['destination']}, {made['files']} files")
+    output.show(f"{made.images} images of version {made.version} in {made.destination}, {made.files} files")
 
 
 class Counter:

@@ -1,17 +1,16 @@
 """The card of a label set: a Markdown page for those who train on it or pass it on."""
 
-from typing import Any
-
 from hmsa_label.pipeline.audit.markdown import code, text
+from hmsa_label.stores.audit.card_facts import Card, ClassFacts
 
 SHORT = 12  # characters of a digest that a person compares
 
 
-def render_card(facts: dict[str, Any]) -> str:
+def render_card(facts: Card) -> str:
     """A version's facts (see `card`) as Markdown."""
     return "\n".join(
         [
-            f"# Labels of version {facts['version']}",
+            f"# Labels of version {facts.version}",
             "",
             *_summary(facts),
             "",
@@ -23,7 +22,7 @@ def render_card(facts: dict[str, Any]) -> str:
             "",
             "| train_id | class | share of labelled pixels | images |",
             "|---|---|---|---|",
-            *map(_class_row, facts["classes"]),
+            *map(_class_row, facts.classes),
             "",
             "## Before use",
             "",
@@ -32,40 +31,39 @@ def render_card(facts: dict[str, Any]) -> str:
     )
 
 
-def _class_row(facts: dict[str, Any]) -> str:
-    share = _percent(facts["share"])
-    return f"| {facts['train_id']} | {text(facts['name'])} | {share} | {facts['images']} |"
+def _class_row(facts: ClassFacts) -> str:
+    share = _percent(facts.share)
+    return f"| {facts.train_id} | {text(facts.name)} | {share} | {facts.images} |"
 
 
-def _summary(facts: dict[str, Any]) -> list[str]:
-    summary = facts["summary"]
-    sizes = ", ".join(f"{size} ({images} images)" for size, images in summary["sizes"].items())
-    converted = ", ".join(f"{images} {text(kind)}" for kind, images in summary["converted"].items())
+def _summary(facts: Card) -> list[str]:
+    summary = facts.summary
+    sizes = ", ".join(f"{size} ({images} images)" for size, images in summary.sizes.items())
+    converted = ", ".join(f"{images} {text(kind)}" for kind, images in summary.converted.items())
     return [
-        f"- Content digest: {code(facts['digest'])}",
-        f"- Store: {code(facts['store'])}, uuid {code(facts['uuid'])}, "
-        f"{facts['format']} format {facts['format_version']}",
-        f"- Made: {facts['time']}" + (f", tagged {', '.join(facts['tags'])}" if facts["tags"] else ""),
-        f"- Images: {summary['images']}; sizes: {sizes or 'none'}"
+        f"- Content digest: {code(facts.digest)}",
+        f"- Store: {code(facts.store)}, uuid {code(facts.uuid)}, {facts.format} format {facts.format_version}",
+        f"- Made: {facts.time}" + (f", tagged {', '.join(facts.tags)}" if facts.tags else ""),
+        f"- Images: {summary.images}; sizes: {sizes or 'none'}"
         + (f"; converted to RGB: {converted}" if converted else ""),
-        f"- Pixels with a class: {_percent(summary['kept_share'])}; the rest is 255 (ignored)",
-        f"- Agreement with coarse labels, where there are any: {_percent(summary['coarse_agreement'])}",
+        f"- Pixels with a class: {_percent(summary.kept_share)}; the rest is 255 (ignored)",
+        f"- Agreement with coarse labels, where there are any: {_percent(summary.coarse_agreement)}",
     ]
 
 
-def _origin(facts: dict[str, Any]) -> list[str]:
+def _origin(facts: Card) -> list[str]:
     lines = [
         f"- Images from {text(source.get('dataset'))} at {code(source.get('root'))}, split {text(source.get('split'))}"
-        for source in facts["sources"]
+        for source in facts.sources
     ]
-    for settings in facts["settings"]:
+    for settings in facts.settings:
         chosen = (f"{name} {text(settings[name])}" for name in ("threshold", "scales", "flip", "fusion", "precision")
                   if name in settings)  # fmt: skip
         lines.append(
             f"- Labelled by {text(settings.get('model', 'a teacher'))}, weights sha256 "
             f"{code(str(settings.get('teacher_sha256'))[:SHORT] + '...')}; {', '.join(chosen)}"
         )
-    for run in facts["runs"]:
+    for run in facts.runs:
         package = run.get("package") or {}
         trained = ((run.get("teacher") or {}).get("trained_on") or {}).get("data")
         lines.append(
@@ -75,13 +73,13 @@ def _origin(facts: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _cautions(facts: dict[str, Any]) -> list[str]:
+def _cautions(facts: Card) -> list[str]:
     lines = [
         "- These labels were made by a network, not by people; a confident mistake looks like any other label.",
         "- They are derived from the images named above and fall under the terms of those images.",
     ]
-    if facts["failed"]:
-        names = ", ".join(f"{code(entry['key'])} ({text(entry['reason'])})" for entry in facts["failed"])
+    if facts.failed:
+        names = ", ".join(f"{code(entry['key'])} ({text(entry['reason'])})" for entry in facts.failed)
         lines.append(f"- Images without a label: {names}")
     return lines
 

@@ -5,6 +5,9 @@ Provenance follows the responsible-AI vocabulary and W3C PROV; pixels are descri
 
 from typing import Any
 
+from hmsa_label.stores.audit.card_facts import Card
+from hmsa_label.stores.audit.summary import Summary
+
 CONTEXT = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -65,35 +68,35 @@ PROTOCOL = (
 )
 
 
-def render_croissant(facts: dict[str, Any]) -> dict[str, Any]:
+def render_croissant(facts: Card) -> dict[str, Any]:
     """A version's facts (see `card`) as a Croissant JSON-LD document."""
-    made = facts["time"]
+    made = facts.time
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
-        "name": f"hmsa-label-{facts['uuid'][:8]}-v{facts['version']}",
-        "description": f"Semantic segmentation labels of {facts['summary']['images']} images, made by a network.",
-        "url": facts["store"],
-        "version": f"{facts['version']}.0.0",
-        "identifier": f"sha256:{facts['digest']}",
+        "name": f"hmsa-label-{facts.uuid[:8]}-v{facts.version}",
+        "description": f"Semantic segmentation labels of {facts.summary.images} images, made by a network.",
+        "url": facts.store,
+        "version": f"{facts.version}.0.0",
+        "identifier": f"sha256:{facts.digest}",
         "dateCreated": made,
         "datePublished": made,
         "license": "The terms of the images that the labels were made from; see prov:wasDerivedFrom.",
         "keywords": [
             "semantic segmentation",
             "automatic labels",
-            *(c["name"] for c in facts["classes"] if c["images"]),
+            *(c.name for c in facts.classes if c.images),
         ],
         "rai:dataAnnotationProtocol": PROTOCOL,
-        "rai:machineAnnotationTools": [_tool(settings) for settings in facts["settings"]],
-        "rai:dataAnnotationAnalysis": _analysis(facts["summary"]),
+        "rai:machineAnnotationTools": [_tool(settings) for settings in facts.settings],
+        "rai:dataAnnotationAnalysis": _analysis(facts.summary),
         "prov:wasDerivedFrom": [
             {"name": f"{data.get('dataset')}, split {data.get('split')}", "url": data.get("root")}
-            for data in facts["sources"]
+            for data in facts.sources
         ],
-        "prov:wasGeneratedBy": [{"identifier": run["run"], "name": run["kind"]} for run in facts["runs"]],
-        "distribution": _files(facts["store"], facts["digest"]),
+        "prov:wasGeneratedBy": [{"identifier": run["run"], "name": run["kind"]} for run in facts.runs],
+        "distribution": _files(facts.store, facts.digest),
         "recordSet": [_labels()],
     }
 
@@ -103,12 +106,10 @@ def _tool(settings: dict[str, Any]) -> str:
     return f"hmsa-label: {chosen}"
 
 
-def _analysis(summary: dict[str, Any]) -> str:
-    agreement = summary["coarse_agreement"]
+def _analysis(summary: Summary) -> str:
+    agreement = summary.coarse_agreement
     told = "not known" if agreement is None else f"{100 * agreement:.2f} %"
-    return (
-        f"{100 * (summary['kept_share'] or 0):.2f} % of the pixels have a class; agreement with coarse labels: {told}"
-    )
+    return f"{100 * (summary.kept_share or 0):.2f} % of the pixels have a class; agreement with coarse labels: {told}"
 
 
 def _files(store: str, digest: str) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ Everything is read from the checkpoints' own metadata and the store's records, t
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,15 +24,71 @@ from hmsa_label.pipeline.config import TraceConfig
 from hmsa_label.pipeline.teacher.checkpoint_info import read_checkpoint
 from hmsa_label.pipeline.teacher.weights import naming, read_weights
 from hmsa_label.stores.files import public_uri
+from hmsa_label.stores.location import Location, location_text
+from hmsa_label.stores.result import Result
 from hmsa_label.stores.runs.record import Run
 
 STUDENT_FACTS = ("fine_tail", "polygons", "polygons_images", "images", "leaked")
-MODEL_FACTS = ("model", "step", "val_miou", "hmsa_label", "code")
+NETWORK_FACTS = ("model", "step", "val_miou", "hmsa_label", "code")
 MAX_TEACHERS = 8  # of teachers' teachers; a chain that is longer goes in a circle
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trace:
+class NetworkFacts(Result):
+    """A checkpoint's file, and what it says of itself.
+
+    Attributes:
+        checkpoint: its place; sha256: of the file.
+        model, step, val_miou: which network, and how far it was trained; None if the file does not say, as a published
+            one. hmsa_label, code: version of the package and state of its source tree.
+        trained_on, coarse_labels: what it was trained on, as the file says, without the list of images.
+    """
+
+    checkpoint: str
+    sha256: str
+    model: str | None
+    step: int | None
+    val_miou: float | None
+    hmsa_label: str | None
+    code: dict[str, Any] | None
+    seed: int | None
+    init_weights: str | None
+    trained_on: dict[str, Any] | None
+    coarse_labels: dict[str, Any] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentFacts(NetworkFacts):
+    """A network that was trained on auto labels too.
+
+    Attributes:
+        fine_tail: share of the steps, at the end, on fine labels alone. images: with auto labels.
+        polygons: label type of polygons that counted over the labels; polygons_images: images that have them.
+        leaked: images held out for scoring that were trained on, as `allow_leak` admits.
+    """
+
+    fine_tail: float | None
+    polygons: str | None
+    polygons_images: int | None
+    images: int | None
+    leaked: list[str] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts(Result):
+    """A run that made labels, and the package that it ran; `base_run` is the one whose evidence it used."""
+
+    run: str
+    kind: str
+    began_at: str | None
+    threshold: float | None
+    teacher_sha256: str | None
+    package: dict[str, Any] | None
+    base_run: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace(Result):
     """The chain of a checkpoint; the JSON object of `audit trace --json`.
 
     Attributes:
@@ -43,42 +100,48 @@ class Trace:
         links: every check; problems: the broken ones; ok: whether there are none.
     """
 
-    student: dict[str, Any] | None = None
+    student: StudentFacts | None = None
     version: int | None = None
     digest: str | None = None
     store: str | None = None
     threshold: float | None = None
     class_thresholds: dict[str, float] = field(default_factory=dict)
     mix: float | None = None
-    runs: list[dict[str, Any]] = field(default_factory=list)
+    runs: list[RunFacts] = field(default_factory=list)
     teacher_sha256: str | None = None
-    teacher: dict[str, Any] | None = None
+    teacher: NetworkFacts | None = None
     teacher_trained_on: dict[str, Any] | None = None
     ok: bool = True
     problems: list[dict[str, str]] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
 
 
-def trace(checkpoint: str, config: TraceConfig) -> Trace:
+def trace(checkpoint: Location, config: TraceConfig | None = None) -> Trace:
     """The chain of a checkpoint at a path or URL, down to the fine data of its teacher.
+
+    Args:
+        config: where its links are, if not where they were recorded.
 
     Raises:
         FileNotFoundError: there is no such file. ValueError: it is no checkpoint of this package.
     """
-    data = read_weights(checkpoint)
-    with naming(checkpoint):
+    place, config = location_text(checkpoint), config or TraceConfig()
+    data = read_weights(place)
+    with naming(place):
         info = read_checkpoint(data)[1]
     sha256 = hashlib.sha256(data).hexdigest()
-    facts = _model_facts(info, checkpoint, sha256)
+    facts = _network_facts(info, place, sha256)
     auto = info.get("auto_labels")
     if auto is None:
         links = check_training_data("teacher", info, config)
-        return _judged(links, teacher=facts, teacher_sha256=sha256, teacher_trained_on=facts["trained_on"])
+        return _judged(
+            links, teacher=NetworkFacts(**facts), teacher_sha256=sha256, teacher_trained_on=facts["trained_on"]
+        )
     links, below = _student_links("", info, config)
     return _judged(
         links,
-        student={**facts, **{name: auto.get(name) for name in STUDENT_FACTS}},
-        **{name: auto.get(name) for name in ("version", "digest", "store", "threshold", "mix", "teacher_sha256")},
+        student=StudentFacts(**facts, **_taken(auto, STUDENT_FACTS)),
+        **_taken(auto, ("version", "digest", "store", "threshold", "mix", "teacher_sha256")),
         class_thresholds=auto.get("class_thresholds") or {},
         **below,
     )
@@ -106,7 +169,7 @@ def _student_links(prefix: str, info: dict[str, Any], config: TraceConfig) -> tu
     place = config.teacher or next((teacher.get("weights") for teacher in recorded), None)
     data, link = check_weights(f"{prefix}teacher", place, auto["teacher_sha256"])
     teacher, below = _teacher_links(prefix, data, recorded, config)
-    facts = None if data is None else _model_facts(teacher, str(place), auto["teacher_sha256"])
+    facts = None if data is None else NetworkFacts(**_network_facts(teacher, str(place), auto["teacher_sha256"]))
     trained_on = _without_keys(teacher.get("trained_on"))
     return [*links, link, *below], {
         "runs": [_run_facts(run) for run in runs], "teacher": facts, "teacher_trained_on": trained_on
@@ -142,13 +205,13 @@ def _judged(links: list[Link], **facts: Any) -> Trace:
     return Trace(links=links, problems=problems, ok=not broken, **facts)
 
 
-def _model_facts(info: dict[str, Any], place: str, sha256: str) -> dict[str, Any]:
-    """A checkpoint's file and what it says of itself; the list of its images stays in the file."""
+def _network_facts(info: dict[str, Any], place: str, sha256: str) -> dict[str, Any]:
+    """The fields of `NetworkFacts`."""
     settings = info.get("config") or {}
     return {
         "checkpoint": public_uri(place),
         "sha256": sha256,
-        **{name: info.get(name) for name in MODEL_FACTS},
+        **_taken(info, NETWORK_FACTS),
         "seed": settings.get("seed"),
         "init_weights": (settings.get("model") or {}).get("init_weights"),
         "trained_on": _without_keys(info.get("trained_on")),
@@ -160,14 +223,18 @@ def _without_keys(trained_on: dict[str, Any] | None) -> dict[str, Any] | None:
     return None if trained_on is None else {name: value for name, value in trained_on.items() if name != "keys"}
 
 
-def _run_facts(run: Run) -> dict[str, Any]:
+def _taken(facts: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: facts.get(name) for name in names}
+
+
+def _run_facts(run: Run) -> RunFacts:
     record = run.record
-    return {
-        "run": run.id,
-        "kind": run.kind,
-        "began_at": record.get("began_at"),
-        "threshold": run.threshold,
-        "teacher_sha256": run.teacher_sha256,
-        "package": record.get("package"),
-        "base_run": record.get("base_run"),
-    }
+    return RunFacts(
+        run=run.id,
+        kind=run.kind,
+        began_at=record.get("began_at"),
+        threshold=run.threshold,
+        teacher_sha256=run.teacher_sha256,
+        package=record.get("package"),
+        base_run=record.get("base_run"),
+    )

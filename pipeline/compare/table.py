@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from hmsa_label.pipeline.compare.bootstrap import Interval, draw, interval, mean_iou, resampled_iou
+from hmsa_label.pipeline.compare.bootstrap import F64, Interval, draw, interval, mean_iou, resampled_iou
 from hmsa_label.pipeline.compare.students import Cost, Setup, Student
 from hmsa_label.pipeline.config import to_dict
 from hmsa_label.pipeline.software import git_state, library_versions, package_version
 from hmsa_label.stores.credentials import hide_in_arguments
 from hmsa_label.stores.files import public_uri
+from hmsa_label.stores.result import Result
 from hmsa_label.stores.versions.label_store import LabelStore
 
 METHOD = (
@@ -25,7 +26,27 @@ METHOD = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class ArmScore(Result):
+    """mIoU of an arm, 0..1: its mean over the seeds with the interval that holds it, and by seed."""
+
+    mean: float
+    low: float
+    high: float
+    seeds: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference(Result):
+    """mIoU and IoU by class of one arm less those of another; None for a class that the labels do not hold."""
+
+    arm: str
+    against: str
+    miou: Interval
+    iou: dict[str, Interval | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Result):
     """The outcome of a comparison; the JSON object of `compare --json`, also written to `compare.json`.
 
     Attributes:
@@ -34,9 +55,9 @@ class Comparison:
             scored, and how many.
         trained_on: images with fine labels and, by arm, those with labels of its own; `polygons_over_auto` those with
             auto labels that have polygons over them.
-        miou: by arm: `mean` over the seeds with `low` and `high`, and `seeds` one by one, 0..1.
+        miou: by arm.
         iou: by arm and class, averaged over the seeds; None for a class that the labels do not hold.
-        differences: for each pair of arms: `arm`, `against`, `miou` and by class `iou`, each an interval or None.
+        differences: for each pair of arms.
         cost: by arm, summed over its seeds: seconds, and crops seen, of them fine.
         labels: what the auto labels are. students: every training, its weights and scores.
     """
@@ -50,9 +71,9 @@ class Comparison:
     images: int
     trained_on: dict[str, int]
     confidence: float
-    miou: dict[str, dict[str, Any]]
+    miou: dict[str, ArmScore]
     iou: dict[str, dict[str, float | None]]
-    differences: list[dict[str, Any]]
+    differences: list[Difference]
     cost: dict[str, dict[str, float]]
     labels: dict[str, Any]
     students: list[dict[str, Any]]
@@ -85,9 +106,7 @@ def summarise(setup: Setup, seeds: list[int], students: list[Student]) -> Compar
         confidence=share,
         miou={arm: _miou(iou[arm], counts, seeds, share) for arm, counts in stacked.items()},
         iou={arm: {name: _value(figure) for name, figure in zip(names, iou[arm][0], strict=True)} for arm in arms},
-        differences=[
-            {"arm": arm, "against": other, **_difference(iou[arm], iou[other], setup)} for arm, other in pairs
-        ],
+        differences=[_difference(arm, other, iou, setup) for arm, other in pairs],
         cost={arm: _cost(setup, arm, len(seeds), students) for arm in arms},
         labels=labels,
         students=[_student_facts(student) for student in students],
@@ -96,14 +115,14 @@ def summarise(setup: Setup, seeds: list[int], students: list[Student]) -> Compar
     )
 
 
-def _difference(iou: Any, other: Any, setup: Setup) -> dict[str, Any]:
-    share, by_class = setup.config.confidence, (iou - other).T
-    return {
-        "miou": _plain(interval(mean_iou(iou) - mean_iou(other), share)),
-        "iou": {
-            name: _plain(interval(figures, share)) for name, figures in zip(setup.classes.names, by_class, strict=True)
-        },
-    }
+def _difference(arm: str, against: str, iou: dict[str, F64], setup: Setup) -> Difference:
+    share, by_class = setup.config.confidence, (iou[arm] - iou[against]).T
+    miou = interval(mean_iou(iou[arm]) - mean_iou(iou[against]), share)
+    assert miou is not None  # labelled images hold a labelled class
+    names = zip(setup.classes.names, by_class, strict=True)
+    return Difference(
+        arm=arm, against=against, miou=miou, iou={name: interval(figures, share) for name, figures in names}
+    )
 
 
 def _method(setup: Setup, num_seeds: int, num_classes: int) -> str:
@@ -128,17 +147,13 @@ def _about(setup: Setup) -> dict[str, Any]:
     }
 
 
-def _miou(iou: Any, counts: Any, seeds: list[int], share: float) -> dict[str, Any]:
+def _miou(iou: Any, counts: Any, seeds: list[int], share: float) -> ArmScore:
     found = interval(mean_iou(iou), share)
     single = draw(counts.shape[1], 1, 0)
     by_seed = [float(mean_iou(resampled_iou(counts[place : place + 1], single))[0]) for place in range(len(seeds))]
     assert found is not None  # labelled images hold a labelled class
-    return {
-        "mean": found.value,
-        "low": found.low,
-        "high": found.high,
-        "seeds": {str(seed): value for seed, value in zip(seeds, by_seed, strict=True)},
-    }
+    by_name = {str(seed): value for seed, value in zip(seeds, by_seed, strict=True)}
+    return ArmScore(mean=found.value, low=found.low, high=found.high, seeds=by_name)
 
 
 def _cost(setup: Setup, arm: str, num_seeds: int, students: list[Student]) -> dict[str, float]:
@@ -180,10 +195,6 @@ def _student_facts(student: Student) -> dict[str, Any]:
         "pixel_accuracy": float(np.trace(counts) / max(counts.sum(), 1)),
         **asdict(student.cost),
     }
-
-
-def _plain(found: Interval | None) -> dict[str, float] | None:
-    return None if found is None else asdict(found)
 
 
 def _value(figure: float) -> float | None:

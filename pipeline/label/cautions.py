@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 from hmsa_label.pipeline.engine.events import Event, ImageLabelled
+from hmsa_label.stores.audit.summary import Summary
 from hmsa_label.stores.versions.label_store import LabelStore
 
 LITTLE = 0.05  # share of the pixels below which a label set is of no use to anybody
@@ -42,16 +43,16 @@ def warnings_of_teacher(teacher: dict[str, Any]) -> list[str]:
     return [text for text in (_other_classes(teacher), _other_scales(teacher)) if text]
 
 
-def classes_absent(summary: dict[str, Any]) -> list[str]:
-    """Names of the teacher's classes without a pixel, in the figures of a version (see `summarise`)."""
-    return [name for name, pixels in summary["class_px"].items() if not pixels]
+def classes_absent(summary: Summary) -> list[str]:
+    """Names of the teacher's classes without a pixel, in the figures of a version."""
+    return [name for name, pixels in summary.class_px.items() if not pixels]
 
 
-def warnings_of_version(store: LabelStore, summary: dict[str, Any], threshold: float) -> list[str]:
+def warnings_of_version(store: LabelStore, summary: Summary, threshold: float) -> list[str]:
     """Warnings that the figures of a whole version give rise to."""
-    absent, classes, warnings = classes_absent(summary), len(summary["class_px"]), []
-    if summary["kept_share"] < LITTLE:
-        warnings.append(_little(store, summary["kept_share"], threshold))
+    absent, classes, warnings = classes_absent(summary), len(summary.class_px), []
+    if summary.kept_share is not None and summary.kept_share < LITTLE:
+        warnings.append(_little(store, summary.kept_share, threshold))
     if 0 < len(absent) < classes:
         warnings.append(
             f"{len(absent)} of the teacher's {classes} classes have no pixel in version {store.version}: "

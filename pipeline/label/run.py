@@ -256,7 +256,7 @@ def _figures(config: LabelConfig, store: LabelStore, watch: "_Watch", *, whole: 
     absent = classes_absent(summary)
     if whole:
         watch.warn(warnings_of_version(store, summary, config.threshold))
-    return {"kept_share": summary["kept_share"], "classes_absent": absent, "warnings": watch.warnings}
+    return {"kept_share": summary.kept_share, "classes_absent": absent, "warnings": watch.warnings}
 
 
 def _secrets(config: LabelConfig) -> frozenset[str]:

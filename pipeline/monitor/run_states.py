@@ -6,15 +6,18 @@ the clock here.
 """
 
 import contextlib
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from typing import Any
 
-from hmsa_label.pipeline.config import StoreConfig
+from hmsa_label.pipeline.config import StoreConfig, StorePlace, store_config
 from hmsa_label.pipeline.monitor.run_log import DRAINING, FINISHED, INTERRUPTED, RUNNING
 from hmsa_label.stores.errors import LabelMissing, StoreError
 from hmsa_label.stores.files import FileRoot, public_uri
 from hmsa_label.stores.format.identity import read_identity
 from hmsa_label.stores.format.schema import RUNS
 from hmsa_label.stores.parallel import map_threads
+from hmsa_label.stores.result import Result
 from hmsa_label.stores.runs.events import last_state, list_logs
 from hmsa_label.stores.runs.presence import LIVE_SECONDS, Process, seconds_since
 from hmsa_label.stores.runs.record import Run, read_outcomes, read_run
@@ -25,42 +28,102 @@ _COUNTS = ("images_total", "images_done", "images_failed", "images_per_second")
 _DETAILS = ("seconds_left", "workers", "workers_ready", "restarts", "version", "error", "last_failures", "last_losses")
 
 
-def list_runs(store: StoreConfig) -> list[dict[str, Any]]:
-    """All runs of a store, newest first: `run`, `kind`, `began_at`, `host`, `state`, counts and rate, `seen_at`.
+@dataclass(frozen=True, kw_only=True)
+class RunState(Result):
+    """A run, as far as its newest attempt tells.
 
-    `state` is live, draining, finished, interrupted, failed or died; what counts is the newest attempt at the run.
+    Attributes:
+        state: live, draining, finished, interrupted, failed or died.
+        host: of the driver. seen_at: its last sign of life.
+        images_per_second: of the newest attempt.
+    """
+
+    run: str
+    kind: str | None
+    began_at: str | None
+    host: str | None
+    state: str
+    images_total: int | None
+    images_done: int | None
+    images_failed: int | None
+    images_per_second: float | None
+    seen_at: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt(Result):
+    """One call of a run; `state` as of `RunState`."""
+
+    attempt: str
+    began_at: str | None
+    host: str | None
+    pid: int | None
+    state: str
+    images_labelled: int | None
+    images_failed: int | None
+    seen_at: str | None
+    error: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStatus(RunState):
+    """A run with its attempts, oldest first, and what its newest one tells.
+
+    Attributes:
+        seconds_left: estimated. restarts: workers that were replaced. version: that was committed last.
+        error: why the attempt failed, in one line.
+        last_failures: images that could not be labeled: `key` and `reason`.
+        last_losses: workers that were lost: `worker`, `time` and `reason`.
+    """
+
+    seconds_left: float | None
+    workers: int | None
+    workers_ready: int | None
+    restarts: int | None
+    version: int | None
+    error: str | None
+    last_failures: list[dict[str, Any]] | None
+    last_losses: list[dict[str, Any]] | None
+    attempts: list[Attempt]
+
+
+def list_runs(store: StorePlace) -> list[RunState]:
+    """All runs of a store, newest first; what counts is the newest attempt at each.
 
     Raises:
         NotAStore: there is no store.
     """
-    root = _open(store)
-    return list(map_threads(lambda run_id: _summary(root, run_id), _run_ids(root), THREADS))
+    root = _open(store_config(store))
+    return list(map_threads(lambda run_id: RunState(**_summary(root, run_id)), _run_ids(root), THREADS))
 
 
-def run_status(store: StoreConfig, run_id: str | None = None) -> dict[str, Any]:
+def run_status(store: StorePlace, run_id: str | None = None) -> RunStatus:
     """One run (None: the newest), with its attempts, workers, last failures and lost workers.
 
     Raises:
         NotAStore, LabelMissing: there is no such store or run.
     """
-    root = _open(store)
+    place = store_config(store)
+    root = _open(place)
     known = _run_ids(root)
     if run_id is None and not known:
-        raise LabelMissing(f"no run has begun in {public_uri(store.uri)}")
+        raise LabelMissing(f"no run has begun in {public_uri(place.uri)}")
     if run_id is not None and run_id not in known:
         raise LabelMissing(
-            f"the store has no run {run_id}; `hmsa-label runs --store {public_uri(store.uri)}` lists them"
+            f"the store has no run {run_id}; `hmsa-label runs --store {public_uri(place.uri)}` lists them"
         )
     run_id = run_id or known[0]
     attempts = _attempts(root, run_id)
     newest = attempts[-1] if attempts else {}
-    details = {name: newest.get(name) for name in _DETAILS}
-    keep = ("attempt", "began_at", "host", "pid", "state", "images_labelled", "images_failed", "seen_at", "error")
-    return {
+    return RunStatus(
         **_summary(root, run_id, attempts),
-        **details,
-        "attempts": [{name: attempt.get(name) for name in keep} for attempt in attempts],
-    }
+        **_taken(newest, _DETAILS),
+        attempts=[Attempt(**_taken(attempt, (field.name for field in fields(Attempt)))) for attempt in attempts],
+    )
+
+
+def _taken(facts: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: facts.get(name) for name in names}
 
 
 def _open(store: StoreConfig) -> FileRoot:
@@ -87,7 +150,7 @@ def _summary(root: FileRoot, run_id: str, attempts: list[dict[str, Any]] | None 
         "began_at": record.get("began_at"),
         "host": newest.get("host") or record.get("host"),
         "state": newest["state"],
-        **{name: newest.get(name) for name in _COUNTS},
+        **_taken(newest, _COUNTS),
         "seen_at": newest.get("seen_at"),
     }
 

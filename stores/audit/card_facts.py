@@ -1,45 +1,74 @@
 """Facts for a data set card: what a version holds, who made it, from what, and what to know before using it."""
 
+from dataclasses import dataclass
 from typing import Any
 
-from hmsa_label.stores.audit.history import show_version
+from hmsa_label.stores.audit.history import VersionFacts, version_facts
+from hmsa_label.stores.audit.summary import Summary
+from hmsa_label.stores.result import Result
 from hmsa_label.stores.versions.label_store import LabelStore
 
 
-def card_facts(
-    uri: str, version: int | str | None = None, *, storage_options: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    """JSON-able facts of a version: what `show_version` says, and more.
+@dataclass(frozen=True, kw_only=True)
+class ClassFacts(Result):
+    """A class in a version: `share` of the labeled pixels, 0..1, and `images` that have it."""
 
-    Keys beside those of `show_version`: classes (list of {train_id, name, colour, pixels, share, images}), format,
-    format_version, settings (one entry per distinct set of settings), sources (distinct `data` of the runs), failed
-    (list of {key, reason} of images that still have no label).
+    train_id: int
+    name: str
+    colour: list[int]
+    pixels: int
+    share: float
+    images: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card(VersionFacts):
+    """What those who train on a version should know.
+
+    Attributes:
+        format, format_version: of the store. classes: in trainId order.
+        settings: one entry for each distinct set of settings that labels were made with.
+        sources: distinct data of the runs. failed: images that still have no label, by key.
+    """
+
+    format: str = "hmsa-label store"
+    format_version: int
+    classes: list[ClassFacts]
+    settings: list[dict[str, Any]]
+    sources: list[dict[str, Any]]
+    failed: list[dict[str, Any]]
+
+
+def card_facts(uri: str, version: int | str | None = None, *, storage_options: dict[str, Any] | None = None) -> Card:
+    """The facts of a version's card.
+
+    Raises:
+        LabelMissing: if there is no such version or tag.
     """
     store = LabelStore.open(uri, version, storage_options=storage_options)
-    facts = show_version(store)
-    runs, summary = facts["runs"], facts["summary"]
+    facts = version_facts(store)
+    runs = facts["runs"]
     failures = {entry["key"]: entry for run in runs for outcome in run["outcomes"] for entry in outcome["failures"]}
-    return {
+    return Card(
         **facts,
-        "format": "hmsa-label store",
-        "format_version": store.identity.format_version,
-        "classes": _classes(store.classes, summary),
-        "settings": _distinct(run.get("settings") for run in runs),
-        "sources": _distinct(run.get("data") for run in runs),
-        "failed": [failures[key] for key in sorted(failures) if key not in store],
-    }
+        format_version=store.identity.format_version,
+        classes=_classes(store.classes, facts["summary"]),
+        settings=_distinct(run.get("settings") for run in runs),
+        sources=_distinct(run.get("data") for run in runs),
+        failed=[failures[key] for key in sorted(failures) if key not in store],
+    )
 
 
-def _classes(classes: dict[str, Any], summary: dict[str, Any]) -> list[dict[str, Any]]:
+def _classes(classes: dict[str, Any], summary: Summary) -> list[ClassFacts]:
     return [
-        {
-            "train_id": train_id,
-            "name": name,
-            "colour": colour,
-            "pixels": summary["class_px"][name],
-            "share": summary["class_share"][name],
-            "images": summary["images_with_class"][name],
-        }
+        ClassFacts(
+            train_id=train_id,
+            name=name,
+            colour=colour,
+            pixels=summary.class_px[name],
+            share=summary.class_share[name],
+            images=summary.images_with_class[name],
+        )
         for train_id, (name, colour) in enumerate(zip(classes["names"], classes["colours"], strict=True))
     ]
 

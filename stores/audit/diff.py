@@ -1,6 +1,6 @@
 """What changed from one version to another: images, and pixel by pixel."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hmsa_label.stores.errors import StoreConflict
 from hmsa_label.stores.format.schema import IGNORE_INDEX, U8
 from hmsa_label.stores.parallel import map_threads
+from hmsa_label.stores.result import Result
 from hmsa_label.stores.versions.label_store import LabelStore
 
 IGNORE_NAME = "ignore"
@@ -18,7 +19,7 @@ COLUMNS = ["key", "height", "width", "label_sha256", "run", "threshold"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Diff:
+class Diff(Result):
     """Differences from version `a` to version `b`.
 
     Attributes:
@@ -44,10 +45,6 @@ class Diff:
     pixels_changed: int | None = None
     pixels_compared: int = 0
     worst: list[tuple[str, float]] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able form."""
-        return {**asdict(self), "worst": [list(pair) for pair in self.worst]}
 
 
 def diff(

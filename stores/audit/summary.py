@@ -1,43 +1,71 @@
 """Figures of a version, computed from its manifest alone."""
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hmsa_label.stores.result import Result
 
-def summarise(table: pa.Table, classes: dict[str, Any]) -> dict[str, Any]:
-    """JSON-able figures of manifest rows.
 
-    Keys: images; pixels; valid_px; kept_share (valid_px / pixels, 0..1); class_px and class_share (share of the valid
-    pixels) by class name; images_with_class by class name; mean_confidence (over all pixels) and coarse_agreement (mean
-    over the images that have one), 0..1; sizes ("HxW" -> images), thresholds, runs, devices, converted (value ->
-    images); label_bytes, evidence_bytes. Shares and means are None where there is nothing to divide by.
+@dataclass(frozen=True, kw_only=True)
+class Summary(Result):
+    """Figures of a version's labels; shares and means are None where there is nothing to divide by.
+
+    Attributes:
+        images, pixels: with a label. valid_px: pixels with a class; kept_share: valid_px / pixels, 0..1.
+        class_px, class_share: pixels of each class, and their share of the valid ones, by class name.
+        images_with_class: by class name.
+        mean_confidence: over all pixels, 0..1. coarse_agreement: mean over the images that have coarse labels, 0..1.
+        sizes: images by "HxW". thresholds, runs, converted, devices: images by value.
+        label_bytes, evidence_bytes: of the objects in the store.
     """
+
+    images: int
+    pixels: int
+    valid_px: int
+    kept_share: float | None
+    class_px: dict[str, int]
+    class_share: dict[str, float]
+    images_with_class: dict[str, int]
+    mean_confidence: float | None
+    coarse_agreement: float | None
+    sizes: dict[str, int]
+    thresholds: dict[str, int]
+    runs: dict[str, int]
+    converted: dict[str, int]
+    devices: dict[str, int]
+    label_bytes: int
+    evidence_bytes: int
+
+
+def summarise(table: pa.Table, classes: dict[str, Any]) -> Summary:
+    """Figures of manifest rows."""
     names = [str(name) for name in classes["names"]]
     counts = _class_counts(table, len(names))
     pixels_of = pc.multiply(table["height"].cast(pa.int64()), table["width"].cast(pa.int64())).to_numpy()
     valid_px, pixels = int(counts.sum()), int(pixels_of.sum())
-    return {
-        "images": table.num_rows,
-        "pixels": pixels,
-        "valid_px": valid_px,
-        "kept_share": valid_px / pixels if pixels else None,
-        "class_px": dict(zip(names, counts.sum(0).tolist(), strict=True)),
-        "class_share": dict(zip(names, (counts.sum(0) / max(valid_px, 1)).tolist(), strict=True)),
-        "images_with_class": dict(zip(names, (counts > 0).sum(0).tolist(), strict=True)),
-        "mean_confidence": _mean(table["mean_confidence"], pixels_of),
-        "coarse_agreement": _mean(table["coarse_agreement"], np.ones(table.num_rows)),
-        "sizes": _tally(f"{h}x{w}" for h, w in zip(*_lists(table, "height", "width"), strict=True)),
-        "thresholds": _tally(f"{value}" for value in table["threshold"].to_pylist()),
-        "runs": _tally(table["run"].to_pylist()),
-        "converted": _tally(value for value in table["converted"].to_pylist() if value is not None),
-        "devices": _tally(str(value) for value in table["device"].to_pylist()),
-        "label_bytes": int(pc.sum(table["label_bytes"]).as_py() or 0),
-        "evidence_bytes": sum(int(pc.sum(table[name]).as_py() or 0) for name in ("top1_bytes", "code_bytes")),
-    }
+    return Summary(
+        images=table.num_rows,
+        pixels=pixels,
+        valid_px=valid_px,
+        kept_share=valid_px / pixels if pixels else None,
+        class_px=dict(zip(names, counts.sum(0).tolist(), strict=True)),
+        class_share=dict(zip(names, (counts.sum(0) / max(valid_px, 1)).tolist(), strict=True)),
+        images_with_class=dict(zip(names, (counts > 0).sum(0).tolist(), strict=True)),
+        mean_confidence=_mean(table["mean_confidence"], pixels_of),
+        coarse_agreement=_mean(table["coarse_agreement"], np.ones(table.num_rows)),
+        sizes=_tally(f"{h}x{w}" for h, w in zip(*_lists(table, "height", "width"), strict=True)),
+        thresholds=_tally(f"{value}" for value in table["threshold"].to_pylist()),
+        runs=_tally(table["run"].to_pylist()),
+        converted=_tally(value for value in table["converted"].to_pylist() if value is not None),
+        devices=_tally(str(value) for value in table["device"].to_pylist()),
+        label_bytes=int(pc.sum(table["label_bytes"]).as_py() or 0),
+        evidence_bytes=sum(int(pc.sum(table[name]).as_py() or 0) for name in ("top1_bytes", "code_bytes")),
+    )
 
 
 def _class_counts(table: pa.Table, num_classes: int) -> np.ndarray[Any, np.dtype[np.int64]]:

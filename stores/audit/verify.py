@@ -18,14 +18,17 @@ from hmsa_label.stores.manifest.log_files import log_faults, read_log
 from hmsa_label.stores.manifest.objects import arrays_in, size_faults
 from hmsa_label.stores.manifest.table import Commit, sound_commits_in
 from hmsa_label.stores.parallel import map_threads
+from hmsa_label.stores.result import Result
 from hmsa_label.stores.versions.label_store import HEAD, LabelStore, resolve
+from hmsa_label.stores.versions.repair import repair_command
 from hmsa_label.stores.versions.tags import known_tags, pruned_versions
 
+LABELLED_AGAIN = ("missing", "size", "corrupt", "digest", "receipt", "rule")  # problems that a new label ends
 STORE_KEY = ""  # the key of a problem that belongs to no single image
 
 
 @dataclass(frozen=True, kw_only=True)
-class Problem:
+class Problem(Result):
     """One thing that is wrong.
 
     Attributes:
@@ -47,18 +50,22 @@ class Problem:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verified:
+class Verified(Result):
     """What was looked at and what is wrong.
 
     Attributes:
-        problems: by key; empty if all is sound.
+        ok: whether there is no problem.
         versions: those that could be looked at, the newest first.
         images: rows of these versions, those that several versions share counted once.
+        problems: by key; empty if all is sound.
+        repair: the command that labels damaged images of the newest version again; None if there are none.
     """
 
-    problems: list[Problem]
+    ok: bool
     versions: list[int]
     images: int
+    problems: list[Problem]
+    repair: str | None
 
 
 def verify(uri: str, version: int | str | None = None, **how: Any) -> list[Problem]:
@@ -95,7 +102,7 @@ def verify_store(
     try:
         identity = read_identity(root)
     except LabelCorrupt as error:
-        return Verified(problems=[_of_store("metadata", str(error))], versions=[], images=0)
+        return _verified([_of_store("metadata", str(error))], [], 0)
     bodies = read_log(root)
     commits = sound_commits_in(bodies)
     look = _Look(root=root, identity=identity, deep=deep, threads=threads, remember=every)
@@ -108,7 +115,14 @@ def verify_store(
     for kind, detail in history_faults(root, commits, look.runs, newest=max(bodies, default=-1)):
         look.add_all(kind, [detail])
     problems = sorted(look.problems.values(), key=lambda problem: (problem.key, problem.kind, problem.detail))
-    return Verified(problems=problems, versions=look.versions, images=look.images)
+    return _verified(problems, look.versions, look.images)
+
+
+def _verified(problems: list[Problem], versions: list[int], images: int) -> Verified:
+    newest = versions[:1]
+    keys = sorted({p.key for p in problems if p.key and p.kind in LABELLED_AGAIN and p.version in newest})
+    repair = repair_command(keys) if keys else None
+    return Verified(ok=not problems, versions=versions, images=images, problems=problems, repair=repair)
 
 
 def _all_versions(root: FileRoot, commits: list[Commit]) -> list[int | str]:

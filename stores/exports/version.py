@@ -27,6 +27,7 @@ from hmsa_label.stores.format import schema
 from hmsa_label.stores.format.forms import is_plain_name
 from hmsa_label.stores.format.schema import IGNORE_INDEX, U8
 from hmsa_label.stores.parallel import map_threads
+from hmsa_label.stores.result import Result
 from hmsa_label.stores.versions.label_store import LabelStore
 
 Progress = Callable[[int, int], None]
@@ -35,7 +36,7 @@ UNFINISHED = "UNFINISHED.json"  # at a destination from the beginning of an expo
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exported:
+class Exported(Result):
     """What an export wrote: `files` objects under `destination`, for `images` images of `version`."""
 
     destination: str

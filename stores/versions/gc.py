@@ -13,6 +13,7 @@ from hmsa_label.stores.files import LEFT_OVER, FileRoot, delete_files, join, lis
 from hmsa_label.stores.format import schema
 from hmsa_label.stores.format.identity import read_identity
 from hmsa_label.stores.manifest.table import GC, Change, Commit, Manifest, Snapshot
+from hmsa_label.stores.result import Result
 from hmsa_label.stores.runs import claims
 from hmsa_label.stores.versions.tags import known_tags, mark_pruned, pruned_versions
 
@@ -23,7 +24,7 @@ PLACE_COLUMNS = ["height", "width", "segment", "row", "evidence_segment", "evide
 
 
 @dataclass(frozen=True, kw_only=True)
-class Garbage:
+class Garbage(Result):
     """What gc deletes, or would delete.
 
     Attributes:

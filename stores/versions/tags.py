@@ -7,7 +7,7 @@ that no commit records was left by a writer that was killed in between; it count
 import contextlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, StoreConflict
@@ -18,9 +18,21 @@ from hmsa_label.stores.format.records import PRUNE_MARK, TAG_NAME, parse_sealed
 from hmsa_label.stores.format.records import TAG as TAG_RECORD
 from hmsa_label.stores.format.schema import MANIFEST, PRUNED, TAGS
 from hmsa_label.stores.manifest.table import TAG, Change, Commit, Manifest, Snapshot
+from hmsa_label.stores.result import Result
 
 NUMBER = re.compile(r"v?[0-9]{1,18}")
 MARK = re.compile(r"[0-9]{1,18}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tag(Result):
+    """A name for a finished version, its content digest, why it was given, and when (ISO 8601 in UTC)."""
+
+    name: str
+    version: int
+    digest: str
+    message: str
+    time: str
 
 
 def tag(
@@ -30,8 +42,8 @@ def tag(
     message: str = "",
     *,
     storage_options: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Names a finished version (a number, another tag; None: the last one) for ever; what `read_tag` will say of it.
+) -> Tag:
+    """Names a finished version (a number, another tag; None: the last one) for ever.
 
     The same call again changes nothing; it completes one that was killed, and writes a file anew that was lost.
 
@@ -52,7 +64,7 @@ def tag(
     record = {"name": name, "version": number, "digest": commit.digest, "message": message, "time": now()}
     recorded = recorded_tags(manifest.log()).get(name)
     if recorded is not None:
-        return _put_back(root, recorded, record)
+        return _tag(_put_back(root, recorded, record))
     created = _create(root, record)
     if not created:
         record = _taken_over(root, record)
@@ -69,7 +81,11 @@ def tag(
         return Change(commit=head.commit.successor(TAG, tag=record, images=head.count()))
 
     manifest.transact(decide)
-    return record
+    return _tag(record)
+
+
+def _tag(record: dict[str, Any]) -> Tag:
+    return Tag(**{field.name: record[field.name] for field in fields(Tag)})
 
 
 def _create(root: FileRoot, record: dict[str, Any]) -> bool:
@@ -134,9 +150,9 @@ class KnownTags:
         return [fault for name, fault in self.damaged.items() if name not in self.records]
 
 
-def tags(uri: str, *, storage_options: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+def tags(uri: str, *, storage_options: dict[str, Any] | None = None) -> list[Tag]:
     """All tags of a store, by name; one whose file is damaged as the log records it."""
-    return list(known_tags(FileRoot(uri, dict(storage_options or {}))).records.values())
+    return [_tag(record) for record in known_tags(FileRoot(uri, dict(storage_options or {}))).records.values()]
 
 
 def known_tags(root: FileRoot, commits: Iterable[Commit] | None = None) -> KnownTags:

@@ -4,12 +4,14 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import hmsa_label
 from hmsa_label.cli.commands.audit import LOG_COLUMNS, _log_row
 from hmsa_label.stores.versions.label_store import LabelStore
 
@@ -203,11 +205,9 @@ def test_gc_takes_an_age(call_json, call, store):
                                                                "a week").stderr  # fmt: skip
 
 
-def test_thresholds_are_shown_as_they_are():
-    facts = {"version": 1, "time": "", "kind": "label", "images": 1, "threshold": 0.9000001}
-    unset = dict.fromkeys(("teacher_sha256", "digest", "note", "pruned", "restores"))
-    row = _log_row({**facts, **unset, "tags": [], "finished": True})
-    assert dict(zip(LOG_COLUMNS, row, strict=True))["threshold"] == "0.9000001"
+def test_thresholds_are_shown_as_they_are(store):
+    entry = replace(hmsa_label.list_versions(store)[0], threshold=0.9000001)
+    assert dict(zip(LOG_COLUMNS, _log_row(entry), strict=True))["threshold"] == "0.9000001"
 
 
 def test_a_reader_that_leaves_ends_the_command_without_a_word(store):

@@ -17,7 +17,6 @@ from hmsa_label.pipeline.audit.store import card, picture_of_label, show
 from hmsa_label.pipeline.config import StoreConfig
 from hmsa_label.pipeline.monitor.run_states import list_runs, run_status
 from hmsa_label.stores.audit.diff import diff
-from hmsa_label.stores.audit.history import store_log
 from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.errors import StoreError
 from hmsa_label.stores.exports.version import export_cityscapes, export_zarr
@@ -32,6 +31,7 @@ from hmsa_label.stores.runs.segment import SegmentWriter
 from hmsa_label.stores.runs.writer import RunWriter
 from hmsa_label.stores.versions.gc import gc
 from hmsa_label.stores.versions.label_store import LabelStore
+from hmsa_label.stores.versions.log import store_log
 from hmsa_label.stores.versions.rethreshold import rethreshold
 from hmsa_label.stores.versions.rollback import rollback
 from hmsa_label.stores.versions.tags import tag, tags
@@ -72,7 +72,7 @@ class SmallStore:
         rethreshold(self.uri, 0.7)
         self._fill(0.7, relabel=True)
         gc(self.uri, keep_last=2, apply=True)
-        finished = [entry["version"] for entry in store_log(self.uri) if not entry["pruned"]]
+        finished = [entry.version for entry in store_log(self.uri) if not entry.pruned]
         self.versions = finished
         self.labels = {v: {key: LabelStore.open(self.uri, v).read(key) for key in SIZES} for v in finished}
         files = (path for path in sorted(self.root.rglob("*")) if path.is_file())
@@ -195,7 +195,7 @@ def _verify(store: SmallStore, random: Random) -> None:
 
 def _status(store: SmallStore, random: Random) -> None:
     for run in list_runs(StoreConfig(uri=store.uri)):
-        run_status(StoreConfig(uri=store.uri), run["run"])
+        run_status(StoreConfig(uri=store.uri), run.run)
 
 
 def _export(store: SmallStore, random: Random) -> None:

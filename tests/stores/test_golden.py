@@ -10,12 +10,12 @@ import pytest
 import zarr
 
 from hmsa_label.stores.audit.diff import diff
-from hmsa_label.stores.audit.history import store_log
 from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.format.receipt import ImageFacts
 from hmsa_label.stores.runs.segment import SegmentWriter
 from hmsa_label.stores.runs.writer import RunWriter
 from hmsa_label.stores.versions.label_store import LabelStore
+from hmsa_label.stores.versions.log import store_log
 from hmsa_label.stores.versions.rethreshold import rethreshold
 from hmsa_label.stores.versions.rollback import rollback
 from hmsa_label.stores.versions.tags import tag
@@ -49,11 +49,11 @@ def test_labels_of_both_versions_are_what_was_written(golden: str) -> None:
 
 def test_log_and_digests_are_those_of_the_day(golden: str) -> None:
     log = store_log(golden)
-    assert [(entry["kind"], entry["threshold"], entry["images"]) for entry in log] == [
+    assert [(entry.kind, entry.threshold, entry.images) for entry in log] == [
         ("label", 0.9, 2),
         ("rethreshold", 0.7, 2),
     ]
-    assert [entry["digest"] for entry in log] == DIGESTS
+    assert [entry.digest for entry in log] == DIGESTS
 
 
 def test_everything_verifies(golden: str) -> None:

@@ -7,6 +7,8 @@ import pytest
 
 from hmsa_label.pipeline.audit.card import render_card
 from hmsa_label.pipeline.audit.markdown import code, text
+from hmsa_label.stores.audit.card_facts import Card, ClassFacts
+from hmsa_label.stores.audit.summary import Summary
 
 EVIL = "<script>alert(1)</script> | x\n# Title [a](javascript:b) ![i](//h/p) `c`"
 
@@ -36,20 +38,24 @@ def test_a_code_span_holds_whatever_it_is_given(value: str, expected: str) -> No
     assert code(value) == expected
 
 
-def facts(word: str) -> dict[str, Any]:
+def facts(word: str) -> Card:
     """All that a card says of a version, `word` wherever a store may write what it likes."""
-    return {
-        "version": 3, "digest": "ab" * 32, "store": f"/{word}", "uuid": "5f", "time": "2026-11-20T11:31:52+00:00",
-        "format": "hmsa-label store", "format_version": 1, "tags": ["paper"],
-        "summary": {"images": 1, "sizes": {"16x24": 1}, "kept_share": 0.5, "coarse_agreement": None,
-                    "converted": {word: 1}},
-        "sources": [{"dataset": word, "root": word, "split": word}],
-        "settings": [{"model": word, "teacher_sha256": word, "threshold": word}],
-        "runs": [{"run": "r", "kind": "label", "package": {"version": word},
-                  "teacher": {"trained_on": {"data": word}}}],
-        "classes": [{"train_id": 0, "name": word, "share": 0.5, "images": 1}],
-        "failed": [{"key": word, "reason": word}],
-    }  # fmt: skip
+    unset: dict[str, Any] = dict.fromkeys(("parent", "run", "threshold", "teacher_sha256", "restores", "note"))
+    counts: dict[str, Any] = dict.fromkeys(("class_px", "class_share", "images_with_class", "thresholds", "runs"), {})
+    return Card(
+        version=3, digest="ab" * 32, store=f"/{word}", uuid="5f", time="2026-11-20T11:31:52+00:00", kind="label",
+        images=1, finished=True, format_version=1, tags=["paper"], damaged_tags=[],
+        summary=Summary(images=1, pixels=2, valid_px=1, sizes={"16x24": 1}, kept_share=0.5, coarse_agreement=None,
+                        converted={word: 1}, mean_confidence=None, devices={}, label_bytes=1,
+                        evidence_bytes=0, **counts),
+        sources=[{"dataset": word, "root": word, "split": word}],
+        settings=[{"model": word, "teacher_sha256": word, "threshold": word}],
+        runs=[{"run": "r", "kind": "label", "package": {"version": word},
+               "teacher": {"trained_on": {"data": word}}}],
+        classes=[ClassFacts(train_id=0, name=word, colour=[0, 0, 0], pixels=1, share=0.5, images=1)],
+        failed=[{"key": word, "reason": word}],
+        **unset,
+    )  # fmt: skip
 
 
 def test_a_card_has_the_same_lines_and_cells_whatever_the_store_says() -> None:

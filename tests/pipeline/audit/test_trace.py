@@ -101,7 +101,7 @@ def test_untouched_chain_is_whole_down_to_the_teachers_labels(made):
     assert found.teacher_sha256 == hashlib.sha256(teacher).hexdigest()
     assert found.teacher_trained_on["images"] == 2
     assert found.threshold == 0.5
-    assert [run["run"] for run in found.runs] == [store.commit.run]
+    assert [run.run for run in found.runs] == [store.commit.run]
     assert {link.part for link in found.links} == {"student", "labels", "run", "teacher"}
 
 
@@ -269,13 +269,13 @@ def test_student_of_a_student_is_followed_to_the_end(chain):
 def test_polygons_of_a_student_and_of_a_teacher_are_part_of_the_chain(chain):
     coarse = CoarseLabels(split="train_extra", limit=1)
     train_teacher(train_config(chain, "coarse", second=coarse))
-    assert traced(chain, "coarse").teacher["coarse_labels"]["images"] == 1
+    assert traced(chain, "coarse").teacher.coarse_labels["images"] == 1
     assert traced(chain, "coarse").ok
     labels = AutoLabels(store=str(chain / "labels"), polygons="gtCoarse")
     train_student(train_config(chain, "drawn", second=labels))
     found = traced(chain, "drawn")
     assert found.ok
-    assert (found.student["polygons"], found.student["polygons_images"]) == ("gtCoarse", 2)
+    assert (found.student.polygons, found.student.polygons_images) == ("gtCoarse", 2)
     assert ("labels", "polygons", "ok") in {(link.part, link.check, link.state) for link in found.links}
     polygon = next((chain / "data/gtCoarse").rglob("*_labelIds.png"))
     Image.fromarray(np.full((32, 64), 7, np.uint8)).save(polygon)

@@ -106,13 +106,13 @@ def test_table_has_every_arm_and_seed_with_intervals_around_the_means(compared):
     assert (found.arms, found.seeds, found.seeds_missing) == (["fine", "coarse", "auto"], [0, 5], [])
     for arm in found.arms:
         miou = found.miou[arm]
-        assert set(miou["seeds"]) == {"0", "5"}
-        assert miou["mean"] == pytest.approx(np.mean(list(miou["seeds"].values())))
-        assert miou["low"] <= miou["mean"] <= miou["high"]
-    pairs = [(entry["arm"], entry["against"]) for entry in found.differences]
+        assert set(miou.seeds) == {"0", "5"}
+        assert miou.mean == pytest.approx(np.mean(list(miou.seeds.values())))
+        assert miou.low <= miou.mean <= miou.high
+    pairs = [(entry.arm, entry.against) for entry in found.differences]
     assert pairs == [("auto", "fine"), ("auto", "coarse"), ("coarse", "fine")]
-    gain = found.differences[0]["miou"]
-    assert gain["value"] == pytest.approx(found.miou["auto"]["mean"] - found.miou["fine"]["mean"])
+    gain = found.differences[0].miou
+    assert gain.value == pytest.approx(found.miou["auto"].mean - found.miou["fine"].mean)
     assert {(arm, seed) for arm, seed, _ in told} == {(arm, seed) for arm in found.arms for seed in (0, 5)}
 
 
@@ -120,8 +120,8 @@ def test_classes_without_labels_are_left_out_of_every_mean(compared):
     found, _, _ = compared
     iou = found.iou["auto"]
     assert {name for name, value in iou.items() if value is not None} == {"road", "building", "sky"}
-    assert found.differences[0]["iou"]["car"] is None
-    assert found.miou["auto"]["mean"] == pytest.approx(np.mean([v for v in iou.values() if v is not None]))
+    assert found.differences[0].iou["car"] is None
+    assert found.miou["auto"].mean == pytest.approx(np.mean([v for v in iou.values() if v is not None]))
 
 
 def test_cost_counts_crops_of_every_arm(compared):
@@ -171,7 +171,7 @@ def test_finished_students_are_scored_on_another_split(compared, tree, monkeypat
     found = compare(settings(tree, folder, seeds=(0, 5), score_split="fresh"))
     assert (found.split, found.images, found.page) == ("fresh", 1, str(folder / "compare-fresh.html"))
     assert "<dt>Images scored</dt><dd>1 of fresh</dd>" in (folder / "compare-fresh.html").read_text()
-    assert json.loads((folder / "compare-fresh.json").read_text())["miou"] == found.miou
+    assert json.loads((folder / "compare-fresh.json").read_text())["miou"] == found.to_dict()["miou"]
     assert (folder / "compare.html").read_bytes() == before
     with np.load(folder / "auto/seed5/scores-fresh.npz") as scores:
         assert scores["keys"].tolist() == ["fresh/town/town_000000_000000"]
@@ -197,7 +197,7 @@ def test_other_settings_are_refused_in_the_same_folder(compared, tree):
 def test_page_tells_the_outcome_and_asks_nothing_from_anywhere(compared):
     found, folder, _ = compared
     document = json.loads((folder / "compare.json").read_text())
-    assert document["miou"] == found.miou
+    assert document["miou"] == found.to_dict()["miou"]
     text = (folder / "compare.html").read_text()
     assert headline(document) in text
     assert f"{found.miou['auto']['mean']:.4f}" in text

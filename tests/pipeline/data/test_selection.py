@@ -54,12 +54,12 @@ def test_damaged_image_is_repaired_by_the_command_that_verify_names(drawn):
     path = Path(drawn.store) / chunk_path(str(receipt.segment), 24, 40, "code", receipt.row)
     path.write_bytes(b"damaged")
     report = verify(StoreConfig(uri=drawn.store))
-    assert report["repair"] == "hmsa-label run --keys all/003.png --relabel"
+    assert report.repair == "hmsa-label run --keys all/003.png --relabel"
     summary = drawn.label(keys=("all/003.png",), relabel=True)
     assert (summary.images_total, summary.images_labelled) == (1, 1)
     after = LabelStore.open(drawn.store)
     assert (after.digest, len(after)) == (store.digest, 20)
-    assert verify(StoreConfig(uri=drawn.store))["ok"]
+    assert verify(StoreConfig(uri=drawn.store)).ok
     assert rethreshold(drawn.store, 0.5).images_labelled == 20  # of all images, whatever the last run was about
 
 

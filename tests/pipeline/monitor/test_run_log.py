@@ -50,12 +50,12 @@ def test_log_tells_a_run_from_start_to_end_and_harms_nothing(drawn):
     assert verify(drawn.store) == []
     assert gc(drawn.store).objects == 0
     (run,) = runs_of(drawn)
-    assert (run["state"], run["images_done"], run["images_total"], run["images_failed"]) == ("finished", 19, 20, 1)
-    assert run["kind"] == "label"
+    assert (run.state, run.images_done, run.images_total, run.images_failed) == ("finished", 19, 20, 1)
+    assert run.kind == "label"
     status = status_of(drawn)
-    assert [failure["key"] for failure in status["last_failures"]] == ["all/005.png"]
-    assert status["version"] <= summary.version
-    assert [attempt["state"] for attempt in status["attempts"]] == ["finished"]
+    assert [failure["key"] for failure in status.last_failures] == ["all/005.png"]
+    assert status.version <= summary.version
+    assert [attempt.state for attempt in status.attempts] == ["finished"]
 
 
 def test_status_of_a_live_run_tells_progress_and_rate(drawn, monkeypatch):
@@ -67,18 +67,18 @@ def test_status_of_a_live_run_tells_progress_and_rate(drawn, monkeypatch):
         while len(labelled) == 3 and not seen and time.monotonic() < deadline:
             time.sleep(0.01)  # the log is written by another thread
             status = status_of(drawn)
-            seen.extend([status] if status["images_done"] == 3 else [])
+            seen.extend([status] if status.images_done == 3 else [])
 
     monkeypatch.setattr(run_log, "FIRST_SECONDS", 0.02)
     monkeypatch.setattr(run_log, "PART_SECONDS", 0.02)
     drawn.label("fake:30ms", on_event=look)
     (status,) = seen
-    assert (status["state"], status["images_total"]) == ("live", 20)
-    assert status["images_per_second"] > 0
-    assert status["seconds_left"] > 0
-    assert status["workers"] == 2
-    assert status["workers_ready"] in (1, 2)  # the second one may come after the first images
-    assert status["seen_at"]
+    assert (status.state, status.images_total) == ("live", 20)
+    assert status.images_per_second > 0
+    assert status.seconds_left > 0
+    assert status.workers == 2
+    assert status.workers_ready in (1, 2)  # the second one may come after the first images
+    assert status.seen_at
 
 
 def test_status_of_a_run_that_has_just_begun_knows_its_workers(drawn, monkeypatch):
@@ -112,19 +112,19 @@ def test_killed_run_is_told_by_its_process_or_its_silence_and_its_next_attempt_b
         time.sleep(0.02)
     process.kill()
     assert process.wait() == -9
-    assert (status_of(drawn)["state"], runs_of(drawn)[0]["state"]) == ("died", "died")  # its process is gone
+    assert (status_of(drawn).state, runs_of(drawn)[0].state) == ("died", "died")  # its process is gone
     with monkeypatch.context() as patch:
         patch.setattr(presence, "this_machine", lambda: "another machine")
-        assert status_of(drawn)["state"] == "live"  # nobody can know yet
+        assert status_of(drawn).state == "live"  # nobody can know yet
         patch.setattr(run_states, "LIVE_SECONDS", 0.0)
         status = status_of(drawn)
-        assert (status["state"], runs_of(drawn)[0]["state"]) == ("died", "died")
-        assert datetime.fromisoformat(status["seen_at"]) < datetime.now(UTC) + timedelta(seconds=1)
+        assert (status.state, runs_of(drawn)[0].state) == ("died", "died")
+        assert datetime.fromisoformat(status.seen_at) < datetime.now(UTC) + timedelta(seconds=1)
     drawn.label()
     status = status_of(drawn)
-    assert status["state"] == "finished"
-    assert len(status["attempts"]) == 2
-    assert status["images_done"] == 20
+    assert status.state == "finished"
+    assert len(status.attempts) == 2
+    assert status.images_done == 20
 
 
 def test_run_that_ended_by_an_error_tells_which(drawn):
@@ -135,9 +135,9 @@ def test_run_that_ended_by_an_error_tells_which(drawn):
     with pytest.raises(EngineError):
         drawn.label(on_event=fail)
     status = status_of(drawn)
-    assert (status["state"], status["error"]) == ("failed", "EngineError: the power is gone")
+    assert (status.state, status.error) == ("failed", "EngineError: the power is gone")
     drawn.label()
-    assert [attempt["state"] for attempt in status_of(drawn)["attempts"]] == ["failed", "finished"]
+    assert [attempt.state for attempt in status_of(drawn).attempts] == ["failed", "finished"]
 
 
 def test_store_that_takes_no_log_does_not_touch_the_run(drawn, monkeypatch):
@@ -148,7 +148,7 @@ def test_store_that_takes_no_log_does_not_touch_the_run(drawn, monkeypatch):
     monkeypatch.setattr(run_log, "FIRST_SECONDS", 0.01)
     assert drawn.label("fake:10ms").images_labelled == 20
     (run,) = runs_of(drawn)
-    assert (run["state"], run["images_total"]) == ("finished", None)
+    assert (run.state, run.images_total) == ("finished", None)
 
 
 def test_lines_wait_while_the_storage_is_away_and_secrets_never_get_out(tmp_path, monkeypatch):
@@ -187,7 +187,7 @@ def test_unknown_run_and_missing_store_are_named(drawn):
     with pytest.raises(LabelMissing, match="has no run nonsense; `hmsa-label runs"):
         status_of(drawn, "nonsense")
     os.remove(next(Path(drawn.store).glob("runs/*/*.jsonl")))
-    assert status_of(drawn)["state"] == "finished"  # from the outcome alone
+    assert status_of(drawn).state == "finished"  # from the outcome alone
 
 
 def test_no_object_of_a_store_and_no_event_holds_a_credential(drawn, s3_storage, monkeypatch):

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from hmsa_label.stores.audit.history import show_version, store_log
+from hmsa_label.stores.audit.history import show_version
 from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.errors import LabelCorrupt, StoreError
 from hmsa_label.stores.versions.gc import gc
 from hmsa_label.stores.versions.label_store import LabelStore
+from hmsa_label.stores.versions.log import store_log
 from hmsa_label.stores.versions.tags import read_tag, tag
 
 

@@ -8,10 +8,11 @@ import pytest
 from deltalake import DeltaTable
 
 from hmsa_label.stores.audit.card_facts import card_facts
-from hmsa_label.stores.audit.history import show, store_log
+from hmsa_label.stores.audit.history import show
 from hmsa_label.stores.errors import LabelMissing, NotAStore, StoreConflict
 from hmsa_label.stores.manifest.table import Manifest
 from hmsa_label.stores.versions.label_store import LabelStore
+from hmsa_label.stores.versions.log import store_log
 from hmsa_label.stores.versions.rollback import rollback
 from hmsa_label.stores.versions.tags import tag, tags
 
@@ -20,14 +21,14 @@ def test_log_lists_finished_versions_oldest_first(uri: str, labels: Any) -> None
     first = labels.fill(uri)
     second = labels.fill(uri, ["a"], teacher="b", threshold=0.8, relabel=True)
     one, two = store_log(uri)
-    assert (one["kind"], one["parent"], one["images"], one["run"]) == ("label", None, 3, first.writer.run_id)
-    assert (two["kind"], two["parent"], two["threshold"]) == ("relabel", one["version"], 0.8)
-    assert (one["teacher_sha256"], two["teacher_sha256"]) == ("a" * 64, "b" * 64)
-    assert two["run"] == second.writer.run_id
+    assert (one.kind, one.parent, one.images, one.run) == ("label", None, 3, first.writer.run_id)
+    assert (two.kind, two.parent, two.threshold) == ("relabel", one.version, 0.8)
+    assert (one.teacher_sha256, two.teacher_sha256) == ("a" * 64, "b" * 64)
+    assert two.run == second.writer.run_id
     for entry in (one, two):
-        assert entry["finished"]
-        assert entry["digest"] == LabelStore.open(uri, entry["version"]).digest
-    json.dumps([one, two])
+        assert entry.finished
+        assert entry.digest == LabelStore.open(uri, entry.version).digest
+    json.dumps([one.to_dict(), two.to_dict()])
 
 
 def test_log_shows_where_an_unfinished_run_stands(uri: str, labels: Any) -> None:
@@ -35,8 +36,8 @@ def test_log_shows_where_an_unfinished_run_stands(uri: str, labels: Any) -> None
     run.writer.append([run.write("a")])
     run.writer.append([run.write("b")])
     (entry,) = store_log(uri)
-    assert (entry["finished"], entry["images"], entry["run"], entry["digest"]) == (False, 2, run.writer.run_id, None)
-    assert [entry["kind"] for entry in store_log(uri, progress=True)] == ["create", "begin", "progress", "progress"]
+    assert (entry.finished, entry.images, entry.run, entry.digest) == (False, 2, run.writer.run_id, None)
+    assert [entry.kind for entry in store_log(uri, progress=True)] == ["create", "begin", "progress", "progress"]
 
 
 def test_log_of_a_new_store_is_empty_and_of_no_store_an_error(uri: str, classes: dict[str, Any]) -> None:
@@ -57,7 +58,7 @@ def test_log_outlives_foreign_maintenance_of_the_table(uri: str, labels: Any) ->
     delta.vacuum(dry_run=False)
     assert store_log(uri) == before
     assert LabelStore.open(uri).keys() == ["a", "b", "c", "d"]
-    assert LabelStore.open(uri, before[0]["version"]).keys() == ["a", "b", "c"]
+    assert LabelStore.open(uri, before[0].version).keys() == ["a", "b", "c"]
     labels.fill(uri, ["e"])
     assert LabelStore.open(uri).keys() == ["a", "b", "c", "d", "e"]
 
@@ -66,16 +67,16 @@ def test_show_tells_a_version_whole(uri: str, labels: Any) -> None:
     run = labels.fill(uri)
     shown = show(uri)
     pixels = np.concatenate([label.ravel() for label in run.labels.values()])
-    summary = shown["summary"]
-    assert summary["images"] == 3
-    assert summary["kept_share"] == (pixels != 255).mean()
-    assert summary["class_px"]["car"] == int((pixels == 1).sum())
-    assert summary["sizes"] == {"16x24": 3}
-    assert summary["mean_confidence"] == pytest.approx(0.8)
-    assert shown["runs"][0]["settings"]["threshold"] == 0.9
-    assert shown["runs"][0]["outcomes"][0]["images_labelled"] == 3
-    assert shown == show(uri, str(shown["version"]))
-    json.dumps(shown)
+    summary = shown.summary
+    assert summary.images == 3
+    assert summary.kept_share == (pixels != 255).mean()
+    assert summary.class_px["car"] == int((pixels == 1).sum())
+    assert summary.sizes == {"16x24": 3}
+    assert summary.mean_confidence == pytest.approx(0.8)
+    assert shown.runs[0]["settings"]["threshold"] == 0.9
+    assert shown.runs[0]["outcomes"][0]["images_labelled"] == 3
+    assert shown == show(uri, str(shown.version))
+    json.dumps(shown.to_dict())
 
 
 def test_show_tells_an_image_through_the_versions(uri: str, labels: Any) -> None:
@@ -83,9 +84,9 @@ def test_show_tells_an_image_through_the_versions(uri: str, labels: Any) -> None
     labels.fill(uri, ["d"])
     labels.fill(uri, ["b"], teacher="b", relabel=True, seed=99)
     shown = show(uri, "b")
-    assert [change["kind"] for change in shown["history"]] == ["label", "relabel"]
-    assert shown["history"][1]["label_sha256"] == shown["row"]["label_sha256"]
-    assert set(shown["row"]["class_px"]) == {"road", "car", "person", "sky", "bus"}
+    assert [change.kind for change in shown.history] == ["label", "relabel"]
+    assert shown.history[1].label_sha256 == shown.row["label_sha256"]
+    assert set(shown.row["class_px"]) == {"road", "car", "person", "sky", "bus"}
 
 
 def test_show_of_something_unknown_says_so(uri: str, labels: Any) -> None:
@@ -99,8 +100,8 @@ def test_a_tag_opens_its_version_for_ever(uri: str, labels: Any) -> None:
     tag(uri, "paper", message="figure 3")
     labels.fill(uri, ["a"], teacher="b", relabel=True, seed=99)
     np.testing.assert_array_equal(LabelStore.open(uri, "paper").read("a"), old.labels["a"])
-    assert [(entry["name"], entry["version"], entry["message"]) for entry in tags(uri)] == [("paper", 3, "figure 3")]
-    assert store_log(uri)[0]["tags"] == ["paper"]
+    assert [(entry.name, entry.version, entry.message) for entry in tags(uri)] == [("paper", 3, "figure 3")]
+    assert store_log(uri)[0].tags == ["paper"]
 
 
 def test_a_tag_never_moves(uri: str, labels: Any) -> None:
@@ -147,7 +148,7 @@ def test_roll_back_is_a_new_version_with_the_old_labels(uri: str, labels: Any) -
     np.testing.assert_array_equal(store.read("a"), old.labels["a"])
     np.testing.assert_array_equal(LabelStore.open(uri, second.version).read("d"), new.labels["d"])
     entry = store_log(uri)[-1]
-    assert (entry["kind"], entry["restores"], entry["note"]) == ("rollback", first.version, "teacher b was bad")
+    assert (entry.kind, entry.restores, entry.note) == ("rollback", first.version, "teacher b was bad")
     labels.fill(uri, ["e"])  # the settings of the old version are those that may go on
     assert rollback(uri, second.version) > version
     assert LabelStore.open(uri).digest == second.digest
@@ -216,8 +217,8 @@ def test_card_holds_the_facts_of_a_version(uri: str, labels: Any) -> None:
     run.writer.append([run.write("a")])
     run.writer.finish([{"key": "x", "reason": "truncated"}])
     facts = card_facts(uri)
-    assert [entry["name"] for entry in facts["classes"]] == ["road", "car", "person", "sky", "bus"]
-    assert sum(entry["pixels"] for entry in facts["classes"]) == facts["summary"]["valid_px"]
-    assert facts["failed"] == [{"key": "x", "reason": "truncated"}]
-    assert facts["sources"] == [{"dataset": "folder", "root": "/images", "split": "train"}]
-    json.dumps(facts)
+    assert [entry.name for entry in facts.classes] == ["road", "car", "person", "sky", "bus"]
+    assert sum(entry.pixels for entry in facts.classes) == facts.summary.valid_px
+    assert facts.failed == [{"key": "x", "reason": "truncated"}]
+    assert facts.sources == [{"dataset": "folder", "root": "/images", "split": "train"}]
+    json.dumps(facts.to_dict())

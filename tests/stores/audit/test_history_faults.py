@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hmsa_label.stores.audit.history import show, store_log
+from hmsa_label.stores.audit.history import show
 from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.errors import LabelCorrupt, StoreConflict
 from hmsa_label.stores.format import self_digest
@@ -15,6 +15,7 @@ from hmsa_label.stores.manifest.table import Manifest
 from hmsa_label.stores.runs.record import read_outcomes
 from hmsa_label.stores.versions.gc import gc
 from hmsa_label.stores.versions.label_store import LabelStore
+from hmsa_label.stores.versions.log import store_log
 from hmsa_label.stores.versions.rollback import rollback
 from hmsa_label.stores.versions.tags import tag, tags
 
@@ -48,8 +49,8 @@ def test_a_lost_tag_is_an_error_to_who_asks_for_it_and_goes_on_keeping_its_versi
             reader()
     assert [line.startswith("tag: tags/paper.json is gone") for line in details(uri)] == [True]
     assert LabelStore.open(uri).keys() == ["a", "b", "c"]
-    assert [(entry["tags"], entry["damaged_tags"]) for entry in store_log(uri)] == [(["paper"], ["paper"])]
-    assert (show(uri)["tags"], tags(uri)) == (["paper"], [made])
+    assert [(entry.tags, entry.damaged_tags) for entry in store_log(uri)] == [(["paper"], ["paper"])]
+    assert (show(uri).tags, tags(uri)) == (["paper"], [made])
     labels.fill(uri, relabel=True, teacher="b")
     assert gc(uri, keep_last=1, apply=True).kept == [0, 3, 6]
     with pytest.raises(StoreConflict, match="'paper' names version 3"):
@@ -93,7 +94,7 @@ def test_tags_set_at_once_are_all_recorded(uri: str, labels: Any) -> None:
     names = [f"tag-{number}" for number in range(5)]
     with ThreadPoolExecutor(5) as pool:
         list(pool.map(lambda name: tag(uri, name), names))
-    assert [entry["name"] for entry in tags(uri)] == names
+    assert [entry.name for entry in tags(uri)] == names
     for path in sorted((Path(uri) / "tags").iterdir()):
         path.unlink()
     assert len(details(uri)) == 5

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from hmsa_label.stores.audit.history import show, store_log
+from hmsa_label.stores.audit.history import show
 from hmsa_label.stores.audit.verify import Problem, verify, verify_store
 from hmsa_label.stores.errors import LabelCorrupt
 from hmsa_label.stores.files import FileRoot
 from hmsa_label.stores.format import schema
 from hmsa_label.stores.versions.gc import gc
 from hmsa_label.stores.versions.label_store import LabelStore
+from hmsa_label.stores.versions.log import store_log
 from hmsa_label.stores.versions.rethreshold import rethreshold
 from hmsa_label.stores.versions.rollback import rollback
 from hmsa_label.stores.versions.tags import tag, tags
@@ -40,7 +41,7 @@ def history(uri: str, labels: Any) -> str:
     labels.fill(uri, ["b"], seed=5, relabel=True)
     tag(uri, "old")
     rethreshold(uri, 0.5)
-    assert [entry["version"] for entry in store_log(uri)] == [3, 5, 8]
+    assert [entry.version for entry in store_log(uri)] == [3, 5, 8]
     return uri
 
 
@@ -99,12 +100,12 @@ def test_rows_of_an_older_version_that_do_not_read_hide_nothing(history: str) ->
         LabelStore.open(history, 5)
     assert verify(history) == []
     shown = show(history, "a")
-    assert [(change["version"], bool(change["unreadable"])) for change in shown["history"]] == [
+    assert [(change.version, bool(change.unreadable)) for change in shown.history] == [
         (3, False),
         (5, True),
         (8, False),
     ]
-    assert [entry["version"] for entry in store_log(history)] == [3, 5, 8]
+    assert [entry.version for entry in store_log(history)] == [3, 5, 8]
 
 
 def test_gc_keeps_whatever_a_kept_version_with_damaged_rows_may_need(history: str, labels: Any) -> None:
@@ -123,7 +124,7 @@ def test_damaged_rows_of_a_pruned_version_break_nothing(history: str) -> None:
     flip(rows_of(history, 3))
     assert gc(history, keep_last=1, apply=True).pruned == [3]
     assert gc(history, keep_last=1).pruned == []
-    assert [change["version"] for change in show(history, "a")["history"]] == [3, 5, 8]
+    assert [change.version for change in show(history, "a").history] == [3, 5, 8]
     assert verify(history, every=True) == []
 
 
@@ -133,22 +134,22 @@ def test_one_bad_tag_file_hides_no_other(history: str) -> None:
     sound = path.read_bytes()
     for body in (b"", b"{}", b"[1]", sound[:-20], sound.replace(b'"version": 5', b'"version": 3')):
         path.write_bytes(body)
-        assert [entry["tags"] for entry in store_log(history)] == [[], ["old"], ["new"]]
-        assert [entry["damaged_tags"] for entry in store_log(history)] == [[], ["old"], []]
-        assert show(history)["tags"] == ["new"]
-        assert [record["version"] for record in tags(history)] == [8, 5]
+        assert [entry.tags for entry in store_log(history)] == [[], ["old"], ["new"]]
+        assert [entry.damaged_tags for entry in store_log(history)] == [[], ["old"], []]
+        assert show(history).tags == ["new"]
+        assert [record.version for record in tags(history)] == [8, 5]
         (problem,) = verify(history)
         assert (problem.kind, "audit tag old --version 5" in problem.detail) == ("tag", True)
         with pytest.raises(LabelCorrupt, match=r"tags/old\.json"):
             LabelStore.open(history, "old")
-    assert tag(history, "old", 5)["version"] == 5  # as the message says
+    assert tag(history, "old", 5).version == 5  # as the message says
     assert path.read_bytes() == sound
     assert verify(history) == []
 
 
 def test_a_bad_tag_file_that_the_log_does_not_know_stops_pruning_alone(history: str) -> None:
     (Path(history) / "tags/unknown.json").write_bytes(b"{")
-    assert [entry["tags"] for entry in store_log(history)] == [[], ["old"], []]
+    assert [entry.tags for entry in store_log(history)] == [[], ["old"], []]
     assert gc(history, apply=True).pruned == []
     with pytest.raises(LabelCorrupt, match=r"nobody knows .*tags/unknown\.json"):
         gc(history, keep_last=1)

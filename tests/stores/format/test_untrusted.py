@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hmsa_label.stores.audit.history import show, store_log
+from hmsa_label.stores.audit.history import show
 from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing
 from hmsa_label.stores.format import schema
@@ -20,6 +20,7 @@ from hmsa_label.stores.manifest.table import _pixel_folders
 from hmsa_label.stores.runs.writer import RunWriter
 from hmsa_label.stores.versions.gc import gc
 from hmsa_label.stores.versions.label_store import LabelStore
+from hmsa_label.stores.versions.log import store_log
 from hmsa_label.stores.versions.tags import tag
 
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -201,7 +202,7 @@ def test_a_file_that_marks_no_version_as_pruned_is_named(uri: str, labels: Any, 
     labels.fill(uri, ["a"])
     (Path(uri) / "pruned").mkdir()
     (Path(uri) / f"pruned/{name}.json").write_text("{}")
-    assert [entry["pruned"] for entry in store_log(uri)] == [False]
+    assert [entry.pruned for entry in store_log(uri)] == [False]
     assert [problem.detail for problem in verify(uri)] == [f"pruned/{name}.json is no mark of a version"]
 
 
@@ -345,6 +346,6 @@ def test_bytes_of_file_names_that_are_no_text_do_not_make_a_record_unreadable(ur
     run = labels.begin(uri)
     run.writer.append([run.write("a")])
     run.writer.finish([{"key": "b", "reason": "no such file: \udcff.png"}])
-    (shown,) = show(uri)["runs"]
+    (shown,) = show(uri).runs
     assert shown["outcomes"][0]["failures"][0]["reason"] == "no such file: \\udcff.png"
     assert verify(uri) == []

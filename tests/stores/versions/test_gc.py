@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from hmsa_label.stores.audit.history import store_log
 from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.errors import LabelMissing, StoreConflict
 from hmsa_label.stores.files import FileRoot
 from hmsa_label.stores.versions.gc import gc
 from hmsa_label.stores.versions.label_store import LabelStore
+from hmsa_label.stores.versions.log import store_log
 from hmsa_label.stores.versions.rethreshold import rethreshold
 from hmsa_label.stores.versions.rollback import rollback
 from hmsa_label.stores.versions.tags import mark_pruned, tag
@@ -26,7 +26,7 @@ def objects(uri: str) -> set[Path]:
 def two_versions(uri: str, labels: Any) -> tuple[int, int]:
     labels.fill(uri)
     labels.fill(uri, teacher="b", relabel=True, seed=99)
-    return tuple(entry["version"] for entry in store_log(uri))
+    return tuple(entry.version for entry in store_log(uri))
 
 
 def test_nothing_is_deleted_unless_asked(uri: str, labels: Any) -> None:
@@ -53,7 +53,7 @@ def test_only_the_last_versions_are_kept_when_asked(uri: str, labels: Any) -> No
     assert verify(uri, second) == []
     with pytest.raises(LabelMissing, match=f"version {first} .* was pruned by gc"):
         LabelStore.open(uri, first)
-    assert [entry["pruned"] for entry in store_log(uri)] == [True, False]
+    assert [entry.pruned for entry in store_log(uri)] == [True, False]
     assert gc(uri, keep_last=1).objects == 0
 
 
@@ -61,8 +61,8 @@ def test_deletion_is_in_the_audit_trail(uri: str, labels: Any) -> None:
     two_versions(uri, labels)
     done = gc(uri, keep_last=1, apply=True)
     entry = store_log(uri, progress=True)[-1]
-    assert entry["kind"] == "gc"
-    assert f"deletes {done.objects} objects" in entry["note"]
+    assert entry.kind == "gc"
+    assert f"deletes {done.objects} objects" in entry.note
 
 
 def test_a_tagged_version_is_kept(uri: str, labels: Any) -> None:

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hmsa_label.stores.audit.history import store_log
 from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.errors import LabelCorrupt, StoreConflict, ThresholdNotStored
 from hmsa_label.stores.format.evidence import label_at, level_of
 from hmsa_label.stores.format.schema import chunk_path
 from hmsa_label.stores.manifest.table import Manifest
 from hmsa_label.stores.versions.label_store import LabelStore
+from hmsa_label.stores.versions.log import store_log
 from hmsa_label.stores.versions.rethreshold import rethreshold
 
 
@@ -64,7 +64,7 @@ def test_the_log_says_what_was_done(uri: str, labels: Any) -> None:
     labels.fill(uri)
     rethreshold(uri, 0.5, provenance={"command": "hmsa-label rethreshold"})
     entry = store_log(uri)[-1]
-    assert (entry["kind"], entry["threshold"], entry["parent"], entry["teacher_sha256"]) == (
+    assert (entry.kind, entry.threshold, entry.parent, entry.teacher_sha256) == (
         "rethreshold",
         0.5,
         3,
