@@ -41,7 +41,9 @@ def test_a_code_span_holds_whatever_it_is_given(value: str, expected: str) -> No
 def facts(word: str) -> Card:
     """All that a card says of a version, `word` wherever a store may write what it likes."""
     unset: dict[str, Any] = dict.fromkeys(("parent", "run", "threshold", "teacher_sha256", "restores", "note"))
-    counts: dict[str, Any] = dict.fromkeys(("class_px", "class_share", "images_with_class", "thresholds", "runs"), {})
+    counts: dict[str, Any] = {
+        name: {} for name in ("class_px", "class_share", "images_with_class", "thresholds", "runs")
+    }
     return Card(
         version=3, digest="ab" * 32, store=f"/{word}", uuid="5f", time="2026-11-20T11:31:52+00:00", kind="label",
         images=1, finished=True, format_version=1, tags=["paper"], damaged_tags=[],
