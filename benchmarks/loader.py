@@ -136,7 +136,7 @@ class Bench:
         for number in range(self.images):
             key, label = f"{number:03d}", draw(number, THRESHOLD, GRID).label
             receipts.append(segment.write(ImageFacts(key=key, source=f"{key}.png"), {"label": label}))
-            self.bytes[STORE] += receipts[-1].label_bytes
+            self.bytes[STORE] += sum(array.bytes for array in receipts[-1].arrays)
             for place, (form, flags) in enumerate(ENCODED.items()):
                 data = cv2.imencode(".png", label, flags)[1].tobytes()
                 (self.folder / f"{key}.{place}.png").write_bytes(data)

@@ -21,7 +21,6 @@ from hmsa_label.stores.exports.version import export_cityscapes, export_zarr
 from hmsa_label.stores.format import schema
 from hmsa_label.stores.format.evidence import code_of, grid_with, label_at, level_of
 from hmsa_label.stores.format.receipt import ImageFacts, Receipt
-from hmsa_label.stores.runs.adoption import arrays_of
 from hmsa_label.stores.runs.segment import SegmentWriter
 from hmsa_label.stores.runs.writer import RunWriter
 from hmsa_label.stores.versions.gc import gc
@@ -128,9 +127,9 @@ def blocks(generator: np.random.Generator, size: tuple[int, int]) -> tuple[schem
 def objects_of(receipt: Receipt) -> list[str]:
     """Objects that hold or describe one image, relative to the store."""
     paths = [schema.receipt_path(receipt.segment, receipt.row)]
-    for array in arrays_of(receipt).values():
-        folders = list(PurePosixPath(array.path).parents)[:3]  # of the array, of its size, of its segment
-        paths += [array.path, *(f"{folder}/{schema.ROOT}" for folder in folders)]
+    for path in (receipt.path_of(array.name) for array in receipt.arrays):
+        folders = list(PurePosixPath(path).parents)[:3]  # of the array, of its size, of its segment
+        paths += [path, *(f"{folder}/{schema.ROOT}" for folder in folders)]
     return paths
 
 

@@ -23,7 +23,7 @@ from results_page import markdown, page
 
 from hmsa_label.stores.audit import verify as verify_module
 from hmsa_label.stores.audit.diff import diff
-from hmsa_label.stores.format.receipt import Receipt, now, to_table
+from hmsa_label.stores.format.receipt import Receipt, StoredArray, now, to_table
 from hmsa_label.stores.manifest import objects
 from hmsa_label.stores.manifest.table import PROGRESS, Change, Manifest
 from hmsa_label.stores.runs.writer import RunWriter
@@ -62,12 +62,11 @@ def receipt(run_id: str, number: int, random: np.random.Generator) -> Receipt:
         width=WIDTH,
         segment=f"{run_id}.01234567",
         row=number,
-        label_sha256=digests[0],
-        label_bytes=int(random.integers(20_000, 40_000)),
-        top1_sha256=digests[1],
-        top1_bytes=20_000,
-        code_sha256=digests[2],
-        code_bytes=100_000,
+        arrays=(
+            StoredArray("label", digests[0], digests[4], int(random.integers(20_000, 40_000))),
+            StoredArray("top1", digests[1], digests[5], 20_000),
+            StoredArray("code", digests[2], digests[6], 100_000),
+        ),
         evidence_segment=f"{run_id}.01234567",
         evidence_row=number,
         source=f"leftImg8bit/train_extra/city_{number // 1000:04d}/city_{number:09d}_leftImg8bit.png",
@@ -83,9 +82,6 @@ def receipt(run_id: str, number: int, random: np.random.Generator) -> Receipt:
         device="cuda:NVIDIA H200",
         seconds=0.5,
         labelled_at=now(),
-        label_chunk_sha256=digests[4],
-        top1_chunk_sha256=digests[5],
-        code_chunk_sha256=digests[6],
     )
 
 

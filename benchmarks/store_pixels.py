@@ -127,8 +127,8 @@ class Bench:
 def bytes_table(images: list[Drawn], receipts: Iterable[Receipt]) -> str:
     """Mean bytes per image by form, and how many labels per image each gets wrong at other thresholds."""
     rows = list(receipts)
-    label = mean(row.label_bytes for row in rows)
-    evidence = mean((row.top1_bytes or 0) + (row.code_bytes or 0) for row in rows)
+    label = mean(sum(array.bytes for array in row.arrays if array.name == "label") for row in rows)
+    evidence = mean(sum(array.bytes for array in row.arrays if array.name != "label") for row in rows)
     lines = [
         [STORE, f"{label:,.0f}", f"{evidence:,.0f}", f"{label + evidence:,.0f}", str(wrong_labels(images, of_code))]
     ]

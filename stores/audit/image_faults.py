@@ -7,13 +7,21 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, StoreError, ThresholdNotStored
+from hmsa_label.stores.errors import LabelCorrupt, StoreError, ThresholdNotStored
 from hmsa_label.stores.format import schema
-from hmsa_label.stores.format.evidence import label_at, level_of
+from hmsa_label.stores.format.arrays import (
+    ARRAYS,
+    LABEL,
+    Bounds,
+    Pixels,
+    counts_thresholds,
+    derivation_faults,
+    set_fault,
+)
+from hmsa_label.stores.format.chunks import decode, digest_of
 from hmsa_label.stores.format.receipt import Receipt
 from hmsa_label.stores.format.records import RECEIPT, parse_record
-from hmsa_label.stores.format.schema import U8
-from hmsa_label.stores.runs.adoption import arrays_of
+from hmsa_label.stores.format.zarr_metadata import metadata_fault
 from hmsa_label.stores.versions.label_store import LabelStore
 
 Fault = tuple[str, str]  # kind as in `Problem`, one line for people
@@ -32,13 +40,13 @@ def metadata_faults(store: LabelStore, arrays: list[tuple[str, int, int, str]]) 
         except StoreError as error:
             yield "metadata", str(error)
             continue
-        if not grid and any(array[0] == segment and array[3] == schema.CODE for array in arrays):
+        if not grid and any(array[0] == segment and counts_thresholds(array[3]) for array in arrays):
             path = f"{schema.DATA}/{segment}/{schema.ROOT}"
             yield "metadata", f"{path} names no thresholds for the codes of its segment"
     for segment, height, width, name in arrays:
         path = f"{schema.size_folder(segment, height, width)}/{name}/{schema.ROOT}"
         try:
-            detail = schema.metadata_fault(store.root.read(path), height, width)
+            detail = metadata_fault(store.root.read(path), ARRAYS[name], height, width)
         except FileNotFoundError:
             detail = "is gone"
         if detail:
@@ -63,46 +71,50 @@ def _row_faults(store: LabelStore, receipt: Receipt) -> list[Fault]:
 
 
 def _array_faults(store: LabelStore, receipt: Receipt) -> Iterator[Fault]:
-    sound: dict[str, U8] = {}
-    for name, array in arrays_of(receipt).items():
-        path = array.path
+    sound: dict[str, Pixels] = {}
+    for stored in receipt.arrays:
+        name, path = stored.name, receipt.path_of(stored.name)
         try:
             data = store.root.read(path)
-            pixels = schema.decode(data, receipt.height, receipt.width)
+            pixels = decode(data, receipt.height, receipt.width, ARRAYS[name].dtype)
         except FileNotFoundError:
             yield "missing", f"{name}: no object {path}"
         except LabelCorrupt as error:
             yield "corrupt", f"{name}: {path}: {error}"
         else:
-            if schema.digest_of(pixels) != array.sha256:
-                detail = f"{name}: {path} holds other pixels than were committed"
-                yield "digest", detail
+            if digest_of(pixels) != stored.sha256:
+                yield "digest", f"{name}: {path} holds other pixels than were committed"
                 continue
             sound[name] = pixels
-            if name != schema.CODE and (strange := schema.stranger(pixels, store.identity.num_classes)) is not None:
-                yield "rule", f"{name}: {path} holds {strange}, which is no class"
-            if array.chunk_sha256 != hashlib.sha256(data).hexdigest():
+            if stored.chunk_sha256 != hashlib.sha256(data).hexdigest():
                 detail = f"{name}: {path} holds the pixels that were committed, but in other bytes; readers refuse it"
                 yield "digest", detail
-    yield from _rule_faults(store, receipt, sound)
+    yield from (("rule", detail) for detail in _rule_faults(store, receipt, sound))
 
 
-def _rule_faults(store: LabelStore, receipt: Receipt, sound: dict[str, U8]) -> Iterator[Fault]:
-    """Whether a label is what its evidence says at its threshold, and holds the pixels that its row counts."""
-    label = sound.get(schema.LABEL)
-    if label is None:
-        return
-    counts = np.bincount(label.ravel(), minlength=256)[: store.identity.num_classes]
-    if tuple(counts.tolist()) != receipt.class_px:
-        yield "rule", "the label holds other class counts than its row states"
-    if receipt.evidence_segment is None or len(sound) < 1 + len(schema.EVIDENCE):
-        return
-    with contextlib.suppress(LabelMissing, LabelCorrupt):  # a segment's damaged metadata is a problem of its own
+def _rule_faults(store: LabelStore, receipt: Receipt, sound: dict[str, Pixels]) -> Iterator[str]:
+    """Whether an image has the arrays, and these the values, that the table of arrays and its row say."""
+    if fault := set_fault({stored.name for stored in receipt.arrays}):
+        yield fault
+    thresholds = _thresholds(store, receipt)
+    bounds = Bounds(num_classes=store.identity.num_classes, thresholds=thresholds)
+    for name, pixels in sound.items():
+        if (thresholds or not counts_thresholds(name)) and (fault := ARRAYS[name].values.fault(pixels, bounds)):
+            yield f"{name}: {receipt.path_of(name)}: {fault}"
+    if (label := sound.get(LABEL)) is not None:
+        counts = np.bincount(label.ravel(), minlength=256)[: store.identity.num_classes]
+        if tuple(counts.tolist()) != receipt.class_px:
+            yield "the label holds other class counts than its row states"
+    if thresholds:
         try:
-            level = level_of(receipt.threshold, store.grid(receipt.evidence_segment))
+            yield from derivation_faults(sound, receipt.threshold, thresholds)
         except ThresholdNotStored as error:
-            yield "rule", str(error)
-            return
-        if not np.array_equal(label, label_at(sound[schema.TOP1], sound[schema.CODE], level)):
-            detail = f"the label is not what its evidence says at threshold {receipt.threshold}"
-            yield "rule", detail
+            yield str(error)
+
+
+def _thresholds(store: LabelStore, receipt: Receipt) -> tuple[float, ...]:
+    """Those that an image's codes count; none without evidence, or if its segment's metadata does not read."""
+    with contextlib.suppress(StoreError):  # a problem of its own
+        if receipt.evidence_segment is not None:
+            return store.grid(receipt.evidence_segment)
+    return ()

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hmsa_label.stores.format.arrays import ARRAYS, BYTES
 from hmsa_label.stores.result import Result
 
 
@@ -63,9 +64,15 @@ def summarise(table: pa.Table, classes: dict[str, Any]) -> Summary:
         runs=_tally(table["run"].to_pylist()),
         converted=_tally(value for value in table["converted"].to_pylist() if value is not None),
         devices=_tally(str(value) for value in table["device"].to_pylist()),
-        label_bytes=int(pc.sum(table["label_bytes"]).as_py() or 0),
-        evidence_bytes=sum(int(pc.sum(table[name]).as_py() or 0) for name in ("top1_bytes", "code_bytes")),
+        label_bytes=_bytes(table, required=True),
+        evidence_bytes=_bytes(table, required=False),
     )
+
+
+def _bytes(table: pa.Table, *, required: bool) -> int:
+    """Size of all objects of the arrays that every image has, or of those of evidence."""
+    columns = [array.column(BYTES) for array in ARRAYS.values() if array.required == required]
+    return sum(int(pc.sum(table[name]).as_py() or 0) for name in columns)
 
 
 def _class_counts(table: pa.Table, num_classes: int) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -2,7 +2,8 @@
 
 import io
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -24,8 +25,10 @@ from hmsa_label.stores.files import (
     public_uri,
 )
 from hmsa_label.stores.format import schema
+from hmsa_label.stores.format.arrays import ARRAYS, CHUNK_SHA256, LABEL
 from hmsa_label.stores.format.forms import is_plain_name
 from hmsa_label.stores.format.schema import IGNORE_INDEX, U8
+from hmsa_label.stores.format.zarr_metadata import array_metadata, group_metadata
 from hmsa_label.stores.parallel import map_threads
 from hmsa_label.stores.result import Result
 from hmsa_label.stores.versions.label_store import LabelStore
@@ -50,6 +53,7 @@ def export_zarr(
     store: LabelStore,
     destination: str,
     *,
+    arrays: Sequence[str] = (LABEL,),
     threads: int = 4,
     on_image: Progress | None = None,
     storage_options: dict[str, Any] | None = None,
@@ -57,34 +61,39 @@ def export_zarr(
     """Labels as one Zarr v3 array `label` [N, H, W] in the order of the keys, with `manifest.parquet` beside it.
 
     Images of several sizes give one array per size, `label_<H>x<W>`. The manifest's added columns `array` and `index`
-    say where each image is. Chunks are checked against the manifest and copied as they are, by the server itself within
-    one object storage. An export that was interrupted is finished by the same call.
+    say where each image's label is; other arrays lie beside it at the same index, such as `top1_<H>x<W>`. Chunks are
+    checked against the manifest and copied as they are, by the server itself within one object storage. An export that
+    was interrupted is finished by the same call.
 
     Args:
+        arrays: names of those to export. An image that has no such evidence keeps the fill value there.
         storage_options: for the destination; the store has its own.
 
     Raises:
-        ValueError: if something else is at the destination already.
+        ValueError: if something else is at the destination already, or there is no such array.
     """
-    root, left_over = _begin(store, destination, storage_options, {"layout": "zarr"})
-    places = _dense_places(store)
+    if unknown := sorted(set(arrays) - set(ARRAYS)):
+        raise ValueError(f"there is no array {unknown[0]!r}; known are {', '.join(ARRAYS)}")
+    root, left_over = _begin(store, destination, storage_options, {"layout": "zarr", "arrays": list(arrays)})
+    places, present = _dense_places(store), _present(store, arrays)
     identity = {"store": store.uri, "uuid": store.identity.uuid, "version": store.version, "digest": store.digest}
-    _create(root, schema.ROOT, schema.group_metadata({**identity, "classes": store.classes, **_values()}))
-    arrays = sorted({(array, height, width) for array, _, height, width in places.values()})
-    for array, height, width in arrays:
-        rows = sum(place[0] == array for place in places.values())
-        _create(root, f"{array}/{schema.ROOT}", schema.array_metadata(rows, height, width, _values()))
+    values = {"ignore_index": IGNORE_INDEX, "unwritten": schema.UNWRITTEN}
+    _create(root, schema.ROOT, group_metadata({**identity, "classes": store.classes, **values}))
+    sizes = Counter((place.suffix, place.height, place.width) for place in places.values())
+    for name in arrays:
+        for (suffix, height, width), rows in sizes.items():
+            _create(root, f"{name}{suffix}/{schema.ROOT}", array_metadata(ARRAYS[name], rows, height, width, {}))
 
     def copy(key: str) -> None:
-        array, index, *_ = places[key]
-        data, target = store.read_encoded(key), f"{array}/c.{index}.0.0"
-        if not _copy_on_server(store, key, root, target):
-            _create(root, target, data)
+        for name in (name for name in arrays if key in present[name]):
+            data, target = store.read_encoded(key, name), f"{name}{places[key].suffix}/c.{places[key].index}.0.0"
+            if not _copy_on_server(store, key, name, root, target):
+                _create(root, target, data)
 
     _for_each(copy, store, threads, on_image)
     _create(root, "manifest.parquet", _manifest(store, places))
     _end(root, left_over)
-    return _exported(store, destination, len(store) + len(arrays) + 2)
+    return _exported(store, destination, sum(map(len, present.values())) + len(arrays) * len(sizes) + 2)
 
 
 def export_cityscapes(
@@ -131,23 +140,40 @@ def _for_each(work: Callable[[str], None], store: LabelStore, threads: int, on_i
             on_image(number, len(store))
 
 
-def _dense_places(store: LabelStore) -> dict[str, tuple[str, int, int, int]]:
-    """(array, index, H, W) of each image."""
-    rows = store.table().select(["key", "height", "width"]).to_pylist()
-    sizes = {(row["height"], row["width"]) for row in rows}
-    used: dict[str, int] = {}
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Where an image is in the dense arrays; `suffix` belongs to their names, and is empty if there is one size."""
+
+    suffix: str
+    index: int
+    height: int
+    width: int
+
+
+def _dense_places(store: LabelStore) -> dict[str, _Place]:
+    """Where each image is to be."""
+    rows = store.table(["key", "height", "width"]).to_pylist()
+    several = len({(row["height"], row["width"]) for row in rows}) > 1
+    used: Counter[str] = Counter()
     places = {}
     for row in rows:
-        array = schema.LABEL if len(sizes) == 1 else f"{schema.LABEL}_{row['height']}x{row['width']}"
-        places[row["key"]] = (array, used.get(array, 0), row["height"], row["width"])
-        used[array] = used.get(array, 0) + 1
+        suffix = f"_{row['height']}x{row['width']}" if several else ""
+        places[row["key"]] = _Place(suffix=suffix, index=used[suffix], height=row["height"], width=row["width"])
+        used[suffix] += 1
     return places
 
 
-def _manifest(store: LabelStore, places: dict[str, tuple[str, int, int, int]]) -> bytes:
+def _present(store: LabelStore, arrays: Sequence[str]) -> dict[str, set[str]]:
+    """Keys of the images that have each array."""
+    columns = {name: ARRAYS[name].column(CHUNK_SHA256) for name in arrays}
+    table = store.table(["key", *dict.fromkeys(columns.values())])
+    return {name: set(table["key"].filter(table[column].is_valid()).to_pylist()) for name, column in columns.items()}
+
+
+def _manifest(store: LabelStore, places: dict[str, _Place]) -> bytes:
     ordered = list(places.values())
-    table = store.table().append_column("array", pa.array([place[0] for place in ordered], pa.string()))
-    table = table.append_column("index", pa.array([place[1] for place in ordered], pa.int64()))
+    table = store.table().append_column("array", pa.array([f"{LABEL}{place.suffix}" for place in ordered], pa.string()))
+    table = table.append_column("index", pa.array([place.index for place in ordered], pa.int64()))
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     return buffer.getvalue()
@@ -168,10 +194,6 @@ def _colours(classes: dict[str, Any]) -> U8:
     return colours
 
 
-def _values() -> dict[str, Any]:
-    return {"ignore_index": IGNORE_INDEX, "unwritten": schema.UNWRITTEN}
-
-
 def _refuse_outside(key: str) -> None:
     parts = PurePosixPath(key).parts
     if not parts or parts[0] == "/" or ".." in parts:
@@ -179,7 +201,7 @@ def _refuse_outside(key: str) -> None:
 
 
 def _begin(
-    store: LabelStore, destination: str, storage_options: dict[str, Any] | None, asked: dict[str, str]
+    store: LabelStore, destination: str, storage_options: dict[str, Any] | None, asked: dict[str, Any]
 ) -> tuple[FileRoot, list[str]]:
     """The destination, with a note of what is being exported, and the half-written files of an attempt that was killed.
 
@@ -214,13 +236,12 @@ def _create(root: FileRoot, path: str, data: bytes) -> None:
     create_bytes(filesystem, join(start, path), data)
 
 
-def _copy_on_server(store: LabelStore, key: str, root: FileRoot, target: str) -> bool:
-    """Whether a label's chunk could be put at the target without moving its bytes to this machine."""
+def _copy_on_server(store: LabelStore, key: str, name: str, root: FileRoot, target: str) -> bool:
+    """Whether an array's chunk could be put at the target without moving its bytes to this machine."""
     (filesystem, start), (other, destination) = store.root.open(), root.open()
     if type(filesystem) is not type(other) or filesystem.storage_options != other.storage_options:
         return False
-    row = store.receipt(key)
-    chunk = schema.chunk_path(row.segment, row.height, row.width, schema.LABEL, row.row)
+    chunk = store.receipt(key).path_of(name)
     return copy_on_server(filesystem, join(start, chunk), join(destination, target))
 
 

@@ -1,4 +1,4 @@
-"""What the values of the manifest's columns may be; checked whenever they are read, for whole columns at a time.
+"""The manifest's columns, and what their values may be; checked whenever they are read, whole columns at a time.
 
 A row decides which objects are opened and how much memory a reader takes, and anybody can write a Parquet file.
 """
@@ -9,12 +9,50 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hmsa_label.stores.format.arrays import ARRAYS, BYTES
 from hmsa_label.stores.format.forms import FIRST_YEAR, LAST_YEAR, MAX_COUNT, is_plain_name
 from hmsa_label.stores.format.schema import MAX_CLASSES, MAX_PIXELS
 
 EPOCH = 1970
 MICROSECONDS_PER_YEAR = 31_556_952_000_000  # of the mean Gregorian year
 MAX_TEXT_BYTES = 4096
+
+
+def _array_fields() -> list[pa.Field]:
+    """Digests and size of each array, in the order of the table; null where an image does not have it."""
+    return [
+        pa.field(column, pa.int64() if column == array.column(BYTES) else pa.string(), nullable=not array.required)
+        for array in ARRAYS.values()
+        for column in array.columns
+    ]
+
+
+MANIFEST_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("segment", pa.string(), nullable=False),
+        pa.field("row", pa.int64(), nullable=False),
+        *_array_fields(),
+        pa.field("evidence_segment", pa.string()),
+        pa.field("evidence_row", pa.int64()),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("source_sha256", pa.string()),
+        pa.field("source_bytes", pa.int64()),
+        pa.field("converted", pa.string()),
+        pa.field("threshold", pa.float64(), nullable=False),
+        pa.field("class_px", pa.list_(pa.int64()), nullable=False),
+        pa.field("valid_px", pa.int64(), nullable=False),
+        pa.field("kept_share", pa.float64(), nullable=False),
+        pa.field("mean_confidence", pa.float64()),
+        pa.field("coarse_agreement", pa.float64()),
+        pa.field("run", pa.string(), nullable=False),
+        pa.field("device", pa.string()),
+        pa.field("seconds", pa.float64()),
+        pa.field("labelled_at", pa.timestamp("us", tz="UTC"), nullable=False),
+    ]
+)
 
 Values = Any  # pa.Array or pa.ChunkedArray
 Check = Callable[[Values], str]
@@ -92,7 +130,7 @@ _CHECKS: dict[str, Check] = {
     **dict.fromkeys(("height", "width"), _within(1, MAX_PIXELS)),
     **dict.fromkeys(("segment", "evidence_segment", "run"), _names),
     **dict.fromkeys(("row", "evidence_row", "source_bytes"), _COUNT),
-    **dict.fromkeys(("label_bytes", "top1_bytes", "code_bytes"), _COUNT),
+    **dict.fromkeys((array.column(BYTES) for array in ARRAYS.values()), _COUNT),
     **dict.fromkeys(("threshold", "kept_share"), _SHARE),
     **dict.fromkeys(("mean_confidence", "coarse_agreement", "seconds"), _FINITE),
     "class_px": _class_counts,

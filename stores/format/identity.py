@@ -12,6 +12,7 @@ from hmsa_label.stores.format.forms import parse_json
 from hmsa_label.stores.format.records import IDENTITY, refuse_other
 from hmsa_label.stores.format.schema import log_path
 from hmsa_label.stores.format.self_digest import is_whole, seal
+from hmsa_label.stores.format.zarr_metadata import group_metadata
 
 PUT_BACK = "it is the store's identity with its classes, put it back from a copy of the store"
 
@@ -46,7 +47,7 @@ class Identity:
             "unwritten": schema.UNWRITTEN,
             "probe": self.probe,
         }
-        return schema.group_metadata(seal(attributes))
+        return group_metadata(seal(attributes))
 
 
 def read_identity(root: FileRoot) -> Identity:

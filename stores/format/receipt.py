@@ -7,7 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from hmsa_label.stores.format.schema import MANIFEST_SCHEMA
+from hmsa_label.stores.format.arrays import ARRAYS, PARTS
+from hmsa_label.stores.format.columns import MANIFEST_SCHEMA
+from hmsa_label.stores.format.schema import chunk_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +37,27 @@ class ImageFacts:
     seconds: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class StoredArray:
+    """What is recorded of one array of an image.
+
+    Attributes:
+        sha256: lower-case hex digest of its raw bytes, row by row.
+        chunk_sha256: of its chunk object; bytes: the size of that.
+    """
+
+    name: str
+    sha256: str
+    chunk_sha256: str
+    bytes: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Receipt:
     """One row of the manifest: where an image's arrays lie, what they hash to, and what is in them.
 
-    `labelled_at` is ISO 8601 in UTC; digests are lower-case hex sha256 of the raw H*W bytes; `*_bytes` are the sizes of
-    the chunk objects, `*_chunk_sha256` their digests. Columns are specified in FORMAT.md.
+    `arrays` are those that the image has, in the order of the table of arrays. `labelled_at` is ISO 8601 in UTC.
+    Columns are specified in FORMAT.md.
     """
 
     key: str
@@ -48,15 +65,7 @@ class Receipt:
     width: int
     segment: str
     row: int
-    label_sha256: str
-    label_chunk_sha256: str
-    label_bytes: int
-    top1_sha256: str | None = None
-    top1_chunk_sha256: str | None = None
-    top1_bytes: int | None = None
-    code_sha256: str | None = None
-    code_chunk_sha256: str | None = None
-    code_bytes: int | None = None
+    arrays: tuple[StoredArray, ...]
     evidence_segment: str | None = None
     evidence_row: int | None = None
     source: str
@@ -74,16 +83,34 @@ class Receipt:
     seconds: float | None = None
     labelled_at: str
 
+    def array(self, name: str) -> StoredArray | None:
+        """What is recorded of one array; None if the image does not have it."""
+        return next((array for array in self.arrays if array.name == name), None)
+
+    def path_of(self, name: str) -> str:
+        """The chunk object of one of the image's arrays, relative to the store."""
+        segment, row = (getattr(self, column) for column in ARRAYS[name].place)
+        return chunk_path(segment, self.height, self.width, name, row)
+
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able form, read back by `from_dict`."""
-        return {**vars(self), "class_px": list(self.class_px)}
+        """JSON-able form, a field per column of the manifest; read back by `from_dict`."""
+        values = {**vars(self), **self.array_columns(), "class_px": list(self.class_px)}
+        return {name: values.get(name) for name in MANIFEST_SCHEMA.names}
+
+    def array_columns(self) -> dict[str, Any]:
+        """What the columns of the image's arrays hold."""
+        return {f"{array.name}_{part}": getattr(array, part) for array in self.arrays for part in PARTS}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Receipt":
         """The receipt that `to_dict` wrote; fields added by later versions are left out."""
-        known = {field.name for field in fields(cls)}
-        values = {name: value for name, value in data.items() if name in known}
-        return cls(**{**values, "class_px": tuple(values["class_px"])})
+        values = {name: data[name] for name in _OWN_FIELDS if name in data}
+        arrays = []
+        for array in ARRAYS.values():
+            parts: list[Any] = [data.get(column) for column in array.columns]
+            if data.get(array.place[0]) is not None and any(part is not None for part in parts):
+                arrays.append(StoredArray(array.name, *parts))
+        return cls(**{**values, "arrays": tuple(arrays), "class_px": tuple(values["class_px"])})
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> "Receipt":
@@ -91,10 +118,16 @@ class Receipt:
         return cls.from_dict({**row, "labelled_at": iso(row["labelled_at"])})
 
 
+_OWN_FIELDS = [field.name for field in fields(Receipt) if field.name != "arrays"]
+
+
 def to_table(receipts: Iterable[Receipt]) -> pa.Table:
     """Manifest rows of receipts."""
     # vars, not asdict, which would copy every field deeply: a third of what an image costs the driver of a run.
-    rows = [{**vars(receipt), "labelled_at": datetime.fromisoformat(receipt.labelled_at)} for receipt in receipts]
+    rows = [
+        {**vars(receipt), **receipt.array_columns(), "labelled_at": datetime.fromisoformat(receipt.labelled_at)}
+        for receipt in receipts
+    ]
     return pa.Table.from_pylist(rows, schema=MANIFEST_SCHEMA)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from hmsa_label.stores.errors import LabelCorrupt
 from hmsa_label.stores.format import self_digest
+from hmsa_label.stores.format.arrays import ARRAYS, BYTES
 from hmsa_label.stores.format.evidence import MAX_LEVELS
 from hmsa_label.stores.format.forms import (
     CAPTION,
@@ -124,14 +125,22 @@ RUN = Record(
         "host": Maybe(TEXT),
     },
 )
+
+
+def _array_forms(*, required: bool) -> dict[str, Form]:
+    """What a receipt says of arrays: digests and size of each."""
+    arrays = [array for array in ARRAYS.values() if array.required == required]
+    return {name: COUNT if name == array.column(BYTES) else DIGEST for array in arrays for name in array.columns}
+
+
 RECEIPT = Record(
     {
         "key": KEY,
         "height": _SIDE,
         "width": _SIDE,
         **dict.fromkeys(("segment", "run"), NAME),
-        **dict.fromkeys(("row", "label_bytes", "valid_px"), COUNT),
-        **dict.fromkeys(("label_sha256", "label_chunk_sha256"), DIGEST),
+        **dict.fromkeys(("row", "valid_px"), COUNT),
+        **_array_forms(required=True),
         "source": PATH,
         "threshold": SHARE,
         "class_px": Each(COUNT, longest=MAX_CLASSES),
@@ -139,8 +148,8 @@ RECEIPT = Record(
         "labelled_at": TIME,
     },
     {
-        **dict.fromkeys(("top1_sha256", "code_sha256", "top1_chunk_sha256", "code_chunk_sha256"), Maybe(DIGEST)),
-        **dict.fromkeys(("top1_bytes", "code_bytes", "evidence_row", "source_bytes"), Maybe(COUNT)),
+        **{name: Maybe(form) for name, form in _array_forms(required=False).items()},
+        **dict.fromkeys(("evidence_row", "source_bytes"), Maybe(COUNT)),
         "evidence_segment": Maybe(NAME),
         **dict.fromkeys(("source_sha256", "device", "converted"), Maybe(TEXT)),
         **dict.fromkeys(("mean_confidence", "coarse_agreement", "seconds"), Maybe(NUMBER)),

@@ -16,14 +16,9 @@ from urllib.parse import unquote
 from deltalake import Schema
 
 from hmsa_label.stores.errors import LabelCorrupt
+from hmsa_label.stores.format.columns import MANIFEST_SCHEMA
 from hmsa_label.stores.format.records import COMMIT
-from hmsa_label.stores.format.schema import (
-    COMMITS,
-    LOG,
-    MANIFEST_CONFIGURATION,
-    MANIFEST_SCHEMA,
-    log_path,
-)
+from hmsa_label.stores.format.schema import COMMITS, LOG, log_path
 from hmsa_label.stores.format.self_digest import is_whole
 
 COMMIT_KEY = "hmsa_label"
@@ -32,6 +27,15 @@ BEFORE = "log_sha256"  # in a record: of the log file before
 # What another tool's commit does to a table; one that does nothing of it is no commit but a damaged file.
 TABLE_ACTIONS = frozenset({"add", "remove", "metaData", "protocol", "txn", "domainMetadata", "cdc"})
 READER_VERSION, WRITER_VERSION = 1, 2
+
+# The log is the audit trail: it never expires, and a foreign `vacuum` finds nothing old enough to delete.
+CHECKPOINT_INTERVAL = 10  # commits; measured, benchmarks/results/store_requests.md
+MANIFEST_CONFIGURATION = {
+    "delta.checkpointInterval": str(CHECKPOINT_INTERVAL),
+    "delta.enableExpiredLogCleanup": "false",
+    "delta.logRetentionDuration": "interval 36500 days",
+    "delta.deletedFileRetentionDuration": "interval 36500 days",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 
 from hmsa_label.stores.errors import LabelCorrupt
 from hmsa_label.stores.files import FileRoot
-from hmsa_label.stores.format.columns import column_fault
+from hmsa_label.stores.format.columns import MANIFEST_SCHEMA, column_fault
 from hmsa_label.stores.format.forms import stays_below
-from hmsa_label.stores.format.schema import MANIFEST, MANIFEST_SCHEMA
+from hmsa_label.stores.format.schema import MANIFEST
 
 BATCH_ROWS = 4096
 # Files of this software carry their digest in their name; those of other tools are compared by size alone.
@@ -37,7 +37,7 @@ class Rows:
     num_classes: int | None = None
 
     def table(self, columns: list[str] | None = None) -> pa.Table:
-        """Rows sorted by key, with the columns of `schema.MANIFEST_SCHEMA` or those asked for.
+        """Rows sorted by key, with the columns of `MANIFEST_SCHEMA` or those asked for.
 
         Raises:
             LabelCorrupt: if a file of the table is gone or damaged.
@@ -57,13 +57,12 @@ class Rows:
         """
         for path, size_bytes in self.files:
             file = self._open(path, size_bytes)
-            lost = sorted(set(MANIFEST_SCHEMA.names).difference(file.schema_arrow.names))
-            if lost:
-                raise self._damaged(path, f"it has no column {lost[0]}")
-            rows, batches = 0, file.iter_batches(BATCH_ROWS, columns=MANIFEST_SCHEMA.names, use_threads=False)
+            names = [name for name in MANIFEST_SCHEMA.names if self._has(path, file, name)]
+            rows, batches = 0, file.iter_batches(BATCH_ROWS, columns=names, use_threads=False)
             while (batch := self._next(path, batches)) is not None:
-                columns = [self._checked(path, name, batch.column(name)) for name in MANIFEST_SCHEMA.names]
+                found = {name: self._checked(path, name, batch.column(name)) for name in names}
                 rows += batch.num_rows
+                columns = [found.get(field.name, pa.nulls(batch.num_rows, field.type)) for field in MANIFEST_SCHEMA]
                 yield pa.table(columns, schema=MANIFEST_SCHEMA)
             if rows != file.metadata.num_rows:
                 raise self._damaged(path, f"{rows} rows of {file.metadata.num_rows}")
@@ -98,8 +97,18 @@ class Rows:
         parts = [self._part(path, file, name) for path, file in files.items()]
         return pa.chunked_array([chunk for part in parts for chunk in part.chunks], MANIFEST_SCHEMA.field(name).type)
 
+    def _has(self, path: str, file: Any, name: str) -> bool:
+        """Whether a file has a column; one that may be null need not be there, as in any Delta table."""
+        if name in file.schema_arrow.names:
+            return True
+        if not MANIFEST_SCHEMA.field(name).nullable:
+            raise self._damaged(path, f"it has no column {name}")
+        return False
+
     def _part(self, path: str, file: Any, name: str) -> pa.ChunkedArray:
         """One column of one file, every value of the right type: writers spell the types of strings in several ways."""
+        if not self._has(path, file, name):
+            return pa.chunked_array([pa.nulls(file.metadata.num_rows, MANIFEST_SCHEMA.field(name).type)])
         try:
             read = file.read(columns=[name], use_threads=False)[name]
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:

@@ -32,6 +32,7 @@ from hmsa_label.stores.files import (
     sync_file,
 )
 from hmsa_label.stores.format import schema
+from hmsa_label.stores.format.arrays import ARRAYS, SHA256
 from hmsa_label.stores.format.receipt import now
 from hmsa_label.stores.format.schema import MANIFEST, log_path
 from hmsa_label.stores.format.self_digest import seal
@@ -43,7 +44,10 @@ from hmsa_label.stores.manifest.log_state import Log, LogState
 from hmsa_label.stores.manifest.objects import arrays_in
 from hmsa_label.stores.manifest.rows import Rows
 
-PAIRS = pa.schema([(name, pa.large_string()) for name in ("key", "label_sha256")])
+# What the content digest of a version covers.
+DIGESTED = pa.schema(
+    [(name, pa.large_string()) for name in ("key", *(a.column(SHA256) for a in ARRAYS.values() if a.in_digest))]
+)
 EMPTY = hashlib.sha256().hexdigest()  # content digest of no images
 # What a commit hands on to the next.
 STATE = ("finished", "finished_digest", "epoch", "collected", "open_runs", "fingerprint")
@@ -151,7 +155,7 @@ class Snapshot:
         return sum(row for row in rows if row is not None) if None not in rows else self.table(["key"]).num_rows
 
     def table(self, columns: list[str] | None = None) -> pa.Table:
-        """Rows sorted by key, with the columns of `schema.MANIFEST_SCHEMA` or those asked for.
+        """Rows sorted by key, with the columns of `columns.MANIFEST_SCHEMA` or those asked for.
 
         Raises:
             LabelCorrupt: if a file of the table is gone or damaged.
@@ -331,9 +335,11 @@ def content_digest(table: pa.Table) -> str:
     Independent of the order of labelling, of segments, codecs and everything else but the labels and their names.
     """
     digest = hashlib.sha256()
-    pairs = table.select(["key", "label_sha256"]).cast(PAIRS).sort_by([(name, "ascending") for name in PAIRS.names])
+    ordered = [(name, "ascending") for name in DIGESTED.names]
+    rows = table.select(DIGESTED.names).cast(DIGESTED).sort_by(ordered)
     empty, tab, end = (pa.scalar(text, pa.large_string()) for text in ("", "\t", "\n"))
-    lines = pc.binary_join_element_wise(pc.binary_join_element_wise(*pairs.columns, tab), empty, end)
+    fields = pc.binary_join_element_wise(*rows.columns, tab, null_handling="skip")  # an image may lack an array
+    lines = pc.binary_join_element_wise(fields, empty, end)
     for chunk in lines.chunks:
         _, offsets, text = chunk.buffers()
         ends = np.frombuffer(offsets, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]

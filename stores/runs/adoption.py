@@ -1,11 +1,12 @@
 """Receipts that workers wrote but the driver never heard of, checked against their pixels before they count."""
 
 import re
-from dataclasses import dataclass
 
 from hmsa_label.stores.errors import LabelCorrupt, StoreError
 from hmsa_label.stores.files import FileRoot, join, list_names
 from hmsa_label.stores.format import schema
+from hmsa_label.stores.format.arrays import ARRAYS
+from hmsa_label.stores.format.chunks import decode_checked, digest_of
 from hmsa_label.stores.format.receipt import Receipt
 from hmsa_label.stores.format.records import RECEIPT, parse_record
 from hmsa_label.stores.parallel import map_threads
@@ -50,39 +51,15 @@ def list_places(root: FileRoot, run_id: str) -> list[tuple[str, int]]:
 
 def is_sound(root: FileRoot, receipt: Receipt) -> bool:
     """Whether every array that a receipt names is there and has the digest it states."""
+    size = (receipt.height, receipt.width)
     try:
-        for array in arrays_of(receipt).values():
-            data = root.read(array.path)
-            pixels = schema.decode_checked(data, receipt.height, receipt.width, chunk_digest=array.chunk_sha256)
-            if schema.digest_of(pixels) != array.sha256:
+        for array in receipt.arrays:
+            data, dtype = root.read(receipt.path_of(array.name)), ARRAYS[array.name].dtype
+            if digest_of(decode_checked(data, *size, dtype, chunk_digest=array.chunk_sha256)) != array.sha256:
                 return False
     except (FileNotFoundError, StoreError):
         return False
     return True
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredArray:
-    """One array of one image: its chunk object below the store, hex digests of its pixels and of the object."""
-
-    path: str
-    sha256: str
-    chunk_sha256: str
-
-
-def arrays_of(receipt: Receipt) -> dict[str, StoredArray]:
-    """Arrays of an image, by name."""
-    places = {schema.LABEL: (receipt.segment, receipt.row)}
-    if receipt.evidence_segment is not None and receipt.evidence_row is not None:
-        places |= dict.fromkeys(schema.EVIDENCE, (receipt.evidence_segment, receipt.evidence_row))
-    return {
-        name: StoredArray(
-            path=schema.chunk_path(segment, receipt.height, receipt.width, name, row),
-            sha256=str(getattr(receipt, f"{name}_sha256")),
-            chunk_sha256=str(getattr(receipt, f"{name}_chunk_sha256")),
-        )
-        for name, (segment, row) in places.items()
-    }
 
 
 def _read(root: FileRoot, segment: str, row: int) -> Receipt | None:

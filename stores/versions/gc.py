@@ -11,6 +11,7 @@ from typing import Any
 from hmsa_label.stores.errors import LabelCorrupt, StoreConflict
 from hmsa_label.stores.files import LEFT_OVER, FileRoot, delete_files, join, list_infos, public_uri
 from hmsa_label.stores.format import schema
+from hmsa_label.stores.format.arrays import ARRAYS
 from hmsa_label.stores.format.identity import read_identity
 from hmsa_label.stores.manifest.table import GC, Change, Commit, Manifest, Snapshot
 from hmsa_label.stores.result import Result
@@ -20,7 +21,9 @@ from hmsa_label.stores.versions.tags import known_tags, mark_pruned, pruned_vers
 LEFT_OVER_SECONDS = 3600.0  # a younger file may be that of a writer who is at it
 CLAIM = re.compile(rf"{schema.RUNS}/([^/]+)/{claims.FOLDER}/[^/]+")
 CLOCKS_DIFFER = timedelta(days=1)  # at most, those of hosts that wrote
-PLACE_COLUMNS = ["height", "width", "segment", "row", "evidence_segment", "evidence_row"]
+CHUNK = re.compile(rf"{schema.DATA}/[^/]+/(?P<size>\d+x\d+)/(?P<array>[^/]+)/c\.(?P<row>\d+)\.0\.0")
+PLACES = tuple(dict.fromkeys(array.place for array in ARRAYS.values()))
+PLACE_COLUMNS = ["height", "width", *(column for place in PLACES for column in place)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +150,8 @@ def _plan(root: FileRoot, manifest: Manifest, head: Snapshot, sizes: dict[str, i
     if tags.unknown and len(kept) < len(finished):
         raise LabelCorrupt(f"nothing is pruned, as nobody knows which version a tag names: {tags.unknown[0]}")
     rows, unreadable = _rows_of(manifest, head, kept)
-    needed, segments = _needed(rows)
+    needed = _needed(rows)
+    segments = needed.segments()
     last = max((commit.time for commit in finished if commit.version in unreadable), default="")
     paths = [
         path
@@ -184,36 +188,56 @@ def _may_be_of(path: str, last: str) -> bool:
     return parts[1] <= (datetime.fromisoformat(last) + CLOCKS_DIFFER).strftime("%Y%m%dT%H%M%SZ~")
 
 
-def _needed(rows: Iterable[dict[str, Any]]) -> tuple[set[str], set[str]]:
-    """Objects that rows name, and the segments these are in."""
-    paths, segments = set(), set()
+Place = tuple[str, str, str]  # segment, size and row, as paths spell them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needed:
+    """What rows name.
+
+    Attributes:
+        places: by the column of the segment, so that a label beside kept evidence can go.
+        receipts: those of the rows, as paths.
+    """
+
+    places: dict[str, set[Place]]
+    receipts: set[str]
+
+    def segments(self) -> set[str]:
+        return {segment for places in self.places.values() for segment, _, _ in places}
+
+    def has(self, array: str, place: Place) -> bool:
+        """Whether an array's object is needed; of arrays that a later version of this package added, any of a row."""
+        known = ARRAYS.get(array)
+        columns = self.places if known is None else (known.place[0],)
+        return any(place in self.places[column] for column in columns)
+
+
+def _needed(rows: Iterable[dict[str, Any]]) -> Needed:
+    needed = Needed(places={segment: set() for segment, _ in PLACES}, receipts=set())
     for row in rows:
-        label = (row["segment"], row["row"])
-        paths |= {_chunk(row, schema.LABEL, *label), schema.receipt_path(*label)}
-        segments.add(row["segment"])
-        if row["evidence_segment"] is not None:
-            evidence = (row["evidence_segment"], row["evidence_row"])
-            paths |= {_chunk(row, name, *evidence) for name in schema.EVIDENCE}
-            segments.add(row["evidence_segment"])
-    return paths, segments
+        needed.receipts.add(schema.receipt_path(row["segment"], row["row"]))
+        for segment, number in PLACES:
+            if row[segment] is not None:
+                needed.places[segment].add((row[segment], f"{row['height']}x{row['width']}", str(row[number])))
+    return needed
 
 
-def _chunk(row: dict[str, Any], name: str, segment: str, number: int) -> str:
-    return schema.chunk_path(segment, row["height"], row["width"], name, number)
-
-
-def _is_needed(path: str, needed: set[str], segments: set[str], open_runs: tuple[str, ...]) -> bool:
+def _is_needed(path: str, needed: Needed, segments: set[str], open_runs: tuple[str, ...]) -> bool:
     if LEFT_OVER.search(path):
         return False  # only old ones are listed
     if claim := CLAIM.fullmatch(path):
         return claim[1] in open_runs
     parts = path.split("/")
-    if path in needed or len(parts) < 3:  # data/zarr.json itself
+    if path in needed.receipts or len(parts) < 3:  # data/zarr.json itself
         return True
     segment, name = parts[1], parts[-1]
     if segment.rpartition(".")[0] in open_runs:
         return True
-    return segment in segments and name == schema.ROOT
+    if name == schema.ROOT:
+        return segment in segments
+    chunk = CHUNK.fullmatch(path)
+    return chunk is not None and needed.has(chunk["array"], (segment, chunk["size"], chunk["row"]))
 
 
 def _record(head: Snapshot, plan: Garbage) -> Change | None:

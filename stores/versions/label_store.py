@@ -22,6 +22,19 @@ import pyarrow as pa
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, StoreError
 from hmsa_label.stores.files import FileRoot, create_bytes, join, public_uri
 from hmsa_label.stores.format import schema
+from hmsa_label.stores.format.arrays import (
+    ARRAYS,
+    CHUNK_SHA256,
+    CODE,
+    LABEL,
+    SHA256,
+    TOP1,
+    Bounds,
+    Pixels,
+    evidence_arrays,
+)
+from hmsa_label.stores.format.chunks import decode_checked
+from hmsa_label.stores.format.columns import MANIFEST_SCHEMA
 from hmsa_label.stores.format.identity import (
     Identity,
     check_classes,
@@ -31,16 +44,18 @@ from hmsa_label.stores.format.identity import (
 )
 from hmsa_label.stores.format.receipt import Receipt
 from hmsa_label.stores.format.records import thresholds_in
-from hmsa_label.stores.format.schema import CODE, LABEL, MANIFEST_SCHEMA, TOP1, U8
+from hmsa_label.stores.format.schema import U8
+from hmsa_label.stores.format.zarr_metadata import group_metadata
 from hmsa_label.stores.manifest.table import Commit, Manifest, Snapshot, content_digest
 from hmsa_label.stores.versions.probe import probe_storage
 from hmsa_label.stores.versions.tags import read_mark, refuse_other_than_tagged, version_number
 
 HEAD = "head"
-# Columns that reading labels needs.
-EAGER = ["key", "height", "width", "segment", "row", "label_sha256", "label_chunk_sha256"]
+# Columns that reading labels needs, and the digest of a version.
+EAGER = ["key", "height", "width", "segment", "row"]
+EAGER += [a.column(part) for a in ARRAYS.values() for part in (SHA256, CHUNK_SHA256) if a.required or a.in_digest]
 # Columns that reading evidence needs besides.
-EVIDENCE = ["evidence_segment", "evidence_row", "top1_chunk_sha256", "code_chunk_sha256"]
+EVIDENCE = ["evidence_segment", "evidence_row", *(array.column(CHUNK_SHA256) for array in evidence_arrays())]
 
 
 class LabelStore:
@@ -162,17 +177,27 @@ class LabelStore:
             LabelMissing: if this version has no label for it, or its object is gone.
             LabelCorrupt: if the stored bytes are not those that were written.
         """
-        place = self._place(key)
-        return self._read_array(key, LABEL, self._value("segment", place), self._value("row", place))
+        return self._fetch(key, LABEL)[1]
 
-    def read_encoded(self, key: str) -> bytes:
-        """The chunk object of a label, checked as `read` checks it: one zstd frame, for copying elsewhere.
+    def read_array(self, key: str, name: str) -> Pixels:
+        """[H, W] array of an image by its name, such as `top1`, in the type that FORMAT.md states; fresh and writable.
 
         Raises:
-            LabelMissing, LabelCorrupt: as `read`.
+            ValueError: if stores know no such array.
+            LabelMissing: if the image does not have it, or its object is gone.
+            LabelCorrupt: if the stored bytes are not those that were written.
         """
-        place = self._place(key)
-        return self._fetch(key, LABEL, self._value("segment", place), self._value("row", place))[0]
+        if name not in ARRAYS:
+            raise ValueError(f"there is no array {name!r}; known are {', '.join(ARRAYS)}")
+        return self._fetch(key, name)[1]
+
+    def read_encoded(self, key: str, name: str = LABEL) -> bytes:
+        """The chunk object of an array, checked as `read` checks it: one zstd frame, for copying elsewhere.
+
+        Raises:
+            LabelMissing, LabelCorrupt: as `read_array`.
+        """
+        return self._fetch(key, name)[0]
 
     def read_crop(self, key: str, y: int, x: int, height: int, width: int) -> U8:
         """[height, width] uint8 part of a label, from row `y` and column `x` on; the whole image is read and checked.
@@ -180,8 +205,7 @@ class LabelStore:
         Raises:
             ValueError: if the crop reaches beyond the image.
         """
-        place = self._place(key)
-        label = self._fetch(key, LABEL, self._value("segment", place), self._value("row", place))[1]
+        label = self._fetch(key, LABEL)[1]
         if y < 0 or x < 0 or height < 1 or width < 1 or y + height > label.shape[0] or x + width > label.shape[1]:
             raise ValueError(
                 f"{key}: a crop of {height} x {width} at (y, x) = ({y}, {x}) reaches beyond the image of "
@@ -196,19 +220,8 @@ class LabelStore:
             LabelMissing: if the image has no evidence, or its objects are gone.
             LabelCorrupt: if the stored bytes are not those that were written.
         """
-        place = self._place(key)
-        segment, row = self._value("evidence_segment", place), self._value("evidence_row", place)
-        if segment is None:
-            raise LabelMissing(
-                f"{key}: version {self.version} keeps no evidence for this image; label it again with --evidence"
-            )
-        grid = self.grid(segment)
-        if not grid:
-            raise LabelCorrupt(f"{key}: the metadata of segment {segment} names no thresholds for its codes")
-        top1, code = self._read_array(key, TOP1, segment, row), self._read_array(key, CODE, segment, row)
-        if int(code.max()) > len(grid):
-            raise LabelCorrupt(f"{key}: a code of {code.max()}, but segment {segment} names {len(grid)} thresholds")
-        return top1, code, grid
+        top1, code = self._fetch(key, TOP1)[1], self._fetch(key, CODE)[1]
+        return top1, code, self.grid(self._value("evidence_segment", self._place(key)))
 
     def grid(self, segment: str) -> tuple[float, ...]:
         """Ascending thresholds that the codes of a segment count; empty for a segment without evidence."""
@@ -230,19 +243,24 @@ class LabelStore:
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
 
-    def _read_array(self, key: str, name: str, segment: str, row: int) -> U8:
-        return self._fetch(key, name, segment, row)[1]
-
-    def _fetch(self, key: str, name: str, segment: str, row: int) -> tuple[bytes, U8]:
-        """An array's chunk object and its [H, W] pixels, checked against the manifest."""
-        place = self._place(key)
+    def _fetch(self, key: str, name: str) -> tuple[bytes, Pixels]:
+        """An array's chunk object and its [H, W] pixels, checked against the manifest and the table of arrays."""
+        array, place = ARRAYS[name], self._place(key)
+        segment, row = (self._value(column, place) for column in array.place)
+        digest = self._value(array.column(CHUNK_SHA256), place)
+        if segment is None or digest is None:
+            raise LabelMissing(
+                f"{key}: version {self.version} keeps no evidence for this image (no {name}); label it again with "
+                "--evidence"
+            )
         height, width = self._value("height", place), self._value("width", place)
+        bounds = Bounds(num_classes=self.identity.num_classes, thresholds=() if array.required else self.grid(segment))
         path = schema.chunk_path(segment, height, width, name, row)
         try:
             data = self.root.read(path)
-            pixels = schema.decode_checked(data, height, width, chunk_digest=self._value(f"{name}_chunk_sha256", place))
-            if name != CODE and (strange := schema.stranger(pixels, self.identity.num_classes)) is not None:
-                raise LabelCorrupt(f"it holds {strange}, which is no class")
+            pixels = decode_checked(data, height, width, array.dtype, chunk_digest=digest)
+            if fault := array.values.fault(pixels, bounds):
+                raise LabelCorrupt(fault)
         except FileNotFoundError:
             _refuse_pruned(self.root, self.version)  # perhaps only now, while this reader was open
             raise LabelMissing(
@@ -336,6 +354,6 @@ def _exists(root: FileRoot) -> bool:
 def _ensure_group(root: FileRoot, folder: str) -> None:
     filesystem, path = root.open()
     try:
-        create_bytes(filesystem, join(path, folder, schema.ROOT), schema.group_metadata())
+        create_bytes(filesystem, join(path, folder, schema.ROOT), group_metadata())
     except FileExistsError:
         return

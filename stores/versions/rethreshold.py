@@ -8,7 +8,8 @@ from numbers import Real
 from typing import Any
 
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, StoreConflict
-from hmsa_label.stores.format.evidence import label_at, level_of
+from hmsa_label.stores.format.arrays import Pixels, derivations
+from hmsa_label.stores.format.evidence import level_of
 from hmsa_label.stores.format.receipt import ImageFacts, Receipt
 from hmsa_label.stores.manifest.table import RETHRESHOLD
 from hmsa_label.stores.parallel import map_threads
@@ -67,7 +68,7 @@ def rethreshold(
     store = LabelStore.open(uri, storage_options=storage_options)
     receipts = [Receipt.from_row(row) for row in store.table().to_pylist()]
     todo = [receipt for receipt in receipts if receipt.threshold != threshold]
-    levels = _levels(store, todo, threshold)
+    _refuse_not_stored(store, todo, threshold)
     if not todo:
         return _result(store, len(receipts), 0)
     writer = RunWriter(uri, _record(store, threshold, provenance), kind=RETHRESHOLD, storage_options=storage_options)
@@ -83,13 +84,12 @@ def rethreshold(
 
         def relabel(receipt: Receipt) -> Receipt | None:
             try:
-                top1, code, _ = store.read_evidence(receipt.key)
+                arrays = _arrays_at(store, receipt, threshold)
             except (LabelMissing, LabelCorrupt) as error:
                 damaged[receipt.key] = str(error)
             if damaged:  # nothing comes of it any more, but all damage is to be named
                 return None
-            label = label_at(top1, code, levels[str(receipt.evidence_segment)])
-            return segment.write(_facts(receipt), {"label": label}, evidence_of=receipt)
+            return segment.write(_facts(receipt), arrays, evidence_of=receipt)
 
         finished, beat_at = len(receipts) - len(todo), time.monotonic() + BEAT_SECONDS
         for made in map_threads(relabel, todo, threads):
@@ -145,16 +145,26 @@ def _damaged(damaged: dict[str, str], total: int) -> str:
     )
 
 
-def _levels(store: LabelStore, receipts: list[Receipt], threshold: float) -> dict[str, int]:
-    """The smallest code that reaches the threshold, by evidence segment."""
-    without = [receipt.key for receipt in receipts if receipt.evidence_segment is None]
+def _arrays_at(store: LabelStore, receipt: Receipt, threshold: float) -> dict[str, Pixels]:
+    """The arrays of an image that depend on the threshold, made from its evidence."""
+    thresholds, made = store.grid(str(receipt.evidence_segment)), {}
+    for name, derived in derivations().items():
+        evidence = {source: store.read_array(receipt.key, source) for source in derived.sources}
+        made[name] = derived.make(evidence, threshold, thresholds)
+    return made
+
+
+def _refuse_not_stored(store: LabelStore, receipts: list[Receipt], threshold: float) -> None:
+    """Refuses images without evidence, and a threshold that the evidence of some segment does not know."""
+    sources = {source for derived in derivations().values() for source in derived.sources}
+    without = [receipt.key for receipt in receipts if not sources <= {array.name for array in receipt.arrays}]
     if without:
         raise ValueError(
             f"{len(without)} of {len(receipts)} images of {store.uri} have no stored evidence (such as {without[0]}); "
             "label them again with --evidence --relabel"
         )
-    segments = {str(receipt.evidence_segment) for receipt in receipts}
-    return {segment: level_of(threshold, store.grid(segment)) for segment in segments}
+    for segment in {str(receipt.evidence_segment) for receipt in receipts}:
+        level_of(threshold, store.grid(segment))
 
 
 def _record(store: LabelStore, threshold: float, provenance: dict[str, Any] | None) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from hmsa_label.stores.audit.history import show
 from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing
 from hmsa_label.stores.format import schema
-from hmsa_label.stores.format.receipt import ImageFacts, Receipt, to_table
+from hmsa_label.stores.format.chunks import digest_of, encode
+from hmsa_label.stores.format.receipt import ImageFacts, Receipt, StoredArray, to_table
 from hmsa_label.stores.format.self_digest import seal
 from hmsa_label.stores.manifest.table import _pixel_folders
 from hmsa_label.stores.runs.writer import RunWriter
@@ -305,10 +306,10 @@ def test_pixels_that_are_no_class_are_refused(uri: str, labels: Any) -> None:
     run = labels.begin(uri, evidence=False)
     receipt = run.write("a")
     pixels = np.full((16, 24), 9, np.uint8)
-    data = schema.encode(pixels)
+    data = encode(pixels)
     (Path(uri) / schema.chunk_path(receipt.segment, 16, 24, "label", receipt.row)).write_bytes(data)
-    digests = {"label_sha256": schema.digest_of(pixels), "label_chunk_sha256": hashlib.sha256(data).hexdigest()}
-    run.writer.append([replace(receipt, **digests, label_bytes=len(data))])
+    array = StoredArray("label", digest_of(pixels), hashlib.sha256(data).hexdigest(), len(data))
+    run.writer.append([replace(receipt, arrays=(array,))])
     run.writer.finish()
     with pytest.raises(LabelCorrupt, match=r"a: label of version 3 .*: it holds 9, which is no class"):
         LabelStore.open(uri).read("a")
@@ -318,11 +319,13 @@ def test_pixels_that_are_no_class_are_refused(uri: str, labels: Any) -> None:
 def test_codes_beyond_the_thresholds_are_refused(uri: str, labels: Any) -> None:
     run = labels.begin(uri)
     receipt = run.write("a")
-    data = schema.encode(np.full((16, 24), 99, np.uint8))
+    data = encode(np.full((16, 24), 99, np.uint8))
     (Path(uri) / schema.chunk_path(receipt.segment, 16, 24, "code", receipt.row)).write_bytes(data)
-    run.writer.append([replace(receipt, code_chunk_sha256=hashlib.sha256(data).hexdigest())])
+    label, top1, code = receipt.arrays
+    code = replace(code, chunk_sha256=hashlib.sha256(data).hexdigest())
+    run.writer.append([replace(receipt, arrays=(label, top1, code))])
     run.writer.finish()
-    with pytest.raises(LabelCorrupt, match=r"a: a code of 99, but segment .* names 12 thresholds"):
+    with pytest.raises(LabelCorrupt, match=r"a: code of version 3 .*: it holds a code of 99, but"):
         LabelStore.open(uri).read_evidence("a")
 
 

@@ -12,8 +12,8 @@ from deltalake.exceptions import DeltaError
 
 from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.errors import LabelCorrupt
-from hmsa_label.stores.format.schema import CHECKPOINT_INTERVAL
 from hmsa_label.stores.format.self_digest import seal
+from hmsa_label.stores.manifest.delta_actions import CHECKPOINT_INTERVAL
 from hmsa_label.stores.manifest.table import GC, Change, Manifest
 from hmsa_label.stores.versions.label_store import LabelStore
 from hmsa_label.stores.versions.rethreshold import rethreshold

@@ -10,6 +10,7 @@ import pytest
 from hmsa_label.stores.errors import StoreConflict, ThresholdNotStored
 from hmsa_label.stores.files import create_bytes, join
 from hmsa_label.stores.format import schema
+from hmsa_label.stores.format.chunks import encode
 from hmsa_label.stores.format.evidence import DEFAULT_GRID
 from hmsa_label.stores.format.receipt import ImageFacts, Receipt
 from hmsa_label.stores.runs.segment import SegmentWriter
@@ -29,7 +30,7 @@ def label(value: int = 0) -> np.ndarray:
 
 
 def test_class_ids_outside_the_table_are_refused(writer: SegmentWriter) -> None:
-    with pytest.raises(ValueError, match=r"a: the label holds \[5, 254\]; expected trainIds below 5 and 255"):
+    with pytest.raises(ValueError, match="a: label: it holds 254, which is no class; expected trainId 0"):
         writer.write(FACTS, {"label": np.array([[0, 5, 254, 255]], np.uint8)})
 
 
@@ -45,13 +46,38 @@ def test_evidence_of_another_size_is_refused(writer: SegmentWriter) -> None:
 
 
 def test_half_the_evidence_is_refused(writer: SegmentWriter) -> None:
-    with pytest.raises(ValueError, match="top1 and code together"):
+    with pytest.raises(ValueError, match="a: top1 needs code beside it"):
         writer.write(FACTS, {"label": label(), "top1": label()})
 
 
 def test_a_label_that_contradicts_its_evidence_is_refused(writer: SegmentWriter) -> None:
     with pytest.raises(ValueError, match=r"the label is not what top1 and code say at threshold 0.9"):
         writer.write(FACTS, {"label": label(0), "top1": label(0), "code": label(8)})
+
+
+@pytest.mark.parametrize(
+    ("arrays", "fault"),
+    [
+        ({"top1": label()}, "every image has a label"),
+        ({"label": label(), "depth": label()}, "there is no array 'depth'; known are label, top1, code"),
+        ({"label": label(255), "top1": label(77), "code": label()}, "top1: it holds 77, which is no class"),
+        (
+            {"label": label(), "top1": label(), "code": label(99)},
+            "code: it holds a code of 99, but",
+        ),
+    ],
+)
+def test_arrays_that_the_table_does_not_allow_are_refused(
+    writer: SegmentWriter, arrays: dict[str, np.ndarray], fault: str
+) -> None:
+    with pytest.raises(ValueError, match=f"a: {fault}"):
+        writer.write(FACTS, arrays)
+
+
+def test_codes_without_stored_thresholds_are_refused(uri: str, writer: SegmentWriter) -> None:
+    without = SegmentWriter(uri, "run", None, 0.9, 3)
+    with pytest.raises(ValueError, match="a: code: its segment names no thresholds"):
+        without.write(FACTS, {"label": label(), "top1": label(), "code": label()})
 
 
 def test_a_threshold_off_the_grid_is_refused(uri: str, writer: SegmentWriter) -> None:
@@ -83,7 +109,7 @@ def test_a_repeated_put_whose_answer_got_lost_is_no_conflict(writer: SegmentWrit
     receipt = writer.write(FACTS, {"label": label(0)})
     filesystem, root = writer.root.open()
     path = schema.chunk_path(receipt.segment, 4, 6, "label", 1)
-    create_bytes(filesystem, join(root, path), schema.encode(label(1)))
+    create_bytes(filesystem, join(root, path), encode(label(1)))
     assert writer.write(FACTS, {"label": label(1)}).row == 1
 
 

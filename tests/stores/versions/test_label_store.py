@@ -15,6 +15,10 @@ from deltalake import DeltaTable
 
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, NotAStore, StoreConflict, StoreError
 from hmsa_label.stores.format import schema
+from hmsa_label.stores.format.arrays import ARRAYS
+from hmsa_label.stores.format.chunks import encode
+from hmsa_label.stores.format.columns import MANIFEST_SCHEMA
+from hmsa_label.stores.format.zarr_metadata import array_metadata
 from hmsa_label.stores.manifest.rows import Rows
 from hmsa_label.stores.versions.label_store import LabelStore
 
@@ -62,6 +66,7 @@ def test_a_row_never_written_reads_as_254_in_plain_zarr(uri: str, labels: Any) -
 
 def test_chunks_are_byte_for_byte_what_zarr_would_write(tmp_path: Path, drawn: Callable[..., Any]) -> None:
     label = drawn(1).label
+    ours = array_metadata(ARRAYS["label"], 2, 16, 24, {"threshold": 0.9, "other": 1})
     array = zarr.create_array(
         str(tmp_path / "zarr"),
         shape=(2, 16, 24),
@@ -71,12 +76,11 @@ def test_chunks_are_byte_for_byte_what_zarr_would_write(tmp_path: Path, drawn: C
         compressors=[zarr.codecs.ZstdCodec(level=9, checksum=True)],
         dimension_names=["row", "y", "x"],
         chunk_key_encoding={"name": "default", "separator": "."},
-        attributes={"x": 1},
+        attributes={"ignore_index": 255, "unwritten": 254, "threshold": 0.9},
     )
     array[1] = label
-    assert (tmp_path / "zarr/c.1.0.0").read_bytes() == schema.encode(label)
-    theirs, ours = json.loads((tmp_path / "zarr/zarr.json").read_text()), schema.array_metadata(2, 16, 24, {"x": 1})
-    known = json.loads(ours)
+    assert (tmp_path / "zarr/c.1.0.0").read_bytes() == encode(label)
+    theirs, known = json.loads((tmp_path / "zarr/zarr.json").read_text()), json.loads(ours)
     assert {name: theirs[name] for name in known if name != "codecs"} == {
         name: known[name] for name in known if name != "codecs"
     }
@@ -86,7 +90,7 @@ def test_chunks_are_byte_for_byte_what_zarr_would_write(tmp_path: Path, drawn: C
 def test_any_delta_reader_reads_the_manifest(uri: str, labels: Any) -> None:
     labels.fill(uri)
     table = DeltaTable(f"{uri}/manifest").to_pyarrow_table()
-    assert set(table.column_names) == set(schema.MANIFEST_SCHEMA.names)
+    assert set(table.column_names) == set(MANIFEST_SCHEMA.names)
     assert sorted(table["key"].to_pylist()) == ["a", "b", "c"]
     files = DeltaTable(f"{uri}/manifest").file_uris()
     assert sum(pq.ParquetFile(file).metadata.num_rows for file in files) == 3
@@ -105,7 +109,7 @@ def test_manifest_row_states_what_the_label_holds(uri: str, labels: Any) -> None
     assert receipt.class_px == tuple(int((label == train_id).sum()) for train_id in range(5))
     assert receipt.valid_px == int((label != 255).sum())
     assert receipt.kept_share == receipt.valid_px / label.size
-    assert receipt.label_bytes == chunk(uri, "a").stat().st_size
+    assert receipt.array("label").bytes == chunk(uri, "a").stat().st_size
     assert (receipt.threshold, receipt.mean_confidence, receipt.source) == (0.9, 0.8, "a.png")
 
 
@@ -116,7 +120,7 @@ def test_columns_that_are_asked_for_are_those_of_the_whole_manifest(uri: str, la
     run.writer.finish()
     store = pickle.loads(pickle.dumps(LabelStore.open(uri)))
     assert store.table(["run", "key"]).equals(store.table().select(["run", "key"]))
-    assert store.table().schema.equals(schema.MANIFEST_SCHEMA)
+    assert store.table().schema.equals(MANIFEST_SCHEMA)
     assert store.table()["key"].to_pylist() == store.keys() == ["a", "b", "c"]
 
 
