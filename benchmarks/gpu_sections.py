@@ -217,13 +217,15 @@ def training(device: torch.device, size: Size) -> dict[str, Any]:
     """Images a second of training steps of the published recipe, without loading, by batch."""
     from seeded_teacher import seeded_network
 
+    from hmsa_label.labelers.hmsa.training.objective import HmsaObjective
+    from hmsa_label.labelers.hmsa.training.settings import HmsaLoss
     from hmsa_label.pipeline.config import DataConfig
     from hmsa_label.pipeline.training.config import TrainConfig
-    from hmsa_label.pipeline.training.objective import Objective, build_optimizer
+    from hmsa_label.pipeline.training.optimizer import build_optimizer
 
-    config = TrainConfig(data=DataConfig(root="."), output="unused", loss="rmi")
+    config = TrainConfig(data=DataConfig(root="."), output="unused")
     net = seeded_network(size.network).to(device, memory_format=torch.channels_last).train()
-    objective, optimizer = Objective(net, config, "bf16"), build_optimizer(config, net)
+    objective, optimizer = HmsaObjective(net, HmsaLoss(), torch.bfloat16), build_optimizer(config, net)
     rows = []
     for batch in (1, 2):
         images = torch.randint(0, 256, (batch, *size.crop_px, 3), dtype=torch.uint8, device=device)

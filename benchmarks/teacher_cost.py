@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from hmsa_label.labelers import SegmentationNet, build_labeler
-from hmsa_label.labelers.hmsa.losses import single_scale_loss, two_scale_loss
+from hmsa_label.labelers.hmsa.training.losses import single_scale_loss, two_scale_loss
 
 NUM_CLASSES = 65  # Mapillary Vistas, as in the paper's ablation
 KINDS = {"single": "deeplabv3plus_r50", "hierarchical": "deeplabv3plus_r50", "explicit": "deeplabv3plus_r50_explicit"}

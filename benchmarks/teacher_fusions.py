@@ -25,6 +25,7 @@ from hmsa_label import (
     AugmentConfig,
     DataConfig,
     EvaluateConfig,
+    HmsaLoss,
     ModelConfig,
     TeacherConfig,
     TrainConfig,
@@ -89,8 +90,9 @@ def config_of(budget: Budget, name: str, seed: int) -> TrainConfig:
         augment=AugmentConfig(
             crop_px=(256, 320), scale_range=(0.6, 1.8), colour_jitter=0.1, class_uniform=0.5 if first else 0.7
         ),
-        loss="ce" if first else "rmi",
-        low_scale=0.5 if name in ("hierarchical", "explicit") else None,
+        objective=HmsaLoss(
+            loss="ce" if first else "rmi", low_scale=0.5 if name in ("hierarchical", "explicit") else None
+        ),
         optimizer="adamw",
         learning_rate=0.003 if first else 0.0012,
         weight_decay=0.02,

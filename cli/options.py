@@ -16,6 +16,7 @@ from hmsa_label import (
     EngineConfig,
     EvaluateConfig,
     ExplainConfig,
+    HmsaLoss,
     LabelConfig,
     ModelConfig,
     RayTrainConfig,
@@ -34,15 +35,21 @@ Function = Callable[..., None]
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """How a config field looks on the command line; a flag `--a/--no-a` comes in both forms."""
+    """How a config field looks on the command line; a flag `--a/--no-a` comes in both forms.
+
+    Attributes:
+        part: field of the config that holds a config of its own, and the class of that one, if the field is there.
+    """
 
     field: str
     flag: str
     help: str
     choices: tuple[str, ...] | None = None
     foreign: tuple[str, ...] = ()
+    part: tuple[str, type] | None = None
 
 
+LOSS = ("objective", HmsaLoss)
 STORE_OPTIONS = "fsspec options of the store's storage; not on the command line."
 
 # Heading in the help, and the options below it. Fields that hold another config are missing here.
@@ -110,11 +117,13 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
         Setting("labels", "--labels", "Label type to train on, such as gtFine."),
         Setting("mix", "--mix", "Share of each batch that is not finely labelled, where there is such data."),
         Setting("fine_tail", "--fine-tail", "Share of the steps, at the end, on fine labels alone."),
-        Setting("loss", "--loss", "Region mutual information, or cross-entropy.", LOSSES),
-        Setting("low_scale", "--low-scale", "Second scale of two-scale training; none trains on one scale."),
-        Setting("aux_loss", "--aux-loss", "Loss of the auxiliary head; side is that of single scales.", AUX_LOSSES),
-        Setting("aux_weight", "--aux-weight", "Weight of the auxiliary head's loss."),
-        Setting("side_weight", "--side-weight", "Weight of each single scale's own loss."),
+        Setting("loss", "--loss", "Region mutual information, or cross-entropy.", LOSSES, part=LOSS),
+        Setting("low_scale", "--low-scale", "Second scale of two-scale training; none trains on one scale.",
+                part=LOSS),
+        Setting("aux_loss", "--aux-loss", "Loss of the auxiliary head; side is that of single scales.", AUX_LOSSES,
+                part=LOSS),
+        Setting("aux_weight", "--aux-weight", "Weight of the auxiliary head's loss.", part=LOSS),
+        Setting("side_weight", "--side-weight", "Weight of each single scale's own loss.", part=LOSS),
         Setting("optimizer", "--optimizer", "Optimizer.", OPTIMIZERS),
         Setting("learning_rate", "--lr", "Learning rate at the start."),
         Setting("momentum", "--momentum", "Momentum of SGD."),
@@ -208,8 +217,12 @@ def settings(
     def decorate(function: Function) -> Function:
         @functools.wraps(function)
         def with_config(**values: object) -> None:
-            fields = {setting.field: values.pop(_parameter(setting)) for setting in chosen}
+            given = {setting: values.pop(_parameter(setting)) for setting in chosen}
+            fields = {setting.field: value for setting, value in given.items() if setting.part is None}
             fields |= {name: values.pop(name) for name in nested}
+            for name, kind in {setting.part for setting in chosen if setting.part is not None}:
+                own = {setting.field: value for setting, value in given.items() if setting.part == (name, kind)}
+                fields[name] = kind(**own)
             function(**values, **{into: config(**fields)})
 
         decorated: Function = with_config
@@ -249,7 +262,8 @@ def command(name: str, *, example: str) -> Callable[[Function], Command]:
 def _option(
     config: type, setting: Setting, section: str, defaults: dict[str, object]
 ) -> Callable[[Function], Function]:
-    field = next(field for field in dataclasses.fields(config) if field.name == setting.field)
+    holder = config if setting.part is None else setting.part[1]
+    field = next(field for field in dataclasses.fields(holder) if field.name == setting.field)
     default = defaults.get(field.name, field.default)
     if field.default_factory is not dataclasses.MISSING:
         default = field.default_factory()

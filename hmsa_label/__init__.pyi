@@ -1,7 +1,11 @@
 """The names of the library, each once; `lazy_names.py` reads them too."""
 
 from hmsa_label.labelers import build_labeler as build_labeler
+from hmsa_label.labelers.hmsa.training.settings import HmsaLoss as HmsaLoss
 from hmsa_label.labelers.taxonomy import ClassTable as ClassTable
+from hmsa_label.labelers.training import LossSettings as LossSettings
+from hmsa_label.labelers.training import Score as Score
+from hmsa_label.labelers.training import TrainableModel as TrainableModel
 from hmsa_label.pipeline.audit.card import render_card as render_card
 from hmsa_label.pipeline.audit.croissant import render_croissant as render_croissant
 from hmsa_label.pipeline.audit.store import RolledBack as RolledBack

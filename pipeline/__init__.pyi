@@ -1,5 +1,7 @@
 """What the command line uses beside the library."""
 
+from hmsa_label.labelers.hmsa.training.settings import AUX_LOSSES as AUX_LOSSES
+from hmsa_label.labelers.hmsa.training.settings import LOSSES as LOSSES
 from hmsa_label.pipeline.config import DATASETS as DATASETS
 from hmsa_label.pipeline.config import EXECUTORS as EXECUTORS
 from hmsa_label.pipeline.config import FUSIONS as FUSIONS
@@ -7,8 +9,6 @@ from hmsa_label.pipeline.config import ON_ERROR as ON_ERROR
 from hmsa_label.pipeline.config import PRECISIONS as PRECISIONS
 from hmsa_label.pipeline.interrupt import threads_left as threads_left
 from hmsa_label.pipeline.monitor.progress import open_display as open_display
-from hmsa_label.pipeline.training.config import AUX_LOSSES as AUX_LOSSES
-from hmsa_label.pipeline.training.config import LOSSES as LOSSES
 from hmsa_label.pipeline.training.config import OPTIMIZERS as OPTIMIZERS
 from hmsa_label.pipeline.training.progress import open_training_display as open_training_display
 from hmsa_label.stores.credentials import hide_in_text as hide_in_text

@@ -3,7 +3,7 @@
 Defaults are written here once; the command line takes its own from these fields. This module imports nothing heavy.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from hmsa_label.stores.credentials import refuse_in_url
@@ -14,6 +14,7 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 FUSIONS = ("hierarchical", "explicit", "average", "max", "single")
 EXECUTORS = ("ray", "local")
 ON_ERROR = ("skip", "fail")
+FLAT = {"flat": True}  # metadata of a field whose config is written among the fields beside it, not below its name
 
 
 def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -237,13 +238,21 @@ def to_dict(config: Any) -> dict[str, Any]:
 
     fsspec options (`storage_options`, `data_options` and the like) may hold credentials and are left out.
     """
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: plain(entry) for name, entry in value.items() if not name.endswith("_options")}
-        if isinstance(value, (list, tuple)):
-            return [plain(entry) for entry in value]
-        return value
-
-    document: dict[str, Any] = plain(asdict(config))
+    document: dict[str, Any] = {}
+    for part in fields(config):
+        value = getattr(config, part.name)
+        if part.metadata.get("flat"):
+            document |= {} if value is None else to_dict(value)
+        elif not part.name.endswith("_options"):
+            document[part.name] = _plain(value)
     return document
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return to_dict(value)
+    if isinstance(value, dict):
+        return {name: _plain(entry) for name, entry in value.items() if not name.endswith("_options")}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    return value

@@ -6,19 +6,24 @@ from typing import Any
 
 from torch import nn
 
+from hmsa_label.labelers.hmsa.training.settings import HmsaLoss
 from hmsa_label.pipeline.config import DataConfig
 from hmsa_label.pipeline.training.config import AugmentConfig, ModelConfig, TrainConfig
 
 
 def tiny_training(data: Path, output: Path, *, crop_px: tuple[int, int] = (32, 32), **changes: Any) -> TrainConfig:
-    """The smallest network on small crops, in float32 on one thread; all else as users get it, or as `changes` say."""
+    """The smallest network on small crops, in float32 on one thread; all else as users get it, or as `changes` say.
+
+    Settings of the loss, such as `low_scale`, go to `objective`.
+    """
+    loss = {name: changes.pop(name) for name in list(changes) if name in HmsaLoss.__dataclass_fields__}
     return replace(
         TrainConfig(
             data=DataConfig(root=str(data), split="train"),
             output=str(output),
             model=ModelConfig(name="hrnet_tiny_ocr"),
             augment=AugmentConfig(crop_px=crop_px, scale_range=(0.8, 1.25), colour_jitter=0.05),
-            loss="ce",
+            objective=HmsaLoss(**{"loss": "ce", **loss}),
             batch_size=2,
             device="cpu",
             precision="fp32",

@@ -91,15 +91,15 @@ def _finish(ctx: click.Context, train: Train, config: TrainConfig, cluster: RayT
         summary = hmsa_label.train_on_ray(config, cluster)
     else:
         summary = train(config, pipeline.open_training_display())
-    best = summary.best_miou
+    best = summary.best_score
     if os.environ.get("RANK", "0") != "0":
         pass  # one of several processes under torchrun; the first one tells
     elif as_json:
-        output.show_json(summary)
+        output.show_json(summary.figures)
     else:
         output.show_facts({
             "checkpoint": summary.checkpoint,
-            "best mIoU": "not validated" if best is None else f"{best:.4f}",
+            f"best {summary.score}": "not validated" if best is None else f"{best:.4f}",
             "steps": f"{summary.steps} of {summary.total_steps}",
             "interrupted": "yes; the same call with --resume goes on" if summary.interrupted else None,
             "time": f"{summary.seconds:.1f} s",

@@ -21,6 +21,7 @@ from hmsa_label.pipeline.data.scores import labelled_images
 from hmsa_label.pipeline.training.config import ARMS, CompareConfig
 from hmsa_label.pipeline.training.lineage import leaked_images, open_auto_labels, refuse_leak
 from hmsa_label.pipeline.training.log import TrainEvent
+from hmsa_label.pipeline.training.model import model_of
 from hmsa_label.stores.images.open import open_images
 from hmsa_label.stores.images.source import ImageRef, ImageSource
 from hmsa_label.stores.versions.label_store import LabelStore
@@ -41,6 +42,7 @@ def compare(config: CompareConfig, on_step: OnStep | None = None) -> Comparison:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("compare trains in one process; call it without torchrun")
+    config = replace(config, train=model_of(config.train)[1])
     setup, tell = _setup(config), on_step or (lambda arm, seed, event: None)
     students: list[Student] = []
     comparison: Comparison | None = None

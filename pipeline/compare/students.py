@@ -24,16 +24,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hmsa_label.labelers.heads.explicit_attention import ExplicitAttentionHead
 from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.pipeline.config import TeacherConfig, to_dict
 from hmsa_label.pipeline.data.scores import confusion_of
 from hmsa_label.pipeline.teacher.devices import resolve_device
 from hmsa_label.pipeline.teacher.semantic import Teacher
-from hmsa_label.pipeline.teacher.weights import read_network
 from hmsa_label.pipeline.training.config import AutoLabels, CoarseLabels, CompareConfig, TrainConfig
 from hmsa_label.pipeline.training.log import TrainEvent
 from hmsa_label.pipeline.training.loop import train_teacher
+from hmsa_label.pipeline.training.model import model_of
 from hmsa_label.pipeline.training.trainer import FREE_ON_RESUME
 from hmsa_label.stores.files import open_filesystem, replace_bytes
 from hmsa_label.stores.images.source import ImageRef, ImageSource
@@ -161,7 +160,7 @@ def finish_student(config: TrainConfig, on_event: Callable[[TrainEvent], None]) 
 
 
 def score_student(config: TrainConfig, checkpoint: str, sha256: str, setup: Setup) -> NDArray[np.int64]:
-    """[N, K, K] int64 confusion matrix of each image, at the scales that were trained, without flip.
+    """[N, K, K] int64 confusion matrix of each image, predicted as in the validation of its training.
 
     Kept beside the weights, and taken from there if weights and images are still the same.
     """
@@ -170,7 +169,7 @@ def score_student(config: TrainConfig, checkpoint: str, sha256: str, setup: Setu
         with np.load(kept) as scores:
             if str(scores["sha256"]) == sha256 and scores["keys"].tolist() == keys:
                 return np.asarray(scores["confusions"], np.int64)
-    student = Teacher(_as_teacher(config, checkpoint))
+    student = Teacher(_as_teacher(config, checkpoint, setup.classes))
     confusions = np.stack([_confusion(student, setup.source, ref) for ref in setup.refs])
     content = io.BytesIO()
     np.savez_compressed(content, sha256=sha256, keys=keys, confusions=confusions)
@@ -189,15 +188,14 @@ def _confusion(student: Teacher, source: ImageSource, ref: ImageRef) -> NDArray[
     return confusion_of(source, [ref], student.classes, student.top1).counts
 
 
-def _as_teacher(config: TrainConfig, checkpoint: str) -> TeacherConfig:
-    net, _, _ = read_network(Path(checkpoint).read_bytes(), checkpoint)
-    scales: tuple[float, ...] = (1.0,) if config.low_scale is None else (config.low_scale, 1.0)
-    if isinstance(net.attention, ExplicitAttentionHead):
-        scales = net.attention.scales
+def _as_teacher(config: TrainConfig, checkpoint: str, classes: ClassTable) -> TeacherConfig:
+    """A teacher that predicts as the student was validated in its training."""
+    model, config = model_of(config)
+    with torch.device("meta"):
+        net = model.build(classes.num_classes, model.describe(config.objective))
     return TeacherConfig(
         weights=checkpoint,
-        scales=scales,
-        fusion=net.fusion,
+        **model.trained_look(net, config.objective),
         precision=config.precision,
         device=config.device,
         cpu_threads=config.cpu_threads or torch.get_num_threads(),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hmsa_label.labelers.confusion import by_name, count_pairs, iou_by_class, mean_iou
 from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.pipeline.data.decode import decode_image, decode_labels
 from hmsa_label.pipeline.data.label_checks import refuse_train_ids
@@ -50,24 +51,16 @@ class Confusion:
         Raises:
             ValueError: the shapes differ.
         """
-        if labels.shape != predicted.shape:
-            raise ValueError(f"labels have shape {labels.shape}, the prediction {predicted.shape}")
-        k = self.classes.num_classes
-        known = labels < k
-        pairs = labels[known].astype(np.int64) * k + predicted[known]
-        self.counts += np.bincount(pairs, minlength=k * k).reshape(k, k)
+        self.counts += count_pairs(labels, predicted, self.classes.num_classes)
         self.num_images += 1
 
     def scores(self) -> Evaluation:
         """IoU = TP / (TP + FP + FN) by class, their mean, and pixel accuracy."""
-        hits = np.diag(self.counts).astype(np.float64)
-        union = self.counts.sum(0) + self.counts.sum(1) - hits
-        iou = np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0)
-        named = zip(self.classes.names, iou, strict=True)
+        iou = iou_by_class(self.counts)
         return Evaluation(
-            miou=float(np.nanmean(iou)) if (union > 0).any() else 0.0,
-            iou={name: None if np.isnan(value) else float(value) for name, value in named},
-            pixel_accuracy=float(hits.sum() / max(self.counts.sum(), 1)),
+            miou=mean_iou(iou),
+            iou=by_name(self.classes.names, iou),
+            pixel_accuracy=float(np.trace(self.counts) / max(self.counts.sum(), 1)),
             images=self.num_images,
         )
 

@@ -3,10 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from hmsa_label.pipeline.config import DATASETS, PRECISIONS, DataConfig, at_least, check_device, one_of
+from hmsa_label.labelers.training import LossSettings
+from hmsa_label.pipeline.config import DATASETS, FLAT, PRECISIONS, DataConfig, at_least, check_device, one_of
 
-LOSSES = ("rmi", "ce")
-AUX_LOSSES = ("side", "ce", "rmi")
 OPTIMIZERS = ("sgd", "adamw")
 ARMS = ("fine", "coarse", "auto")
 
@@ -110,10 +109,7 @@ class TrainConfig:
         second: labels that are mixed with the fine ones; a student's are those of a store.
         mix: share of the images of each batch that come from `second`, 0..1.
         fine_tail: share of the steps, at the end, that see fine labels alone, 0..1.
-        low_scale: the second scale of two-scale training (section 3.2); None trains a single-scale network.
-        loss: `rmi` is sigmoid BCE + region mutual information, `ce` softmax cross-entropy.
-        aux_weight: weight of the auxiliary head's loss; side_weight: of each single scale's own loss.
-        aux_loss: of the auxiliary head; `side` is what single scales get: sigmoid BCE beside `rmi`, else `ce`.
+        objective: settings of the loss, of the kind that the model takes; None is the model's own defaults.
         max_steps: optimizer steps; None is `epochs` passes over the fine images at their share of a batch.
         poly_power: learning rate = learning_rate * (1 - epoch / epochs) ** poly_power, by step within an epoch too.
         poly_by_epoch: the learning rate falls at the end of each epoch only, as in the released code.
@@ -129,11 +125,7 @@ class TrainConfig:
     fine_tail: float = 0.0
     val_split: str = "val"
     labels: str = "gtFine"
-    loss: str = "rmi"
-    low_scale: float | None = 0.5
-    aux_loss: str = "side"
-    aux_weight: float = 0.4
-    side_weight: float = 0.05
+    objective: LossSettings | None = field(default=None, metadata=FLAT)
     optimizer: str = "sgd"
     learning_rate: float = 0.01
     momentum: float = 0.9
@@ -158,8 +150,6 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_device(self.device)
-        one_of("loss", self.loss, LOSSES)
-        one_of("aux_loss", self.aux_loss, AUX_LOSSES)
         one_of("precision", self.precision, PRECISIONS)
         one_of("optimizer", self.optimizer, OPTIMIZERS)
         for name in ("epochs", "batch_size", "accumulate"):
@@ -167,12 +157,9 @@ class TrainConfig:
         for name in ("mix", "fine_tail"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} is a share between 0 and 1; got {getattr(self, name)}")
-        if (
-            isinstance(self.second, AutoLabels)
-            and self.second.confidence_weight
-            and "rmi" in (self.loss, self.aux_loss)
-        ):
-            raise ValueError("confidence_weight needs --loss ce, which weighs single pixels; rmi weighs regions")
+        weighted = isinstance(self.second, AutoLabels) and self.second.confidence_weight
+        if weighted and self.objective is not None:
+            self.objective.check_pixel_weights()
 
     @property
     def share_of_second(self) -> float:

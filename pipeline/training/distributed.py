@@ -9,8 +9,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -44,13 +44,13 @@ class Processes:
         dist.all_reduce(total)
         return float(total) / self.world
 
-    def total(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The sum of integer arrays over all processes, the same in each."""
+    def total(self, counts: NDArray[Any]) -> NDArray[Any]:
+        """The sum of arrays of numbers over all processes, the same in each."""
         if self.world == 1:
             return counts
         total = torch.from_numpy(counts).to(_meeting_place())
         dist.all_reduce(total)
-        summed: NDArray[np.int64] = total.cpu().numpy()
+        summed: NDArray[Any] = total.cpu().numpy()
         return summed
 
     def spread(self, net: nn.Module, device: torch.device) -> nn.Module:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from hmsa_label.labelers.training import Objective
 from hmsa_label.pipeline.teacher.available_memory import available_bytes
 from hmsa_label.pipeline.teacher.devices import return_freed_memory
 from hmsa_label.pipeline.training.config import TrainConfig
-from hmsa_label.pipeline.training.objective import Objective
 
 PROBE = (2, 128, 128)  # images, height, width
 MOST_BYTES_PER_PIXEL = 40e3  # more than any network of ours keeps; saves measuring where it is little

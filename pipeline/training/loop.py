@@ -8,7 +8,7 @@ each makes its part of the step's crops and divides its loss by what the whole s
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from hmsa_label.pipeline.interrupt import Stopped, StopRequest, stop_on_signals
 from hmsa_label.pipeline.training.config import AutoLabels, TrainConfig
 from hmsa_label.pipeline.training.distributed import Processes, joined
 from hmsa_label.pipeline.training.log import TrainEvent, TrainLog
+from hmsa_label.pipeline.training.state import best_key
 from hmsa_label.pipeline.training.trainer import Passes, Trainer
 
 OnEvent = Callable[[TrainEvent], None]
@@ -24,19 +25,27 @@ OnEvent = Callable[[TrainEvent], None]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSummary:
-    """What a training reached; the JSON object of `train-teacher --json` and `train-student --json`.
+    """What a training reached.
 
-    `best_miou` is the highest validation mIoU, 0..1 (None if the split to validate on is empty);
-    `checkpoint` the file that reached it. `steps` of `total_steps` are made, those of earlier calls included;
-    `interrupted` says that some, or the last validation, are left.
+    `best_score` is the highest validation score, 0..1 (None if the split to validate on is empty), `score` its name,
+    such as mIoU, and `checkpoint` the file that reached it. `steps` of `total_steps` are made, those of earlier calls
+    included; `interrupted` says that some, or the last validation, are left.
     """
 
     checkpoint: str
-    best_miou: float | None
+    best_score: float | None
+    score: str
     steps: int
     total_steps: int
     seconds: float
     interrupted: bool = False
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """The JSON object of `train-teacher --json` and `train-student --json`; the best mIoU is its `best_miou`."""
+        values = asdict(self)
+        best = {best_key(values.pop("score")): values.pop("best_score")}
+        return {"checkpoint": values.pop("checkpoint"), **best, **values}
 
 
 def train_teacher(config: TrainConfig, on_event: OnEvent | None = None) -> TrainSummary:
@@ -78,7 +87,8 @@ def _take_part(
             batches = trainer.prepare()
     except Stopped:
         raise KeyboardInterrupt from None  # nothing is begun yet
-    log = TrainLog(trainer.folder, tensorboard=config.tensorboard) if processes.leads else None
+    score = trainer.model.score
+    log = TrainLog(trainer.folder, score=score, tensorboard=config.tensorboard) if processes.leads else None
 
     def tell(event: TrainEvent) -> None:
         if log is not None:
@@ -93,8 +103,9 @@ def _take_part(
     if log is not None:
         log.close()
     return TrainSummary(
-        checkpoint=trainer.folder.checkpoint_uri("best" if trainer.best_miou is not None else "last"),
-        best_miou=trainer.best_miou,
+        checkpoint=trainer.folder.checkpoint_uri("best" if trainer.best_score is not None else "last"),
+        best_score=trainer.best_score,
+        score=score,
         steps=trainer.step,
         total_steps=trainer.total_steps,
         seconds=time.monotonic() - started,
@@ -140,9 +151,9 @@ def _obey(trainer: Trainer, stop: StopRequest) -> None:
 
 def _validate(trainer: Trainer, tell: OnEvent, stop: StopRequest) -> None:
     with trainer.breakable(stop):
-        evaluation = trainer.validate()
-    tell(_event(trainer, miou=evaluation.miou, iou=evaluation.iou))
-    trainer.save(evaluation.miou)
+        score = trainer.validate()
+    tell(_event(trainer, score=score))
+    trainer.save(score.value)
 
 
 def _event(trainer: Trainer, **values: Any) -> TrainEvent:

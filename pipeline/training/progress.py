@@ -6,20 +6,21 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TextIO
 
+from hmsa_label.labelers.training import Score
 from hmsa_label.pipeline.training.log import TrainEvent
 
 LINE_SECONDS = 10.0
 
 
 class TrainLines:
-    """A line every ten seconds with loss, mIoU, images per second and the time left; one for every validation."""
+    """A line every ten seconds with loss, last score, images per second and the time left; one for every validation."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._clock = clock
         self._began: tuple[float, int] | None = None
         self._due = 0.0
-        self._miou: float | None = None
+        self._score: Score | None = None
 
     def __call__(self, event: TrainEvent) -> None:
         if event.estimate is not None:
@@ -27,9 +28,9 @@ class TrainLines:
             return
         now = self._clock()
         self._began = self._began or (now, event.step)
-        if event.miou is not None:
-            self._miou = event.miou
-            self._print(event, [f"validation mIoU {event.miou:.4f}"])
+        if event.score is not None:
+            self._score = event.score
+            self._print(event, [f"validation {event.score.name} {event.score.value:.4f}"])
         elif now >= self._due or event.step == event.total_steps:
             self._due = now + LINE_SECONDS
             self._print(
@@ -43,7 +44,7 @@ class TrainLines:
         if event.step <= first or event.step == event.total_steps:
             return []
         seconds = (self._clock() - since) / (event.step - first) * (event.total_steps - event.step)
-        best = [] if self._miou is None else [f"last mIoU {self._miou:.4f}"]
+        best = [] if self._score is None else [f"last {self._score.name} {self._score.value:.4f}"]
         return [*best, f"{timedelta(seconds=round(seconds))} left"]
 
     def _print(self, event: TrainEvent, parts: list[str]) -> None:
@@ -51,7 +52,7 @@ class TrainLines:
 
 
 class TrainBar:
-    """A tqdm bar over steps with loss, mIoU and images per second."""
+    """A tqdm bar over steps with loss, validation score and images per second."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -64,8 +65,8 @@ class TrainBar:
             return
         if self._bar is None:
             self._open(event)
-        if event.miou is not None:
-            self._notes["mIoU"] = f"{event.miou:.4f}"
+        if event.score is not None:
+            self._notes[event.score.name] = f"{event.score.value:.4f}"
         if event.loss is not None:
             self._notes |= {"loss": f"{event.loss:.3f}", "images/s": f"{event.images_per_second:.2f}"}
         self._bar.set_postfix(self._notes, refresh=False)

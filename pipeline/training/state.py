@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from hmsa_label.labelers import SegmentationNet
+from hmsa_label.labelers.training import score_key
 from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
 from hmsa_label.stores.files import join, open_filesystem, replace_bytes
 
-STATE = ("step", "best_miou", "unscored", "config", "label_version", "net", "optimizer", "scaler", "averaged")
+# What a state holds beside `best_<score>`, the best score so far.
+STATE = ("step", "unscored", "config", "label_version", "net", "optimizer", "scaler", "averaged")
 
 
 class AveragedWeights:
@@ -22,14 +24,14 @@ class AveragedWeights:
     The decay rises from 0 to its value over the first steps, so that the random start is soon forgotten.
     """
 
-    def __init__(self, net: SegmentationNet, decay: float) -> None:
+    def __init__(self, net: nn.Module, decay: float) -> None:
         if not 0 < decay < 1:
             raise ValueError(f"the averaging decay must lie between 0 and 1, both excluded; got {decay}")
         self.decay = decay
         self.net = copy.deepcopy(net).requires_grad_(False)
 
     @torch.no_grad()
-    def update(self, net: SegmentationNet, step: int) -> None:
+    def update(self, net: nn.Module, step: int) -> None:
         """Moves the average towards `net` after optimizer step `step` (1, 2, ...)."""
         decay = min(self.decay, step / (step + 10))
         for mean, value in zip(self.net.state_dict().values(), net.state_dict().values(), strict=True):
@@ -55,7 +57,7 @@ class TrainFolder:
         """Absolute path of the checkpoint called `name`."""
         return str(self.path / f"{name}.safetensors")
 
-    def write_checkpoint(self, name: str, net: SegmentationNet, info: dict[str, Any]) -> None:
+    def write_checkpoint(self, name: str, net: nn.Module, info: dict[str, Any]) -> None:
         """Writes weights and `info` under `name`."""
         self.write(f"{name}.safetensors", encode_checkpoint(net, info))
 
@@ -81,8 +83,11 @@ class TrainFolder:
         """True if a training was saved here before."""
         return (self.path / "state.pt").exists()
 
-    def read_state(self, device: torch.device) -> dict[str, Any] | None:
+    def read_state(self, device: torch.device, score: str) -> dict[str, Any] | None:
         """The saved state, None if there is none.
+
+        Args:
+            score: name of the validation score, such as mIoU.
 
         Raises:
             ValueError: if it is damaged.
@@ -92,7 +97,7 @@ class TrainFolder:
         with (self.path / "state.pt").open("rb") as file:
             try:
                 state: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)
-                fault = _state_fault(state)
+                fault = _state_fault(state, score)
             except Exception as error:  # torch and pickle raise a dozen types for damaged files
                 fault = f"torch's safe loader refuses it ({type(error).__name__})"
         if fault:
@@ -134,18 +139,23 @@ class TrainFolder:
             file.write(json.dumps(event) + "\n")
 
 
-def _state_fault(state: Any) -> str:
+def best_key(score: str) -> str:
+    """Where a state, and a summary, has the best value of a score so far: `best_miou` of mIoU."""
+    return f"best_{score_key(score)}"
+
+
+def _state_fault(state: Any, score: str) -> str:
     """What is wrong with a saved state as far as it is read before anything is built from it."""
     if not isinstance(state, dict):
         return f"it holds a {type(state).__name__}"
-    lost = [name for name in STATE if name not in state]
+    lost = [name for name in (best_key(score), *STATE) if name not in state]
     if lost:
         return f"it has no {lost[0]!r}"
-    step, best, version = state["step"], state["best_miou"], state["label_version"]
+    step, best, version = state["step"], state[best_key(score)], state["label_version"]
     if not isinstance(step, int) or not 0 <= step < 2**53:
         return "its step is no count"
     if not isinstance(best, float | None) or not isinstance(version, int | None):
-        return "its best mIoU or its version of the labels is no number"
+        return f"its best {score} or its version of the labels is no number"
     if not isinstance(state["unscored"], bool):
         return "it does not say whether a validation is left"
     try:

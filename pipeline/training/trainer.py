@@ -9,26 +9,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from hmsa_label.labelers import SegmentationNet, build_labeler
-from hmsa_label.labelers.heads.explicit_attention import ExplicitAttentionHead
-from hmsa_label.labelers.hmsa.losses import StepTotal
-from hmsa_label.labelers.inference.net import InferenceNet
+from hmsa_label.labelers.training import Score, StepTotal, score_key
 from hmsa_label.pipeline.config import to_dict
-from hmsa_label.pipeline.data.scores import Confusion, Evaluation, confusion_of
+from hmsa_label.pipeline.data.scores import read_pair
 from hmsa_label.pipeline.interrupt import SIGNALS, Stopped, StopRequest
-from hmsa_label.pipeline.records import U8
 from hmsa_label.pipeline.teacher.devices import dtype_of, resolve_precision
 from hmsa_label.pipeline.teacher.weights import load_start, read_weights
 from hmsa_label.pipeline.training.config import TrainConfig
 from hmsa_label.pipeline.training.distributed import Processes
 from hmsa_label.pipeline.training.estimate import estimate
 from hmsa_label.pipeline.training.lineage import describe_training
-from hmsa_label.pipeline.training.objective import Objective, build_optimizer, learning_rate
+from hmsa_label.pipeline.training.model import model_of
+from hmsa_label.pipeline.training.optimizer import build_optimizer, learning_rate
 from hmsa_label.pipeline.training.sets import open_training_sets
-from hmsa_label.pipeline.training.state import AveragedWeights, TrainFolder
+from hmsa_label.pipeline.training.state import AveragedWeights, TrainFolder, best_key
 
 Passes = list[tuple[Tensor, ...]]
 # What may change between a state and its resumption: how long, where and how often.
@@ -47,6 +44,7 @@ class Trainer:
             ValueError: no labelled images, an unknown model, images that are both trained and validated on, a step that
                 does not fit into memory, or a saved state of another configuration.
         """
+        self.model, config = model_of(config)
         self.config, self.processes, self.device = config, processes, device
         self.precision = resolve_precision(config.precision, device)
         if config.cpu_threads is not None:
@@ -59,9 +57,9 @@ class Trainer:
         self.optimizer = build_optimizer(config, self.net)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
         self.averaged = AveragedWeights(self.net, config.ema_decay) if config.ema_decay else None
-        self.objective = processes.wrap(Objective(self.net, config, self.precision), device)
+        self.objective = processes.wrap(self._objective(self.net), device)
         self.step = 0
-        self.best_miou: float | None = None
+        self.best_score: float | None = None
         self.unscored = False  # whether the validation of this step is still to be made
         if state is not None:
             self._restore(state)
@@ -69,7 +67,7 @@ class Trainer:
             self.folder.forget_after(self.step)
 
     @property
-    def scored_net(self) -> SegmentationNet:
+    def scored_net(self) -> nn.Module:
         """The network that is validated and saved: the averaged weights where there are any."""
         return self.averaged.net if self.averaged else self.net
 
@@ -156,47 +154,35 @@ class Trainer:
         return float(loss.detach())
 
     @torch.inference_mode()
-    def validate(self) -> Evaluation:
-        """Scores the current weights on the validation split, at the scales that are trained, without flip.
+    def validate(self) -> Score:
+        """Scores the current weights on the validation split, as the model does it."""
+        config, data = self.config, self.data
+        validation = self.model.validation(
+            self.scored_net, config.objective, data.classes, self.device, dtype_of(self.precision)
+        )
+        for ref in data.val_refs[self.processes.rank :: self.processes.world]:
+            validation.add(*read_pair(data.source, ref, data.classes))
+        validation.counts = self.processes.total(validation.counts)
+        return validation.score()
 
-        By the path that `evaluate` and `run` take, so that its figure is theirs.
-        """
-        net = InferenceNet(self.scored_net, self.device, dtype_of(self.precision))
-        fusion = self.scored_net.fusion
-        scales: tuple[float, ...] = (self.config.low_scale or 1.0, 1.0)
-        if isinstance(self.scored_net.attention, ExplicitAttentionHead):
-            scales = self.scored_net.attention.scales
-        elif fusion == "single":
-            scales = (1.0,)
-
-        def arg_max(image: U8) -> U8:
-            top1: U8 = net.top1(torch.from_numpy(image), scales, fusion, flip=False).cpu().numpy()
-            return top1
-
-        mine = self.data.val_refs[self.processes.rank :: self.processes.world]
-        counted = confusion_of(self.data.source, mine, self.data.classes, arg_max)
-        total = Confusion(self.data.classes)
-        total.counts, total.num_images = self.processes.total(counted.counts), len(self.data.val_refs)
-        return total.scores()
-
-    def save(self, miou: float | None, *, unscored: bool = False) -> None:
-        """Writes `last` (and `best` when `miou` is the highest so far), then the state to resume from.
+    def save(self, score: float | None, *, unscored: bool = False) -> None:
+        """Writes `last` (and `best` when `score` is the highest so far), then the state to resume from.
 
         Args:
             unscored: the validation of this step is still to be made.
         """
         self.unscored = unscored
-        is_best = miou is not None and (self.best_miou is None or miou > self.best_miou)
-        self.best_miou = miou if is_best else self.best_miou
+        is_best = score is not None and (self.best_score is None or score > self.best_score)
+        self.best_score = score if is_best else self.best_score
         if not self.processes.leads:
             return
-        info = {**self._about, "step": self.step, "val_miou": miou}
+        info = {**self._about, "step": self.step, f"val_{score_key(self.model.score)}": score}
         for name in ("last", "best") if is_best else ("last",):
             self.folder.write_checkpoint(name, self.scored_net, info)
         self.folder.write_state(
             {
                 "step": self.step,
-                "best_miou": self.best_miou,
+                best_key(self.model.score): self.best_score,
                 "unscored": unscored,
                 "config": self._fixed_config(),
                 "label_version": self.data.label_version,
@@ -212,22 +198,25 @@ class Trainer:
         """What does not change while the training runs: the data, the settings, the code."""
         config, data = self.config, self.data
         about = describe_training(config, data.fine, data.second, data.leaked)
-        return {"model": config.model.name, "multi_scale": config.low_scale is not None, **about}
+        return {"model": config.model.name, **self.model.describe(config.objective), **about}
 
-    def _build(self) -> SegmentationNet:
+    def _objective(self, net: nn.Module) -> Any:
+        return self.model.objective(net, self.config.objective, dtype_of(self.precision))
+
+    def _build(self) -> nn.Module:
         config = self.config
         torch.manual_seed(config.seed)
-        net = build_labeler(config.model.name, self.data.classes.num_classes, multi_scale=config.low_scale is not None)
+        net = self.model.build(self.data.classes.num_classes, self.model.describe(config.objective))
         if config.model.init_weights and not self.folder.holds_state():
             start = config.model.init_weights
-            fresh = config.model.new_class_heads
-            load_start(net, read_weights(start), start, classes=self.data.classes, new_class_heads=fresh)
+            fresh, classes = config.model.new_class_heads, self.data.classes
+            load_start(net, read_weights(start), start, classes=classes, new_class_heads=fresh)  # type: ignore[arg-type]
         net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.estimate = estimate(
-            Objective(net, config, self.precision), config, self.device, num_classes=self.data.classes.num_classes,
+            self._objective(net), config, self.device, num_classes=self.data.classes.num_classes,
             world=self.processes.world, steps=self.total_steps,
         )  # fmt: skip
-        return self.processes.spread(net, self.device)  # type: ignore[return-value]
+        return self.processes.spread(net, self.device)
 
     def _fixed_config(self) -> str:
         """What must not change between a state and its resumption."""
@@ -245,7 +234,7 @@ class Trainer:
             if self.folder.holds_state():
                 raise ValueError(f"{output} already holds a training; use --resume, or another --output")
             return None
-        state = self.folder.read_state(self.device)
+        state = self.folder.read_state(self.device, self.model.score)
         if state is not None and state["config"] != self._fixed_config():
             changed = sorted(_differences(json.loads(state["config"]), json.loads(self._fixed_config())))
             raise ValueError(f"{output} was trained with other settings ({', '.join(changed)}); cannot resume")
@@ -254,7 +243,8 @@ class Trainer:
     def _restore(self, state: dict[str, Any]) -> None:
         parts: dict[str, Any] = {"net": self.net, "optimizer": self.optimizer, "scaler": self.scaler}
         self.folder.restore(state, parts | ({"averaged": self.averaged.net} if self.averaged else {}))
-        self.step, self.best_miou, self.unscored = state["step"], state["best_miou"], state["unscored"]
+        self.step, self.unscored = state["step"], state["unscored"]
+        self.best_score = state[best_key(self.model.score)]
 
 
 def _let_handlers_run(parameter: Tensor) -> None:

@@ -6,7 +6,7 @@ import typing
 import click
 import pytest
 
-from hmsa_label import DataConfig, EvaluateConfig, TeacherConfig, TrainConfig
+from hmsa_label import DataConfig, EvaluateConfig, HmsaLoss, TeacherConfig, TrainConfig
 from hmsa_label.cli.options import SETTINGS, settings
 from hmsa_label.cli.parameters import Numbers, OrNone, Section, Size
 
@@ -18,8 +18,14 @@ def holds_config(annotation):
 
 def test_every_field_of_every_config_is_an_option_or_a_nested_config():
     for config, (_, table) in SETTINGS.items():
-        scalar = {field.name for field in dataclasses.fields(config) if not holds_config(field.type)}
-        assert {setting.field for setting in table} == scalar, config.__name__
+        parts = {setting.part for setting in table if setting.part is not None}
+        nested = {name for name, _ in parts}
+        scalar = {field.name for field in dataclasses.fields(config) if not holds_config(field.type)} - nested
+        assert {setting.field for setting in table if setting.part is None} == scalar, config.__name__
+        for part in parts:
+            own = {field.name for field in dataclasses.fields(part[1])}
+            assert {setting.field for setting in table if setting.part == part} == own, part
+            assert not own & scalar  # saved settings have them side by side
 
 
 def test_options_left_alone_build_the_config_that_the_dataclass_builds_itself():
@@ -42,7 +48,7 @@ def test_defaults_of_train_teacher_are_those_of_its_config(values_of):
     assert values["lr"] == config.learning_rate
     assert values["crop"] == config.augment.crop_px
     assert values["scale_range"] == config.augment.scale_range
-    assert values["low_scale"] == config.low_scale
+    assert values["low_scale"] == HmsaLoss().low_scale
     assert values["model"] == config.model.name
     assert values["split"] == "train"
 

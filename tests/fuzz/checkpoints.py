@@ -65,7 +65,7 @@ class Target:
                 use(_damaged_saved(random, random.choice(self.published)), random.choice(("x.pth", "x.pth", "x.tar")))
             else:
                 self.path.write_bytes(_damaged_saved(random, self.state))
-                state = self.folder.read_state(torch.device("cpu"))
+                state = self.folder.read_state(torch.device("cpu"), "mIoU")
                 assert state is not None
                 self.folder.restore(state, {"net": self.net, "optimizer": self.optimizer, "scaler": self.scaler})
         except ValueError as error:

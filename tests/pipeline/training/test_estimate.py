@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from hmsa_label.labelers import build_labeler
+from hmsa_label.labelers.hmsa.training.objective import HmsaObjective
 from hmsa_label.labelers.inference.live_bytes import LiveBytes
 from hmsa_label.pipeline.training import estimate as estimates
 from hmsa_label.pipeline.training.estimate import Footprint, estimate, measure
 from hmsa_label.pipeline.training.loop import train_teacher
-from hmsa_label.pipeline.training.objective import Objective
 from tests.tiny_training import tiny_training
 
 CPU = torch.device("cpu")
@@ -20,7 +20,8 @@ CPU = torch.device("cpu")
 
 def objective(config):
     torch.manual_seed(0)
-    return Objective(build_labeler(config.model.name, 19).to(memory_format=torch.channels_last), config, "fp32")
+    net = build_labeler(config.model.name, 19).to(memory_format=torch.channels_last)
+    return HmsaObjective(net, config.objective, torch.float32)
 
 
 @pytest.mark.parametrize("loss", ["ce", "rmi"])

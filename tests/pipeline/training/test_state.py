@@ -25,9 +25,9 @@ def folder(tmp_path: Path) -> TrainFolder:
 
 def test_a_sound_state_comes_back_whole(folder: TrainFolder) -> None:
     net, other = nn.Linear(2, 3), nn.Linear(2, 3)
-    assert folder.read_state(CPU) is None
+    assert folder.read_state(CPU, "mIoU") is None
     folder.write_state(saved(net))
-    state = folder.read_state(CPU)
+    state = folder.read_state(CPU, "mIoU")
     assert state is not None
     folder.restore(state, {"net": other})
     assert torch.equal(net.weight, other.weight)
@@ -39,7 +39,7 @@ def test_a_state_that_is_cut_short_is_refused(folder: TrainFolder, cut: int) -> 
     path = folder.path / "state.pt"
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(ValueError, match=r"state\.pt is damaged: .*; start anew in another --output"):
-        folder.read_state(CPU)
+        folder.read_state(CPU, "mIoU")
 
 
 @pytest.mark.parametrize(
@@ -56,16 +56,16 @@ def test_a_state_that_is_cut_short_is_refused(folder: TrainFolder, cut: int) -> 
 def test_a_state_of_other_fields_is_refused_by_name(folder: TrainFolder, changes: dict[str, Any], said: str) -> None:
     folder.write_state(saved(nn.Linear(2, 3), **changes))
     with pytest.raises(ValueError, match=said):
-        folder.read_state(CPU)
+        folder.read_state(CPU, "mIoU")
 
 
 def test_a_state_without_a_field_or_of_another_kind_is_refused(folder: TrainFolder) -> None:
     folder.write_state({"step": 3})
     with pytest.raises(ValueError, match="it has no 'best_miou'"):
-        folder.read_state(CPU)
+        folder.read_state(CPU, "mIoU")
     torch.save([1], folder.path / "state.pt")
     with pytest.raises(ValueError, match="it holds a list"):
-        folder.read_state(CPU)
+        folder.read_state(CPU, "mIoU")
 
 
 def test_a_part_that_does_not_fit_is_named(folder: TrainFolder) -> None:

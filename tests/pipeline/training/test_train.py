@@ -14,7 +14,7 @@ from hmsa_label.pipeline.teacher.evaluate import evaluate
 from hmsa_label.pipeline.training.config import ModelConfig
 from hmsa_label.pipeline.training.distributed import Processes
 from hmsa_label.pipeline.training.loop import Trainer, train_teacher
-from hmsa_label.pipeline.training.objective import learning_rate
+from hmsa_label.pipeline.training.optimizer import learning_rate
 from tests.tiny_training import tiny_training
 
 
@@ -41,11 +41,11 @@ def test_training_learns_to_tell_colours_apart(tree, tmp_path):
     changes = {"low_scale": None, "batch_size": 6, "max_steps": 60, "validate_every": 30, "ema_decay": 0.8}
     summary = train_teacher(settings(tree, tmp_path, **changes))
     assert summary.steps == 60
-    assert summary.best_miou > 0.5
+    assert summary.best_score > 0.5
     data = DataConfig(root=str(tree), split="val")
     teacher = TeacherConfig(weights=summary.checkpoint, scales=(1.0,), fusion="single", device="cpu")
     scores = evaluate(EvaluateConfig(data=data, teacher=teacher))
-    assert scores.miou == pytest.approx(summary.best_miou, abs=0.02)
+    assert scores.miou == pytest.approx(summary.best_score, abs=0.02)
     assert scores.images == 2
 
 
@@ -54,7 +54,7 @@ def test_validation_gives_the_figures_of_evaluate(tree, tmp_path, precision):
     summary = train_teacher(settings(tree, tmp_path, max_steps=3, precision=precision))
     teacher = TeacherConfig(weights=summary.checkpoint, scales=(0.5, 1.0), device="cpu", precision=precision)
     scores = evaluate(EvaluateConfig(data=DataConfig(root=str(tree), split="val"), teacher=teacher))
-    assert scores.miou == summary.best_miou
+    assert scores.miou == summary.best_score
 
 
 def test_checkpoint_says_what_it_is_and_what_it_was_trained_on(tree, tmp_path):
@@ -128,7 +128,7 @@ def test_explicit_attention_trains_and_is_validated_over_its_scales(tree, tmp_pa
     loss, _ = explicit.advance(next(explicit.batches()))
     assert np.isfinite(loss)
     assert not torch.equal(explicit.net.attention.mix[-1].weight, before)
-    assert explicit.validate().images == 2
+    assert 0 <= explicit.validate().value <= 1
 
 
 def test_metrics_of_a_start_that_saved_nothing_are_dropped(tree, tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hmsa_label.labelers.hmsa.losses import rmi_loss, sigmoid_bce, two_scale_loss
+from hmsa_label.labelers.hmsa.training.losses import rmi_loss, sigmoid_bce, two_scale_loss
 from hmsa_label.labelers.weights.checkpoints import from_published_key
 
 GRADIENTS = (

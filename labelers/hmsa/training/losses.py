@@ -11,7 +11,6 @@ code divides by the pixels of each GPU, so that a crop on a GPU of its own count
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,25 +19,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hmsa_label.labelers.hmsa.net import ScalePrediction, TwoScalePrediction
+from hmsa_label.labelers.training import StepTotal
 
 RMI_RADIUS_PX = 3
 RMI_POOL_PX = 4
 RMI_WEIGHT = 0.5
 _PROBABILITY_FLOOR = 1e-6
 _COVARIANCE_FLOOR = 5e-4
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepTotal:
-    """What a training step holds over all its passes and processes, so that the parts of its loss add up to the whole.
-
-    Attributes:
-        labelled_px: pixels of its crops that have a label.
-        images: its crops.
-    """
-
-    labelled_px: int
-    images: int
 
 
 def cross_entropy(

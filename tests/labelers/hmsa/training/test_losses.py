@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from hmsa_label.labelers.hmsa.losses import StepTotal, cross_entropy, rmi_loss, sigmoid_bce, single_scale_loss
 from hmsa_label.labelers.hmsa.net import ScalePrediction
+from hmsa_label.labelers.hmsa.training.losses import cross_entropy, rmi_loss, sigmoid_bce, single_scale_loss
+from hmsa_label.labelers.training import StepTotal
 
 
 @pytest.mark.parametrize("loss", [cross_entropy, sigmoid_bce, rmi_loss])

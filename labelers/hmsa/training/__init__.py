@@ -1,0 +1,1 @@
+"""How HMSA networks are trained: losses, the objective made of them, validation by mean IoU."""

@@ -1,0 +1,48 @@
+"""Models that can be trained, by name: of this package, of installed packages, and `module:Class` of anybody's own.
+
+The class is called with the name and gives a `labelers.training.TrainableModel`.
+"""
+
+import importlib
+from importlib.metadata import entry_points
+
+from hmsa_label.labelers.training import TrainableModel
+
+GROUP = "hmsa_label.models"  # entry points: name = module:Class
+_HMSA = "hmsa_label.labelers.hmsa.training.model:HmsaModel"
+MODELS = dict.fromkeys(
+    (
+        "hrnet_w48_ocr", "hrnet_w18_ocr", "hrnet_s_ocr", "hrnet_s_ocr_explicit", "hrnet_tiny_ocr",
+        "hrnet_tiny_ocr_explicit", "deeplabv3plus_r50", "deeplabv3plus_r50_explicit",
+        "deeplabv3plus_r50_explicit_plain",
+    ),
+    _HMSA,
+)  # fmt: skip
+
+
+def model_places() -> dict[str, str]:
+    """`module:Class` of every model that is installed, by name."""
+    return {**{entry.name: entry.value for entry in entry_points(group=GROUP)}, **MODELS}
+
+
+def find_model(name: str) -> TrainableModel:
+    """The model of a name; its module is imported.
+
+    The name comes from a command line or a config, or is one of `model_places`: importing a module runs its code.
+
+    Raises:
+        ValueError: nobody knows it, it cannot be imported, or what is there cannot be trained.
+    """
+    places = model_places()
+    place = name if name.count(":") == 1 else places.get(name)
+    if place is None:
+        raise ValueError(f"unknown model {name!r}; known are {', '.join(sorted(places))}")
+    module, _, attribute = place.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"the model {name} cannot be imported: {error}") from error
+    if not callable(getattr(found, "objective", None)):
+        raise ValueError(f"the model {name} cannot be trained: {attribute} has no method objective")
+    model: TrainableModel = found(name)
+    return model

@@ -1,0 +1,27 @@
+"""The model of a training, found by its name, and the settings of its loss."""
+
+from dataclasses import fields, replace
+
+from hmsa_label.labelers.model_registry import find_model
+from hmsa_label.labelers.training import TrainableModel
+from hmsa_label.pipeline.training.config import TrainConfig
+
+
+def model_of(config: TrainConfig) -> tuple[TrainableModel, TrainConfig]:
+    """The model that is trained, and the config with the settings of its loss filled in.
+
+    Settings of another model's loss are taken for none if nobody changed them.
+
+    Raises:
+        ValueError: nobody knows the model, or its loss does not take the settings that were given.
+    """
+    model, given = find_model(config.model.name), config.objective
+    if isinstance(given, model.settings):
+        return model, config
+    if given is not None and given != type(given)():
+        changed = (part.name for part in fields(given) if getattr(given, part.name) != part.default)
+        own = ", ".join(part.name for part in fields(model.settings)) or "none"
+        raise ValueError(
+            f"the model {config.model.name} has no settings {', '.join(changed)}; those of its loss are {own}"
+        )
+    return model, replace(config, objective=model.settings())

@@ -1,0 +1,115 @@
+"""A model with another loss and another score trains through the same loop, logs and files."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from hmsa_label.labelers.hmsa.training.settings import HmsaLoss
+from hmsa_label.labelers.model_registry import MODELS, find_model
+from hmsa_label.labelers.weights.checkpoints import decode_checkpoint
+from hmsa_label.pipeline.config import to_dict
+from hmsa_label.pipeline.training.config import AutoLabels, ModelConfig
+from hmsa_label.pipeline.training.distributed import Processes
+from hmsa_label.pipeline.training.loop import train_teacher
+from hmsa_label.pipeline.training.model import model_of
+from hmsa_label.pipeline.training.trainer import Trainer
+from tests.tiny_training import tiny_training
+from tests.toy_model import ToyLoss
+
+TOY = "tests.toy_model:ToyModel"
+
+
+def settings(blocks, output, **changes):
+    usual = {"optimizer": "adamw", "learning_rate": 0.1, "max_steps": 12, "validate_every": 6, "objective": None}
+    return tiny_training(blocks, output, model=ModelConfig(name=TOY), **{**usual, **changes})
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def tensors(folder):
+    return decode_checkpoint((folder / "last.safetensors").read_bytes())[0]
+
+
+def test_best_checkpoint_is_picked_by_the_score_of_the_model(blocks, tmp_path):
+    summary = train_teacher(settings(blocks, tmp_path))
+    scores = [line["accuracy"] for line in lines(tmp_path) if "accuracy" in line]
+    assert len(scores) == 2
+    assert (summary.score, summary.best_score) == ("Accuracy", max(scores))
+    assert summary.best_score > 0.6  # three colours, three classes
+    assert list(summary.figures) == ["checkpoint", "best_accuracy", "steps", "total_steps", "seconds", "interrupted"]
+    losses = [line["loss"] for line in lines(tmp_path) if "loss" in line]
+    assert losses[-1] < losses[0] - 0.1
+    assert all(line["pixels"] == 2 * 96 * 128 for line in lines(tmp_path) if "accuracy" in line)
+
+
+def test_checkpoint_says_what_the_model_wants_said(blocks, tmp_path):
+    train_teacher(settings(blocks, tmp_path, objective=ToyLoss(smooth=2.0), max_steps=1))
+    _, info = decode_checkpoint((tmp_path / "last.safetensors").read_bytes())
+    assert (info["model"], info["kernel"]) == (TOY, 1)
+    assert info["config"]["smooth"] == 2.0
+    assert 0 <= info["val_accuracy"] <= 1
+    assert not {"multi_scale", "val_miou", "low_scale"} & {*info, *info["config"]}
+
+
+def test_training_goes_on_where_it_was_stopped(blocks, tmp_path):
+    whole, parts = settings(blocks, tmp_path / "whole", max_steps=3, accumulate=2), tmp_path / "parts"
+    train_teacher(whole)
+    stopped = Trainer(replace(whole, output=str(parts)), Processes(), torch.device("cpu"))
+    stopped.advance(next(stopped.batches()))
+    stopped.save(0.25)
+    train_teacher(replace(whole, output=str(parts), resume=True))
+    expected = tensors(tmp_path / "whole")
+    assert all(torch.equal(value, expected[name]) for name, value in tensors(parts).items())
+
+
+def test_settings_of_another_loss_are_refused_unless_nobody_set_them(blocks, tmp_path):
+    _, filled = model_of(settings(blocks, tmp_path, objective=HmsaLoss()))
+    assert filled.objective == ToyLoss()
+    with pytest.raises(ValueError, match=r"has no settings loss, low_scale; those of its loss are smooth$"):
+        train_teacher(settings(blocks, tmp_path, objective=HmsaLoss(loss="ce", low_scale=None)))
+
+
+def test_weights_of_pixels_are_refused_for_a_loss_without_them(blocks, tmp_path):
+    auto = AutoLabels(store="nowhere", confidence_weight=True)
+    with pytest.raises(ValueError, match="toys have one of regions"):
+        train_teacher(settings(blocks, tmp_path, second=auto))
+
+
+def test_settings_of_the_loss_are_saved_beside_the_others(blocks, tmp_path):
+    saved = to_dict(tiny_training(blocks, tmp_path, low_scale=None))
+    assert (saved["loss"], saved["low_scale"], saved["learning_rate"]) == ("ce", None, 0.01)
+    assert "objective" not in saved
+
+
+def test_every_network_of_the_package_has_a_model():
+    from hmsa_label.labelers.hmsa import models
+
+    assert MODELS.keys() == models.MODELS.keys()
+    assert find_model("hrnet_tiny_ocr").score == "mIoU"
+
+
+def test_installed_packages_name_models(tmp_path, monkeypatch):
+    folder = tmp_path / "toy-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text(f"[hmsa_label.models]\ntoy = {TOY}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert find_model("toy").name == "toy"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("hrnet", r"unknown model 'hrnet'; known are deeplabv3plus_r50, "),
+        ("tests.toy_modle:ToyModel", r"the model tests\.toy_modle:ToyModel .*toy_modle"),
+        ("tests.toy_model:Toy", r"the model tests\.toy_model:Toy .*Toy"),
+        ("tests.toy_model:ToyLoss", r"cannot be trained: ToyLoss has no method objective"),
+    ],
+)
+def test_a_model_that_is_not_there_is_named(name, said):
+    with pytest.raises(ValueError, match=said):
+        find_model(name)
