@@ -33,6 +33,7 @@ class Size:
     """
 
     network: str
+    small_network: str
     image_px: tuple[int, int]
     crop_px: tuple[int, int]
     images: int
@@ -40,8 +41,24 @@ class Size:
     steps: int
 
 
-WHOLE = Size(network="hrnet_w48_ocr", image_px=(1024, 2048), crop_px=(1024, 2048), images=32, repeats=5, steps=5)
-SMALL = Size(network="hrnet_tiny_ocr", image_px=(64, 128), crop_px=(64, 96), images=4, repeats=1, steps=2)
+WHOLE = Size(
+    network="hrnet_w48_ocr",
+    small_network="hrnet_s_ocr",
+    image_px=(1024, 2048),
+    crop_px=(1024, 2048),
+    images=32,
+    repeats=5,
+    steps=5,
+)
+SMALL = Size(
+    network="hrnet_tiny_ocr",
+    small_network="hrnet_tiny_ocr",
+    image_px=(64, 128),
+    crop_px=(64, 96),
+    images=4,
+    repeats=1,
+    steps=2,
+)
 
 
 def machine(device: torch.device, size: Size) -> dict[str, Any]:
@@ -211,6 +228,41 @@ def labelling_run(device: torch.device, size: Size) -> dict[str, Any]:
         raise SectionFailed(f"{summary.images_labelled} of {size.images} images were labelled", {})
     rate = summary.images_per_second or 0.0
     return {"forward_s": forward, "forward_per_s": 1 / forward, "run_per_s": rate, "share": rate * forward}
+
+
+def batches(device: torch.device, size: Size) -> dict[str, Any]:
+    """Images a second, peak and the share of equal labels by batch size, of a large network and of a small one."""
+    import numpy as np
+    from seeded_teacher import drawn_image, seeded_network
+
+    from hmsa_label.labelers.taxonomy import CITYSCAPES
+    from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
+    from hmsa_label.pipeline.config import TeacherConfig
+    from hmsa_label.pipeline.teacher.semantic import Teacher
+
+    height, width = size.image_px
+    cases = [(size.network, (height, width), (1, 2, 4)), (size.small_network, (height // 2, width // 2), (1, 4, 8, 16))]
+    grid, rows = np.array([0.9], np.float32), []
+    for network, image_px, batch_sizes in cases:
+        drawn = drawn_image(*image_px).numpy()
+        images = [np.roll(drawn, 16 * number, 1) for number in range(max(batch_sizes))]
+        info = {"model": network, "multi_scale": True, "classes": CITYSCAPES.to_dict(), "trained_on": None}
+        with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
+            Path(file.name).write_bytes(encode_checkpoint(seeded_network(network), info))
+            teachers = {
+                precision: Teacher(TeacherConfig(weights=file.name, precision=precision, device=device.type))
+                for precision in ("fp32", "bf16")
+            }
+        for precision, teacher in teachers.items():
+            alone = [teacher.label([image], grid, 0.9, True)[0].label for image in images]
+            for count in batch_sizes:
+                found = timed(partial(teacher.label, images[:count], grid, 0.9, True), device, size.repeats)
+                together = teacher.label(images[:count], grid, 0.9, True)
+                same = [float((one.label == other).mean()) for one, other in zip(together, alone, strict=False)]
+                row = {"network": network, "image_px": image_px, "precision": precision, "batch": count}
+                row |= {"images_per_s": count / found["seconds"], "peak_gb": found["peak_gb"]}
+                rows.append(row | {"same_labels": sum(same) / len(same)})
+    return {"rows": rows}
 
 
 def training(device: torch.device, size: Size) -> dict[str, Any]:
