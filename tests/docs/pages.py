@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>`{3,})(?P<kind>[\w{}-]*)(?P<rest>.*)$")
-COMMENT = re.compile(r"^\s*<!-- (?P<name>[a-z ]+): (?P<text>.+?) -->$")
+COMMENT = re.compile(r"^\s*<!-- (?P<name>[A-Za-z ]+): (?P<text>.+?) -->$")
 ASKS = ("given", "not run", "words differ", "exit code", "file")
 
 

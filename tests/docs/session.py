@@ -54,10 +54,12 @@ class Session:
 
     def follow(self, page: Page) -> None:
         for block in page.blocks:
-            if "not run" not in block.asks:
-                self._take(block, f"{page}:{block.line}")
+            self.take(block, f"{page}:{block.line}")
 
-    def _take(self, block: Block, place: str) -> None:
+    def take(self, block: Block, place: str) -> None:
+        """Does what a block says, and checks what it shows; `place` is for messages."""
+        if "not run" in block.asks:
+            return
         text = self._local(block.text)
         if "file" in block.asks:
             Path(block.asks["file"]).write_text(text)
