@@ -84,8 +84,8 @@ def test_unknown_split_is_one_line(call, asked):
     ("executor", "number"),
     [
         ("local", signal.SIGINT),
-        ("local", signal.SIGTERM),
-        pytest.param("ray", signal.SIGTERM, marks=pytest.mark.ray),
+        pytest.param("local", signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param("ray", signal.SIGTERM, marks=[pytest.mark.ray, pytest.mark.slow]),
     ],
 )
 def test_interrupted_run_ends_with_130_and_its_json_and_is_resumed(asked, call_json, tmp_path, executor, number):

@@ -22,6 +22,7 @@ def test_training_prints_where_the_best_weights_are(teacher, tmp_path):
     assert teacher["steps"] == 2
     assert teacher["checkpoint"] == str(tmp_path / "teacher" / "best.safetensors")
     assert 0 <= teacher["best_miou"] <= 1
+    assert (tmp_path / "teacher" / "curve.png").stat().st_size > 5000
 
 
 def test_trained_weights_are_scored_by_class(call_json, call, teacher, street_images):

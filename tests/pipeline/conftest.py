@@ -13,6 +13,7 @@ from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, Te
 from hmsa_label.pipeline.engine.events import Event
 from hmsa_label.pipeline.label.run import label_images
 from hmsa_label.pipeline.records import U8, LabelSummary
+from hmsa_label.pipeline.training import log as train_log
 from hmsa_label.stores.versions.label_store import LabelStore
 from tests.atomic_s3 import make_puts_atomic
 
@@ -75,6 +76,14 @@ class Bench:
 
     def open(self, version: int | str | None = None) -> LabelStore:
         return LabelStore.open(self.store, version)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_picture_of_a_training() -> Iterator[None]:
+    """`curve.png` takes longer to draw than a tiny training; test_log.py and the tests of the command line draw it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_log, "curve", lambda events: b"")
+        yield
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, Te
 from hmsa_label.pipeline.label.run import label_images
 label_images(LabelConfig(
     data=DataConfig(root=sys.argv[1], dataset="folder", split="all"), store=sys.argv[2], join=True,
-    teacher=TeacherConfig(weights="fake:3000ms", scales=(1.0,)), engine=EngineConfig(executor="local", workers=1)))
+    teacher=TeacherConfig(weights="fake:1000ms", scales=(1.0,)), engine=EngineConfig(executor="local", workers=1)))
 """
 
 

@@ -19,23 +19,33 @@ from tests.processes import family_of
 
 IMAGES = 24
 DRIVER = """
-import json, sys
+import json, os, signal, sys
 from hmsa_label.pipeline.label import run as label_run, receipts as ledger
 from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, TeacherConfig
-folder, store, executor = sys.argv[1:]
+from hmsa_label.pipeline.engine.events import ImageLabelled
+folder, store, executor, last = sys.argv[1:]
+seen = []
+def die_after_the_last(event):
+    seen.extend([event] if isinstance(event, ImageLabelled) else [])
+    if len(seen) == int(last):
+        os.kill(os.getpid(), signal.SIGKILL)
 ledger.COMMIT_IMAGES = 5
 summary = label_run.label_images(LabelConfig(
     data=DataConfig(root=folder, dataset="folder", split="all"),
     teacher=TeacherConfig(weights="fake:15ms", scales=(1.0,)), store=store,
-    engine=EngineConfig(executor=executor, workers=2)))
+    engine=EngineConfig(executor=executor, workers=2)), die_after_the_last)
 print(json.dumps([summary.images_done_before, summary.images_labelled, summary.interrupted]), flush=True)
 """
 
 
-def start(folder: Path, store: str, executor: str) -> subprocess.Popen[str]:
-    """A driver in a session of its own, so that all its processes can be killed together."""
+def start(folder: Path, store: str, executor: str, last: int = -1) -> subprocess.Popen[str]:
+    """A driver in a session of its own, so that all its processes can be killed together.
+
+    Args:
+        last: number of the image after which it kills itself.
+    """
     return subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(folder), store, executor],
+        [sys.executable, "-c", DRIVER, str(folder), store, executor, str(last)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -98,24 +108,28 @@ def run_through_kills(bench, kills: int, executor: str, *, everything: bool = Fa
     assert check_complete_images_only(bench.store, expected) == IMAGES
 
 
-def test_driver_killed_and_started_again_ends_with_the_same_labels(bench):
-    run_through_kills(bench, 3, "local")
+def test_driver_killed_and_started_again_ends_with_the_same_labels_and_labels_none_twice(bench):
+    bench.draw(IMAGES)
+    whole = bench.label(store=bench.store + ".whole")
+    reference = LabelStore.open(bench.store + ".whole")
+    expected = dict(zip(reference.keys(), map(reference.read, reference.keys()), strict=True))
+    process = start(bench.folder, bench.store, "local", last=13)  # between two commits of five images
+    errors = process.communicate(timeout=120)[1]
+    assert process.returncode == -signal.SIGKILL, errors
+    on_disk = receipts(bench.store)
+    assert on_disk >= 13
+    assert check_complete_images_only(bench.store, expected) in (5, 10)
+    summary = bench.label("fake:15ms")
+    assert summary.images_done_before == on_disk  # the uncommitted ones too
+    assert receipts(bench.store) == IMAGES
+    assert summary.digest == whole.digest
+    assert check_complete_images_only(bench.store, expected) == IMAGES
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("executor", "everything"), [("local", False), ("ray", False), ("ray", True)])
 def test_ten_kills_end_with_the_same_labels(bench, executor, everything):
     run_through_kills(bench, 10, executor, everything=everything)
-
-
-def test_finished_images_whose_receipts_were_not_committed_are_not_labelled_again(bench):
-    bench.draw(IMAGES)
-    process = start(bench.folder, bench.store, "local")
-    assert kill_after(process, bench.store, 12, everything=False)
-    on_disk = receipts(bench.store)
-    summary = bench.label("fake:15ms")
-    assert summary.images_done_before == on_disk
-    assert receipts(bench.store) == IMAGES
 
 
 @pytest.mark.slow

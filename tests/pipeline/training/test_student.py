@@ -344,7 +344,6 @@ def test_killed_and_restarted_student_has_the_weights_of_an_uninterrupted_one(da
     assert steps_of(parts) == steps_of(whole)
     assert_equal_weights(whole / "last.safetensors", parts / "last.safetensors")
     assert_equal_weights(whole / "best.safetensors", parts / "best.safetensors")
-    assert (parts / "curve.png").stat().st_size > 5000
 
 
 def steps_of(folder):

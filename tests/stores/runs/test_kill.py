@@ -1,10 +1,9 @@
 """A driver killed without warning, again and again: nothing committed is lost, nothing unfinished is seen."""
 
-import os
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,21 @@ from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.versions.label_store import LabelStore
 
 DRIVER = """
-import sys
+import os, signal, sys
 import numpy as np
 from hmsa_label.stores.format.receipt import ImageFacts
 from hmsa_label.stores.runs.writer import RunWriter
 from hmsa_label.stores.runs.segment import SegmentWriter
 
-uri, total = sys.argv[1], int(sys.argv[2])
+uri, total, last = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+seen = 0
+def die_at_the_last(event, args):
+    global seen
+    if event in ("open", "os.rename", "os.link", "os.remove") and str(args[0]).startswith(os.path.dirname(uri)):
+        seen += 1
+        if seen == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(die_at_the_last)
 writer = RunWriter(uri, {"settings": {"threshold": 0.9}})
 writer.adopt()
 done = writer.done_keys()
@@ -31,7 +38,6 @@ for number in range(total):
     if f"{number:03d}" not in done:
         label = np.full((8, 8), number % 5, np.uint8)
         receipts.append(segment.write(ImageFacts(key=f"{number:03d}", source="x"), {"label": label}))
-        print("wrote", flush=True)
     if len(receipts) == 4:
         writer.append(receipts)
         receipts = []
@@ -40,22 +46,26 @@ writer.finish()
 """
 
 
-def start(script: Path, uri: str, total: int) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen([sys.executable, str(script), uri, str(total)], stdout=subprocess.PIPE)
+def start(script: Path, uri: str, total: int, last: int = -1) -> "subprocess.Popen[bytes]":
+    """A driver that kills itself before the `last` file below the store is opened, renamed, linked or removed."""
+    return subprocess.Popen([sys.executable, str(script), uri, str(total), str(last)])
 
 
-@pytest.mark.timeout(120)
-def test_killed_drivers_lose_nothing_and_show_nothing(uri: str, classes: dict[str, Any], tmp_path: Path) -> None:
+PLACES = (30, 101, 307)  # in the first images, after a commit, in the middle
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("places", [PLACES, pytest.param(range(1, 200, 7), marks=pytest.mark.slow, id="many")])
+def test_killed_drivers_lose_nothing_and_show_nothing(
+    uri: str, classes: dict[str, Any], tmp_path: Path, places: Sequence[int]
+) -> None:
     LabelStore.create(uri, classes)
     script = tmp_path / "driver.py"
     script.write_text(DRIVER)
     committed: set[str] = set()
-    for number in range(4):
-        with start(script, uri, 60) as driver:
-            assert driver.stdout is not None
-            driver.stdout.readline()
-            time.sleep(0.003 * (number + 1))
-            os.kill(driver.pid, signal.SIGKILL)
+    for last in places:
+        with start(script, uri, 60, last) as driver:
+            assert driver.wait(60) == -signal.SIGKILL
         progress = LabelStore.open(uri, "head")
         assert committed <= set(progress)
         committed = set(progress)
