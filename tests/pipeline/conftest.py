@@ -1,5 +1,6 @@
 """Small drawn images, labelling runs with the fake teacher, and what a store holds after them."""
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from PIL import Image
 
 from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, TeacherConfig
 from hmsa_label.pipeline.engine.events import Event
+from hmsa_label.pipeline.interrupt import THREAD_NAME
 from hmsa_label.pipeline.label.run import label_images
 from hmsa_label.pipeline.records import U8, LabelSummary
 from hmsa_label.pipeline.training import log as train_log
@@ -39,12 +41,14 @@ class Bench:
 
     Attributes:
         options: fields of EngineConfig for every run.
+        others: threads that were here before.
     """
 
     folder: Path
     store: str
     options: dict[str, Any] = field(default_factory=lambda: {"executor": "local", "workers": 2})
     events: list[Event] = field(default_factory=list)
+    others: set[threading.Thread] = field(default_factory=lambda: set(threading.enumerate()))
 
     def draw(self, count: int, *, start: int = 0, **options: Any) -> None:
         """Images `all/000.png` and so on."""
@@ -73,6 +77,13 @@ class Bench:
                 on_event(event)
 
         return label_images(self.config(weights, **options), watch)
+
+    def wait_for_threads(self) -> None:
+        """Until the threads of a run that was left at once have written what they had in flight."""
+        for thread in set(threading.enumerate()) - self.others:
+            if thread.name == THREAD_NAME:  # one of those that serve images
+                thread.join(60)
+                assert not thread.is_alive(), thread
 
     def open(self, version: int | str | None = None) -> LabelStore:
         return LabelStore.open(self.store, version)

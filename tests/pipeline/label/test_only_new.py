@@ -1,6 +1,5 @@
 """`--only-new`: new images and those whose files changed are labelled, and nothing else is touched."""
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +75,7 @@ def test_interrupted_run_over_changed_images_goes_on_and_is_resumed_by_no_other(
     drawn.events.clear()
     with pytest.raises(EngineError, match="power"):
         drawn.label(only_new=True, workers=1, threads=1, on_event=fail_late)
-    time.sleep(0.2)  # what was in flight is still being written by threads that nobody waits for
+    drawn.wait_for_threads()
     done = len(list(Path(drawn.store).glob("data/*/receipts/*.json"))) - 20
     assert done >= 3
     drawn.draw(1, start=20)

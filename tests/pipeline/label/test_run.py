@@ -274,7 +274,7 @@ def test_second_signal_leaves_at_once_and_loses_nothing_committed(drawn):
 
     with pytest.raises(KeyboardInterrupt):
         drawn.label("fake:20ms", workers=1, on_event=interrupt)
-    time.sleep(0.2)  # what was in flight is still being written by threads that nobody waits for
+    drawn.wait_for_threads()
     assert drawn.label().images_done_before >= 1
 
 
