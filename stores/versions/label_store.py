@@ -1,20 +1,8 @@
-"""Reading a label store at one pinned version.
-
-Signatures, for those who build on them:
-    LabelStore.create(uri, classes, *, storage_options=None, single_writer=False) -> LabelStore
-    LabelStore.open(uri, version=None, *, storage_options=None) -> LabelStore
-        version: number (3 or "v3"), tag, "head" for progress, None for the last finished one
-    .uri .version .digest .classes .commit .identity; len(store); key in store
-    .keys() .read(key) .read_evidence(key) .read_crop(key, y, x, height, width) .table(columns=None) .receipt(key)
-    .grid(segment)
-    runs/writer.py: RunWriter(store_uri, run, *, relabel=False, kind=None, storage_options=None)
-    runs/segment.py: SegmentWriter(store_uri, run_id, grid, threshold, capacity, storage_options=None)
-        .write(facts, arrays, *, evidence_of=None) -> Receipt
-    format/receipt.py: ImageFacts, Receipt
-"""
+"""Reading a label store at one pinned version."""
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -46,7 +34,10 @@ from hmsa_label.stores.format.receipt import Receipt
 from hmsa_label.stores.format.records import thresholds_in
 from hmsa_label.stores.format.schema import U8
 from hmsa_label.stores.format.zarr_metadata import group_metadata
+from hmsa_label.stores.location import Location, location_text
 from hmsa_label.stores.manifest.table import Commit, Manifest, Snapshot, content_digest
+from hmsa_label.stores.versions.log import Version, versions_of
+from hmsa_label.stores.versions.lookup import keys_where, unknown
 from hmsa_label.stores.versions.probe import probe_storage
 from hmsa_label.stores.versions.tags import read_mark, refuse_other_than_tagged, version_number
 
@@ -59,9 +50,18 @@ EVIDENCE = ["evidence_segment", "evidence_row", *(array.column(CHUNK_SHA256) for
 
 
 class LabelStore:
-    """A store at one version, which never changes under the reader; picklable, and safe in forked workers.
+    """The labels of a store at one version, by the key of their image.
 
-    Opening reads what reading labels needs of the manifest; its other columns are read when they are asked for.
+    The version never changes under the reader. Opening reads what reading labels needs of the manifest; its other
+    columns are read when they are asked for. Picklable, and safe in forked workers.
+
+        store = LabelStore.open("labels")
+        label = store["train/0001"]               # [H, W] uint8 trainIds, 255 where nothing was kept
+        for key in store.where("bus", min_kept=0.5):
+            ...
+
+    Attributes:
+        version: its number.
     """
 
     def __init__(self, root: FileRoot, identity: Identity, snapshot: Snapshot) -> None:
@@ -78,7 +78,7 @@ class LabelStore:
     @classmethod
     def create(
         cls,
-        uri: str,
+        uri: Location,
         classes: dict[str, Any],
         *,
         storage_options: dict[str, Any] | None = None,
@@ -93,7 +93,7 @@ class LabelStore:
             UnsafeStorage: if the storage breaks create-if-absent and `single_writer` is not set.
             StoreConflict: if there is a store with other classes.
         """
-        root = FileRoot(uri, dict(storage_options or {}))
+        root = FileRoot(location_text(uri), dict(storage_options or {}))
         manifest = Manifest(root.uri, storage_options)
         if not _exists(root):
             refuse_lost_identity(root)
@@ -102,12 +102,12 @@ class LabelStore:
             _ensure_group(root, schema.DATA)
             write_identity(root, classes, probe)
         identity = read_identity(root)
-        check_classes(identity, classes, uri)
+        check_classes(identity, classes, root.uri)
         return cls.open(uri, storage_options=storage_options)
 
     @classmethod
     def open(
-        cls, uri: str, version: int | str | None = None, *, storage_options: dict[str, Any] | None = None
+        cls, uri: Location, version: int | str | None = None, *, storage_options: dict[str, Any] | None = None
     ) -> "LabelStore":
         """A reader pinned at a version.
 
@@ -119,7 +119,7 @@ class LabelStore:
             LabelMissing: if there is no such version or tag, or gc has pruned it.
             LabelCorrupt: if the manifest is not the one that was committed.
         """
-        root = FileRoot(uri, dict(storage_options or {}))
+        root = FileRoot(location_text(uri), dict(storage_options or {}))
         identity = read_identity(root)
         store = cls(root, identity, resolve(root, version))
         store._refuse_changed_rows()
@@ -140,9 +140,40 @@ class LabelStore:
         """Content digest of this version, computed from its rows: hex sha256 over sorted (key, label sha256)."""
         return content_digest(_table(self._eager))
 
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """Ascending thresholds that all labels can be brought to by `rethreshold`; empty if one has no evidence."""
+        segments = self.table(["evidence_segment"])["evidence_segment"].unique().to_pylist()
+        if not segments or None in segments:
+            return ()
+        return tuple(sorted(set.intersection(*(set(self.grid(segment)) for segment in segments))))
+
+    def versions(self, *, progress: bool = False) -> list[Version]:
+        """The versions of the whole store, newest first; with `progress` every commit of a run as well."""
+        return versions_of(self.root, progress=progress)[::-1]
+
     def keys(self) -> list[str]:
         """Names of the labelled images, sorted."""
         return list(self._places)
+
+    def items(self) -> Iterator[tuple[str, U8]]:
+        """(key, label) of every image in the order of the keys; a label is read when its turn has come."""
+        return ((key, self.read(key)) for key in self)
+
+    def where(
+        self, class_name: str | None = None, *, min_pixels: int = 1, min_kept: float = 0.0, max_kept: float = 1.0
+    ) -> list[str]:
+        """Keys of the images that meet all conditions, sorted; told from the manifest, without reading a label.
+
+        Args:
+            class_name: a class of which the label has at least `min_pixels` pixels; None asks for no class.
+            min_kept, max_kept: bounds of the share of the pixels that have a class, 0..1, both included.
+
+        Raises:
+            ValueError: if the store has no such class; the message lists those it has.
+        """
+        rows = self.table(["key", "class_px", "kept_share"])
+        return keys_where(rows, list(self.classes["names"]), class_name, min_pixels, (min_kept, max_kept))
 
     def table(self, columns: list[str] | None = None) -> pa.Table:
         """The manifest at this version, one row per image, sorted by key; all columns of FORMAT.md, or those asked for.
@@ -151,8 +182,12 @@ class LabelStore:
         anew each time.
 
         Raises:
+            ValueError: if there is no such column; the message lists those there are.
             LabelCorrupt: if a file of the manifest is gone or damaged.
         """
+        for name in columns or ():
+            if name not in MANIFEST_SCHEMA.names:
+                raise ValueError(unknown("column", name, MANIFEST_SCHEMA.names))
         if columns is not None:
             known = self._whole or self._eager  # not once more: a column of a million digests is 70 MB
             others = [name for name in columns if name not in known]
@@ -234,6 +269,12 @@ class LabelStore:
                 raise LabelMissing(f"the metadata of segment {segment} is gone: no object {path}") from None
         return self._grids[segment]
 
+    def __repr__(self) -> str:
+        return f"LabelStore({self.uri!r}, version={self.version}, images={len(self)})"
+
+    def __getitem__(self, key: str) -> U8:
+        return self.read(key)
+
     def __len__(self) -> int:
         return len(self._places)
 
@@ -275,8 +316,14 @@ class LabelStore:
             return self._places[key]
         except KeyError:
             raise LabelMissing(
-                f"version {self.version} of {self.uri} holds no label for {key!r} ({len(self)} images)"
+                f"version {self.version} of {self.uri} holds no label for {key!r}{self._like(key)} ({len(self)} images)"
             ) from None
+
+    def _like(self, key: object) -> str:
+        """Hint at a key that ends as this one does, as names of image files do."""
+        stem = PurePosixPath(str(key)).stem
+        found = next((known for known in self if stem and stem in known), None)
+        return "" if found is None else f"; did you mean {found!r}?"
 
     def _refuse_changed_rows(self) -> None:
         """Damage to a key or digest in the manifest could hand out one image's label as another's."""
@@ -313,7 +360,11 @@ def resolve(root: FileRoot, version: int | str | None) -> Snapshot:
         return head if number == head.version else manifest.at(number)
     number = version_number(root, version)
     _refuse_pruned(root, number)
-    snapshot = manifest.at(number)
+    try:
+        snapshot = manifest.at(number)
+    except LabelMissing as error:
+        finished = [str(commit.version) for commit in manifest.log() if commit.is_finished and commit.version]
+        raise LabelMissing(f"{error}: {', '.join(finished[-12:]) or 'there are none'}") from None
     refuse_other_than_tagged(root, version, snapshot.commit)
     return snapshot
 

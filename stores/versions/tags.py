@@ -218,8 +218,11 @@ def version_number(root: FileRoot, version: int | str) -> int:
     """The number of a version that is given as a number, as `v3` or by its tag.
 
     Raises:
+        ValueError: if it is none of these.
         LabelMissing: if there is no such tag.
     """
+    if isinstance(version, bool) or not isinstance(version, (int, str)):
+        raise ValueError(f"a version is a number such as 3, a tag or 'head'; got {version!r}")
     if isinstance(version, str) and not NUMBER.fullmatch(version):
         return int(read_tag(root, version)["version"])
     return int(str(version).removeprefix("v"))
