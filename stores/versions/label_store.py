@@ -7,8 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, StoreError
-from hmsa_label.stores.files import FileRoot, create_bytes, join, public_uri
+from hmsa_label.stores.errors import LabelCorrupt, LabelMissing
+from hmsa_label.stores.files import FileRoot, public_uri
 from hmsa_label.stores.format import schema
 from hmsa_label.stores.format.arrays import (
     ARRAYS,
@@ -27,18 +27,15 @@ from hmsa_label.stores.format.identity import (
     Identity,
     check_classes,
     read_identity,
-    refuse_lost_identity,
-    write_identity,
 )
 from hmsa_label.stores.format.receipt import Receipt
 from hmsa_label.stores.format.records import thresholds_in
 from hmsa_label.stores.format.schema import U8
-from hmsa_label.stores.format.zarr_metadata import group_metadata
 from hmsa_label.stores.location import Location, location_text
 from hmsa_label.stores.manifest.table import Commit, Manifest, Snapshot, content_digest
+from hmsa_label.stores.versions.creation import make_store
 from hmsa_label.stores.versions.log import Version, versions_of
 from hmsa_label.stores.versions.lookup import keys_where, unknown
-from hmsa_label.stores.versions.probe import probe_storage
 from hmsa_label.stores.versions.tags import read_mark, refuse_other_than_tagged, version_number
 
 HEAD = "head"
@@ -94,13 +91,7 @@ class LabelStore:
             StoreConflict: if there is a store with other classes.
         """
         root = FileRoot(location_text(uri), dict(storage_options or {}))
-        manifest = Manifest(root.uri, storage_options)
-        if not _exists(root):
-            refuse_lost_identity(root)
-            probe = _probed(root, single_writer=single_writer)
-            manifest.create()
-            _ensure_group(root, schema.DATA)
-            write_identity(root, classes, probe)
+        make_store(root, classes, single_writer=single_writer)
         identity = read_identity(root)
         check_classes(identity, classes, root.uri)
         return cls.open(uri, storage_options=storage_options)
@@ -387,24 +378,3 @@ def _arrays(table: pa.Table) -> dict[str, pa.Array]:
 
 def _table(arrays: dict[str, pa.Array]) -> pa.Table:
     return pa.Table.from_arrays(list(arrays.values()), schema=pa.schema([MANIFEST_SCHEMA.field(n) for n in arrays]))
-
-
-def _probed(root: FileRoot, *, single_writer: bool) -> dict[str, Any]:
-    try:
-        return probe_storage(root, single_writer=single_writer)
-    except FileNotFoundError as error:  # of object stores: folders are made
-        where = public_uri(root.uri)
-        raise StoreError(f"cannot make a store at {where}: {error}; make the bucket, or correct --store") from None
-
-
-def _exists(root: FileRoot) -> bool:
-    filesystem, path = root.open()
-    return bool(filesystem.exists(join(path, schema.ROOT)))
-
-
-def _ensure_group(root: FileRoot, folder: str) -> None:
-    filesystem, path = root.open()
-    try:
-        create_bytes(filesystem, join(path, folder, schema.ROOT), group_metadata())
-    except FileExistsError:
-        return
