@@ -16,8 +16,9 @@ from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.pipeline.data.datasets import AutoLabelDataset
 from hmsa_label.stores.audit.history import show_version
 from hmsa_label.stores.errors import StoreError
+from hmsa_label.stores.exports.cityscapes_tree import export_cityscapes
+from hmsa_label.stores.exports.dense_zarr import export_zarr
 from hmsa_label.stores.exports.png import encode_png
-from hmsa_label.stores.exports.version import export_cityscapes, export_zarr
 from hmsa_label.stores.format import schema
 from hmsa_label.stores.format.evidence import code_of, grid_with, label_at, level_of
 from hmsa_label.stores.format.receipt import ImageFacts, Receipt

@@ -33,7 +33,8 @@ from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, Te
 from hmsa_label.pipeline.label.run import label_images
 from hmsa_label.stores.audit.verify import verify_store
 from hmsa_label.stores.errors import NotAStore
-from hmsa_label.stores.exports.version import export_cityscapes, export_zarr
+from hmsa_label.stores.exports.cityscapes_tree import export_cityscapes
+from hmsa_label.stores.exports.dense_zarr import export_zarr
 from hmsa_label.stores.format.schema import ROOT
 from hmsa_label.stores.manifest.table import EMPTY, Manifest
 from hmsa_label.stores.versions.gc import gc
@@ -302,7 +303,7 @@ def kill_once(name: str, place: Any, origin: Path, random: Random, tally: Tally,
 
 def measure(arguments: argparse.Namespace) -> tuple[str, bool]:
     """The result page, and whether nothing went wrong; what is known is published after every kill."""
-    CONTEXT.set_forkserver_preload(["hmsa_label.pipeline.label.run", "hmsa_label.stores.exports.version", "s3fs"])
+    CONTEXT.set_forkserver_preload(["hmsa_label.pipeline.label.run", "hmsa_label.stores.exports.dense_zarr", "s3fs"])
     with (
         tempfile.TemporaryDirectory(dir=arguments.folder) as work,
         behind_a_proxy(Path(work) / "s3", arguments.share, arguments.seed) as s3,

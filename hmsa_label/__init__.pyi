@@ -105,7 +105,7 @@ from hmsa_label.stores.errors import StoreConflict as StoreConflict
 from hmsa_label.stores.errors import StoreError as StoreError
 from hmsa_label.stores.errors import ThresholdNotStored as ThresholdNotStored
 from hmsa_label.stores.errors import UnsafeStorage as UnsafeStorage
-from hmsa_label.stores.exports.version import Exported as Exported
+from hmsa_label.stores.exports.destination import Exported as Exported
 from hmsa_label.stores.images.source import BadImage as BadImage
 from hmsa_label.stores.versions.gc import Garbage as Garbage
 from hmsa_label.stores.versions.label_store import LabelStore as LabelStore

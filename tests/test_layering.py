@@ -58,7 +58,7 @@ HOMES = {
     "cv2": ("pipeline/",),
     "fsspec": ("stores/",),
     "s3fs": ("stores/",),
-    "zarr": ("stores/",),
+    "zarr": ("stores/exports/dense_zarr.py",),
     "numcodecs": ("stores/",),
     "pyarrow": ("stores/",),
     "deltalake": ("stores/",),
@@ -172,6 +172,11 @@ def test_every_library_is_imported_only_in_its_home():
         if is_under(name, library) and not path.relative_to(ROOT).as_posix().startswith(homes)
     ]
     assert offences == []
+
+
+def test_zarr_is_loaded_only_where_it_is_called():
+    # It takes longer than reading an image, in every worker and loader process.
+    assert "zarr" not in imports_at_top(ROOT / HOMES["zarr"][0])
 
 
 def test_command_line_imports_no_library_but_click_at_module_level():

@@ -25,8 +25,10 @@ from hmsa_label.stores.audit.history import show as facts_of
 from hmsa_label.stores.audit.summary import summarise
 from hmsa_label.stores.audit.verify import Verified, verify_store
 from hmsa_label.stores.credentials import hide_in_arguments
+from hmsa_label.stores.exports.cityscapes_tree import export_cityscapes
+from hmsa_label.stores.exports.dense_zarr import export_zarr
+from hmsa_label.stores.exports.destination import Exported
 from hmsa_label.stores.exports.png import encode_png
-from hmsa_label.stores.exports.version import Exported, export_cityscapes, export_zarr
 from hmsa_label.stores.location import Location, location_text
 from hmsa_label.stores.result import Result
 from hmsa_label.stores.versions.gc import Garbage, gc

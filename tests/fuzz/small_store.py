@@ -19,7 +19,8 @@ from hmsa_label.pipeline.monitor.run_states import list_runs, run_status
 from hmsa_label.stores.audit.diff import diff
 from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.errors import StoreError
-from hmsa_label.stores.exports.version import export_cityscapes, export_zarr
+from hmsa_label.stores.exports.cityscapes_tree import export_cityscapes
+from hmsa_label.stores.exports.dense_zarr import export_zarr
 from hmsa_label.stores.files import FileRoot
 from hmsa_label.stores.format.evidence import code_of, grid_with, label_at, level_of
 from hmsa_label.stores.format.receipt import ImageFacts

@@ -15,8 +15,9 @@ from PIL import Image
 
 from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.errors import LabelCorrupt
+from hmsa_label.stores.exports.cityscapes_tree import export_cityscapes
+from hmsa_label.stores.exports.dense_zarr import export_zarr
 from hmsa_label.stores.exports.png import encode_png
-from hmsa_label.stores.exports.version import export_cityscapes, export_zarr
 from hmsa_label.stores.files import open_filesystem
 from hmsa_label.stores.format.schema import chunk_path
 from hmsa_label.stores.versions.label_store import LabelStore

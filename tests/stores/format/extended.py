@@ -14,7 +14,7 @@ import zarr
 
 from hmsa_label.stores.audit.summary import summarise
 from hmsa_label.stores.audit.verify import verify
-from hmsa_label.stores.exports.version import export_zarr
+from hmsa_label.stores.exports.dense_zarr import export_zarr
 from hmsa_label.stores.format.arrays import ARRAYS, Pixels
 from hmsa_label.stores.format.evidence import grid_with
 from hmsa_label.stores.format.receipt import ImageFacts
