@@ -61,6 +61,12 @@ def _shorten(
     return tuple(part and ARRAY.sub(r"NDArray[\1]", part) for part in (signature, returns))  # type: ignore[return-value]
 
 
+def _keep_colon(app: "Sphinx", what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Napoleon takes what stands before a colon in a property's first line for its type."""
+    if what == "property" and lines:
+        lines[0] = lines[0].replace(": ", " \u2013 ")
+
+
 def _fill(app: "Sphinx", name: str, source: list[str]) -> None:
     if name == PAGE:
         assert MARK in source[0]
@@ -70,4 +76,5 @@ def _fill(app: "Sphinx", name: str, source: list[str]) -> None:
 def setup(app: "Sphinx") -> dict[str, bool]:
     app.connect("source-read", _fill)
     app.connect("autodoc-process-signature", _shorten)
+    app.connect("autodoc-process-docstring", _keep_colon, priority=400)  # napoleon's is 500
     return {"parallel_read_safe": True, "parallel_write_safe": True}
