@@ -60,7 +60,7 @@ def show_summary(summary: "hmsa_label.LabelSummary", threshold: float, as_json: 
     """What a run did; failed images by name, the first twenty of them."""
     if as_json:
         return output.show_json(summary)
-    speed = summary.images_per_second
+    speed, kept = summary.images_per_second, output.percent(summary.kept_share)
     output.show_facts({
         "store": summary.store,
         "version": f"{summary.version}, digest {summary.digest[:16]}",
@@ -68,7 +68,7 @@ def show_summary(summary: "hmsa_label.LabelSummary", threshold: float, as_json: 
         f"{summary.images_done_before} done before, "
         + (f"{summary.images_labelled_elsewhere} by other drivers, " if summary.images_labelled_elsewhere else "")
         + f"of {summary.images_total}",
-        "kept": summary.kept_share and f"{output.percent(summary.kept_share)} of pixels at threshold {threshold}",
+        "kept": kept and f"{kept} of pixels at threshold {threshold}",
         "time": f"{summary.seconds:.1f} s" + (f", {speed:.2f} images/s" if speed else ""),
     })  # fmt: skip
     for failure in summary.failed[:MAX_FAILURES_SHOWN]:

@@ -7,7 +7,11 @@ import subprocess
 import sys
 import time
 
+import click
 import pytest
+
+from hmsa_label.cli.commands.label import show_summary
+from hmsa_label.pipeline.records import LabelSummary
 
 KEYS = {
     "store", "version", "digest", "images_total", "images_done_before", "images_labelled", "images_failed", "failed",
@@ -37,6 +41,14 @@ def test_table_tells_the_same_as_json(call, asked, tmp_path):
     assert result.exit_code == 0, result.stderr
     assert "5 labelled, 0 failed, 0 done before, of 5" in result.stdout
     assert f"store    {tmp_path / 'labels'}" in result.stdout
+
+
+def test_share_of_zero_is_shown_as_a_share(capsys):
+    counts = {"images_total": 3, "images_done_before": 0, "images_labelled": 3, "images_failed": 0}
+    summary = LabelSummary(store="s", version=3, digest="0" * 64, kept_share=0.0, **counts)
+    with click.Context(click.Command("run")):
+        show_summary(summary, 0.9, as_json=False)
+    assert "kept     0.0 % of pixels at threshold 0.9\n" in capsys.readouterr().out
 
 
 def test_unreadable_image_is_listed_and_ends_with_exit_code_1(call_json, call, asked, street_images):
