@@ -1,6 +1,9 @@
 """The names of the library, each once; `lazy_names.py` reads them too."""
 
+from hmsa_label.labelers import SegmentationNet as SegmentationNet
 from hmsa_label.labelers import build_labeler as build_labeler
+from hmsa_label.labelers.hmsa.net import ScalePrediction as ScalePrediction
+from hmsa_label.labelers.hmsa.net import TwoScalePrediction as TwoScalePrediction
 from hmsa_label.labelers.hmsa.training.settings import HmsaLoss as HmsaLoss
 from hmsa_label.labelers.taxonomy import ClassTable as ClassTable
 from hmsa_label.labelers.training import LossSettings as LossSettings
@@ -39,8 +42,10 @@ from hmsa_label.pipeline.config import LabelConfig as LabelConfig
 from hmsa_label.pipeline.config import StoreConfig as StoreConfig
 from hmsa_label.pipeline.config import TeacherConfig as TeacherConfig
 from hmsa_label.pipeline.config import TraceConfig as TraceConfig
+from hmsa_label.pipeline.data.auto_images import Place as Place
 from hmsa_label.pipeline.data.datasets import AutoLabelDataset as AutoLabelDataset
 from hmsa_label.pipeline.data.datasets import FineLabelDataset as FineLabelDataset
+from hmsa_label.pipeline.data.sampler import Draw as Draw
 from hmsa_label.pipeline.data.sampler import MixedBatchSampler as MixedBatchSampler
 from hmsa_label.pipeline.data.scores import Evaluation as Evaluation
 from hmsa_label.pipeline.demo.flow import DemoSummary as DemoSummary
@@ -106,6 +111,8 @@ from hmsa_label.stores.errors import StoreError as StoreError
 from hmsa_label.stores.errors import ThresholdNotStored as ThresholdNotStored
 from hmsa_label.stores.errors import UnsafeStorage as UnsafeStorage
 from hmsa_label.stores.exports.destination import Exported as Exported
+from hmsa_label.stores.format.receipt import Receipt as Receipt
+from hmsa_label.stores.format.receipt import StoredArray as StoredArray
 from hmsa_label.stores.images.source import BadImage as BadImage
 from hmsa_label.stores.versions.gc import Garbage as Garbage
 from hmsa_label.stores.versions.label_store import LabelStore as LabelStore

@@ -52,10 +52,8 @@ class LabelStore:
     The version never changes under the reader. Opening reads what reading labels needs of the manifest; its other
     columns are read when they are asked for. Picklable, and safe in forked workers.
 
-        store = LabelStore.open("labels")
-        label = store["train/0001"]               # [H, W] uint8 trainIds, 255 where nothing was kept
-        for key in store.where("bus", min_kept=0.5):
-            ...
+    `store[key]` is a label, `[H, W]` uint8 trainIds with 255 where nothing was kept; iteration gives the keys in their
+    order.
 
     Attributes:
         version: its number.
