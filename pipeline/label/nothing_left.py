@@ -31,7 +31,7 @@ def finished_store(config: LabelConfig, images: list[ImageRef], known: Iterable[
         record = read_run(store.root, store.commit.run).record
     except (NotAStore, LabelMissing, LabelCorrupt):
         return None
-    settings, before = record.get("settings") or {}, (record.get("config") or {}).get("teacher") or {}
+    settings, before = record["settings"], (record.get("config") or {}).get("teacher") or {}
     asked = to_dict(config)["teacher"]
     same = all(before.get(name) == asked[name] for name in ASKED) and settings.get("threshold") == config.threshold
     return store if same and settings.get("teacher_sha256") == weights_sha256(config.teacher) else None

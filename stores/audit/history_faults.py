@@ -86,6 +86,6 @@ def _log_end_faults(root: FileRoot, commits: list[Commit], newest: int) -> Fault
             told |= {int(outcome["version"]): f"run {run_id}" for outcome in outcomes if "version" in outcome}
     for version in pruned_versions(root):
         with contextlib.suppress(LabelCorrupt):  # told by tag_faults
-            told[int(read_mark(root, version).get("pruned_by", 0))] = f"the mark of version {version}"
+            told[int(read_mark(root, version)["pruned_by"])] = f"the mark of version {version}"
     for version in sorted(version for version in told if version > newest):
         yield "manifest", f"{log_path(version)} is gone; {told[version]} tells of version {version}"

@@ -39,7 +39,7 @@ def origins_of(store: LabelStore) -> tuple[list[Origin], NDArray[np.int64]]:
 
 def _origin(store: LabelStore, run: str) -> Origin:
     try:
-        data = read_run(store.root, run).record.get("data") or {}
+        data = read_run(store.root, run).record["data"]
     except LabelMissing:
         data = {}
     return Origin(root=data.get("root"), dataset=data.get("dataset"))

@@ -84,8 +84,12 @@ PRUNE_MARK = Record({"version": COUNT, "pruned_by": COUNT, "time": TIME})
 COMMIT_MARK = Record({"version": COUNT, "log_sha256": DIGEST})
 CHECKPOINT_NOTE = Record({"version": COUNT, "sha256": DIGEST})
 COMMIT = Record(
-    {"version": COUNT, "kind": NAME, "time": TIME, "finished": COUNT, "open_runs": Each(NAME)},
     {
+        "version": COUNT,
+        "kind": NAME,
+        "time": TIME,
+        "finished": COUNT,
+        "open_runs": Each(NAME),
         **dict.fromkeys(("epoch", "collected", "images"), COUNT),
         **dict.fromkeys(("parent", "restores"), Maybe(COUNT)),
         **dict.fromkeys(("finished_digest", "parent_digest", "digest"), Maybe(DIGEST)),
@@ -95,7 +99,7 @@ COMMIT = Record(
         "threshold": Maybe(SHARE),
         "pruned": Each(COUNT),
         "tag": Maybe(TAG),
-    },
+    }
 )
 OUTCOME = Record(
     {
@@ -114,11 +118,15 @@ _TRAINED_ON = Record(
 _TEACHER = Record({}, {"weights": TEXT, "sha256": Maybe(TEXT), "trained_on": Maybe(_TRAINED_ON)})
 _DATA = Record({}, dict.fromkeys(("dataset", "root", "split"), Maybe(TEXT)))
 RUN = Record(
-    {"run": NAME, "kind": NAME, "fingerprint": TEXT, "began_at": TIME},
     {
-        "settings": Maybe(Record({}, {"threshold": Maybe(SHARE), "teacher_sha256": Maybe(TEXT)})),
-        "threshold": Maybe(SHARE),
-        "data": Maybe(_DATA),
+        "run": NAME,
+        "kind": NAME,
+        "fingerprint": TEXT,
+        "began_at": TIME,
+        "settings": Record({}, {"threshold": Maybe(SHARE), "teacher_sha256": Maybe(TEXT)}),
+        "data": _DATA,
+    },
+    {
         "teacher": Maybe(_TEACHER),
         "config": Maybe(Record({}, {"teacher": Maybe(Record())})),
         "package": Maybe(Record()),

@@ -377,7 +377,5 @@ def sound_commits_in(bodies: dict[int, bytes]) -> list[Commit]:
 
 def _commit_of(record: dict[str, Any]) -> Commit:
     """The commit that a record of ours tells of; fields added by later versions are left out."""
-    known = {item.name for item in fields(Commit)}
-    values = {name: value for name, value in record.items() if name in known}
-    lists = {name: tuple(values.get(name, ())) for name in ("open_runs", "pruned")}
-    return Commit(**{**values, **lists})
+    values = {item.name: record[item.name] for item in fields(Commit)}
+    return Commit(**{**values, **{name: tuple(values[name]) for name in ("open_runs", "pruned")}})

@@ -48,16 +48,16 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return dict(self.record.get("settings") or {})
+        return dict(self.record["settings"])
 
     @property
     def teacher_sha256(self) -> str | None:
-        value = self.settings.get("teacher_sha256") or (self.record.get("teacher") or {}).get("sha256")
-        return str(value) if value else None
+        value = self.settings.get("teacher_sha256")
+        return None if value is None else str(value)
 
     @property
     def threshold(self) -> float | None:
-        value = self.settings.get("threshold", self.record.get("threshold"))
+        value = self.settings.get("threshold")
         return None if value is None else float(value)
 
     def resumes(self, other: "Run") -> bool:
@@ -65,8 +65,7 @@ class Run:
         return (self.kind, self.fingerprint, self._data()) == (other.kind, other.fingerprint, other._data())
 
     def _data(self) -> list[Any]:
-        data = self.record.get("data") or {}
-        return [data.get(name) for name in DATA_FIELDS]
+        return [self.record["data"].get(name) for name in DATA_FIELDS]
 
 
 def fingerprint_of(settings: dict[str, Any]) -> str:
@@ -78,17 +77,16 @@ def new_run(record: dict[str, Any], kind: str, secrets_to_hide: dict[str, Any] |
     """A run that is not stored yet.
 
     Args:
-        record: JSON-able provenance with `fingerprint`, or `settings` to take it from.
+        record: JSON-able provenance with `settings`, which the fingerprint is taken from; `data` is empty without.
 
     Raises:
-        ValueError: if it has neither, or a field of it cannot be read back.
+        ValueError: if it has no settings, or a field of it cannot be read back.
     """
-    if not record.get("fingerprint") and not record.get("settings"):
-        raise ValueError("a run's record needs `fingerprint`, or `settings` to compute it from")
-    fingerprint = record.get("fingerprint") or fingerprint_of(record["settings"])
+    if not record.get("settings"):
+        raise ValueError("a run's record needs `settings`: all that changes a label's pixels")
     run_id = unique_id()
-    began_at = _utc("%Y-%m-%dT%H:%M:%SZ")
-    record = {**record, "run": run_id, "kind": kind, "fingerprint": fingerprint, "began_at": began_at}
+    facts = {"run": run_id, "kind": kind, "began_at": _utc("%Y-%m-%dT%H:%M:%SZ")}
+    record = {"data": {}, **record, **facts, "fingerprint": fingerprint_of(record["settings"])}
     record = printable(hide_in_record(record, secret_values(secrets_to_hide)))
     if fault := RUN.fault(record, ""):
         raise ValueError(f"a run's record is badly formed: {fault}")
@@ -159,14 +157,12 @@ def outcome_faults(root: FileRoot, run_id: str, commits: Iterable[Commit]) -> li
 def describe(run: Run) -> str:
     """One line for people: what the run is, since when, and where."""
     host = run.record.get("host")
-    return f"run {run.id} ({run.kind}, begun {run.record.get('began_at')}{f' on {host}' if host else ''})"
+    return f"run {run.id} ({run.kind}, begun {run.record['began_at']}{f' on {host}' if host else ''})"
 
 
 def differences(stored: Run, asked: Run) -> dict[str, tuple[Any, Any]]:
-    """Settings that differ, by name: (there, here); empty if the records carry no settings to compare."""
+    """Settings that differ, by name: (there, here)."""
     there, here = stored.settings, asked.settings
-    if not there or not here:
-        return {}
     names = sorted({*there, *here})
     return {name: (there.get(name), here.get(name)) for name in names if there.get(name) != here.get(name)}
 
@@ -199,8 +195,8 @@ def _read_outcome(root: FileRoot, run_id: str, attempt: str, commit: Commit | No
         version = commit.version if commit else "?"
         raise LabelCorrupt(f"{path} is gone; version {version} ended that attempt at run {run_id}") from None
     outcome = parse_sealed(body, OUTCOME, path)
-    if outcome.get("attempt") != attempt:
-        raise LabelCorrupt(f"{path} is the outcome of attempt {outcome.get('attempt')}")
+    if outcome["attempt"] != attempt:
+        raise LabelCorrupt(f"{path} is the outcome of attempt {outcome['attempt']}")
     if commit is None:
         return outcome
     if hashlib.sha256(body).hexdigest() != commit.outcome_sha256:

@@ -104,7 +104,7 @@ def _made_otherwise(root: FileRoot, head: Commit, asked: Run) -> str:
 
 def _selects(asked: Run) -> bool:
     """Whether a run is about some of the images that the store may hold already."""
-    data = asked.record.get("data") or {}
+    data = asked.record["data"]
     return bool(data.get("only_new") or data.get("keys"))
 
 

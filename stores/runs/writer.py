@@ -27,7 +27,7 @@ class RunWriter:
 
     Args:
         run: JSON-able provenance. `settings` holds all and only what changes a label's pixels (teacher_sha256, scales,
-            flip, fusion, precision, threshold, classes); `fingerprint` is computed from it if absent. `data` with
+            flip, fusion, precision, threshold, classes); the fingerprint is taken from it. `data` with
             `dataset`, `root`, `split` decides which unfinished run this one resumes.
         relabel: replace labels that exist, as a new version.
         kind: `rethreshold` for a run that makes new labels from stored evidence; else leave it out.

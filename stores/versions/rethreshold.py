@@ -173,7 +173,7 @@ def _record(store: LabelStore, threshold: float, provenance: dict[str, Any] | No
     inherited: dict[str, Any] = {
         name: base.record[name] for name in ("teacher", "data", "classes") if name in base.record
     }
-    settings = {**(base.settings or {"base_fingerprint": base.fingerprint}), "threshold": threshold}
+    settings = {**base.settings, "threshold": threshold}
     return {**inherited, **(provenance or {}), "settings": settings, "base_run": base.id, "base_version": store.version}
 
 

@@ -65,6 +65,8 @@ OUTCOME = [
 ]
 RUN = [
     ("kind", LOST, "has no 'kind'"),
+    ("settings", LOST, "has no 'settings'"),
+    ("data", LOST, "has no 'data'"),
     ("run", "../../x", "run must be a name"),
     ("run", "other", "the record of run other"),
     ("settings", [], "settings must be an object"),
@@ -76,6 +78,7 @@ RUN = [
 
 COMMIT = [
     ("finished", LOST, "has no 'finished'"),
+    ("epoch", LOST, "has no 'epoch'"),
     ("finished", "3", "finished must be a whole number"),
     ("open_runs", ["../x"], r"open_runs\[0\] must be a name"),
     ("run", "a/b", "run must be a name"),

@@ -286,7 +286,7 @@ def test_a_run_needs_its_settings(uri: str, labels: Any, classes: dict[str, Any]
     from hmsa_label.stores.runs.writer import RunWriter
 
     LabelStore.create(uri, classes)
-    with pytest.raises(ValueError, match="needs `fingerprint`, or `settings`"):
+    with pytest.raises(ValueError, match="needs `settings`"):
         RunWriter(uri, {})
 
 
