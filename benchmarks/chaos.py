@@ -26,8 +26,10 @@ from results_page import markdown, page, publish
 from hmsa_label.pipeline.label.run import label_images
 from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.versions.label_store import LabelStore
+from tests.fake_teacher import fake_arguments
 
-SIZE, WEIGHTS = (24, 40), "fake:60ms"
+ROOT = Path(__file__).resolve().parents[1]
+SIZE, MS = (24, 40), 60  # per image
 # A dead host is noticed in seconds; Ray's own default is a minute.
 HEALTH = {
     "RAY_health_check_period_ms": "500",
@@ -110,9 +112,9 @@ class Run:
         self.store = store
         self._tally = tally
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the run
-        source = ["--data", str(folder), "--dataset", "folder", "--split", "all", "--weights", WEIGHTS]
+        source = ["--data", str(folder), "--dataset", "folder", "--split", "all", *fake_arguments(ms=MS)]
         program = str(Path(sys.executable).parent / "hmsa-label")
-        self._command = [program, "run", *source, "--scales", "1.0", "--store", str(store), "--ray-address", address]
+        self._command = [program, "run", *source, "--store", str(store), "--ray-address", address]
         self._command += ["--workers", "2", "--json"]
         self.start()
 
@@ -121,7 +123,7 @@ class Run:
         self._tally.starts += 1
         self._errors.seek(0)
         self._errors.truncate()
-        self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=self._errors)
+        self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=self._errors, cwd=ROOT)
 
     def is_done(self) -> bool:
         """Whether it has ended well; if it ended otherwise, it is started again, and what it said is counted."""
@@ -218,7 +220,7 @@ def measure(folder: str | None, images: int, kills: int, seed: int) -> tuple[str
     with tempfile.TemporaryDirectory(dir=folder) as name, contextlib.ExitStack() as stack:
         place = Path(name)
         draw_images(place, images, SIZE)
-        whole = {"data": name, "store": f"{name}/whole", "weights": "fake:", "engine": {"executor": "local"}}
+        whole = {"data": name, "store": f"{name}/whole", "ms": 0, "engine": {"executor": "local"}}
         wanted = label_images(config_of(whole)).digest
         nodes = Nodes()
         stack.callback(nodes.close)
@@ -236,9 +238,9 @@ def measure(folder: str | None, images: int, kills: int, seed: int) -> tuple[str
 def explanation(images: int, busy: str) -> str:
     """What was done."""
     return (
-        f"{images} images of {SIZE[0]}x{SIZE[1]} per store, teacher `{WEIGHTS}`, two workers. Half of the kills come "
-        f"{PAUSE_SECONDS[0]:g} to {PAUSE_SECONDS[1]:g} s after the last one, whatever is going on, half of them up to "
-        f"{FLOW_SECONDS[1]:g} s after the first image that is labelled since. {busy}."
+        f"{images} images of {SIZE[0]}x{SIZE[1]} per store, fake teacher of {MS} ms, two workers. Half of the "
+        f"kills come {PAUSE_SECONDS[0]:g} to {PAUSE_SECONDS[1]:g} s after the last one, whatever is going on, half of "
+        f"them up to {FLOW_SECONDS[1]:g} s after the first image that is labelled since. {busy}."
     )
 
 

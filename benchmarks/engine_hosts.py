@@ -231,7 +231,7 @@ def start_cluster(hosts: list[Host], folder: str) -> None:
         wait_for_hosts(hosts, folder)  # they share a folder for sockets, whose names two at once may both take
 
 
-def measure(images: int, weights: str) -> tuple[str, bool]:
+def measure(images: int, ms: float) -> tuple[str, bool]:
     """The result page, and whether every image was labelled once and right."""
     busy, line = load(), Timeline(images)
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # sockets want a short path
@@ -240,19 +240,19 @@ def measure(images: int, weights: str) -> tuple[str, bool]:
         hosts = stack.enter_context(network())
         options = stack.enter_context(s3_server())
         draw_images(Path(folder) / "images", images, SIZE)
-        here = {"data": f"{folder}/images", "store": f"{folder}/here", "weights": "fake:"}
+        here = {"data": f"{folder}/images", "store": f"{folder}/here", "ms": 0}
         whole = label_images(config_of({**here, "engine": {"executor": "local", "workers": 1}}))
         upload(Path(folder) / "images", options)
         start_cluster(hosts, folder)
         engine = {"ray_address": f"{hosts[0].address}:6379", "threads": 3, "workers": 2}
         place = {"data": f"s3://{BUCKET}/images", "store": f"s3://{BUCKET}/store", "storage_options": options}
-        run = {**place, "weights": weights, "engine": engine}
+        run = {**place, "ms": ms, "engine": engine}
         strike_all(line, hosts, folder, lambda: Driver(run, hosts[0].inside))
         summary = line.driver.finish()
         checks = check(line, summary, run, whole.digest)
     rows = [[what, f"{label:.1f}", f"{all_:.1f}"] for what, label, all_ in line.rows]
     table = markdown(["event", "next label after, s", "handled after, s"], rows)
-    text = page("Hosts that die, join and fall silent", "/tmp", explanation(images, weights, busy), table, *checks[0])
+    text = page("Hosts that die, join and fall silent", "/tmp", explanation(images, ms, busy), table, *checks[0])
     return text, checks[1]
 
 
@@ -300,21 +300,21 @@ def check(line: Timeline, summary: dict[str, Any], run: dict[str, Any], digest: 
     return words, equal and complete and not problems and not twice
 
 
-def explanation(images: int, weights: str, busy: str) -> str:
+def explanation(images: int, ms: float, busy: str) -> str:
     """What was done, and what the columns say."""
     settings = ", ".join(f"{name}={value}" for name, value in HEALTH.items())
     return (
-        f"{images} images of {SIZE[0]}x{SIZE[1]} on S3 (moto), teacher `{weights}`; three hosts at first, of which the "
-        f"head labels nothing; the head has {settings}. {busy}.\n\n*Next label*: seconds until any image is labelled "
-        "after the event. *Handled*: until the driver has noticed the loss and gives the host's images to others, "
-        "until the worker on the new host is ready, or until the new driver labels."
+        f"{images} images of {SIZE[0]}x{SIZE[1]} on S3 (moto), fake teacher of {ms:g} ms; three hosts at first, of "
+        f"which the head labels nothing; the head has {settings}. {busy}.\n\n*Next label*: seconds until any image is "
+        "labelled after the event. *Handled*: until the driver has noticed the loss and gives the host's images to "
+        "others, until the worker on the new host is ready, or until the new driver labels."
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=240)
-    parser.add_argument("--weights", default="fake:300ms", help="teacher of the run")
+    parser.add_argument("--ms", type=float, default=300, help="time that the teacher takes for an image")
     parser.add_argument("--output", help="write the result there as Markdown")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -323,7 +323,7 @@ def main() -> None:
         return
     os.environ.update({**RAY_ENVIRONMENT, **HEALTH})
     try:
-        text, sound = measure(arguments.images, arguments.weights)
+        text, sound = measure(arguments.images, arguments.ms)
     except NoNamespaces as error:
         print(error, file=sys.stderr)
         sys.exit(NO_NAMESPACES)

@@ -1,6 +1,6 @@
 """What the benchmarks of the engine share: drawn images, a driver whose events are data, and processes to kill.
 
-    python benchmarks/engine_parts.py '{"data": "images", "store": "labels", "weights": "fake:200ms"}'
+    python benchmarks/engine_parts.py '{"data": "images", "store": "labels", "ms": 200}'
 
 runs a driver and prints one JSON object per event, with the time since the epoch and the ETA that a display would show.
 """
@@ -20,8 +20,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, TeacherConfig
+from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig
 from hmsa_label.pipeline.engine.events import Event, ImageLabelled, Tick
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the fake teacher
+
+from tests.fake_teacher import fake
 
 # Ray reads these when it is imported or when it starts its processes.
 RAY_ENVIRONMENT = {
@@ -49,11 +53,11 @@ def draw_images(folder: Path, count: int, size: tuple[int, int], block_px: int =
 
 
 def config_of(run: dict[str, Any]) -> LabelConfig:
-    """A run over a folder `all`, from plain data: data, store, weights and, if wanted, engine and storage_options."""
+    """A run over a folder `all`, from plain data: data, store, ms; if wanted, engine and storage_options."""
     storage = run.get("storage_options", {})
     return LabelConfig(
         data=DataConfig(root=run["data"], dataset="folder", split="all", storage_options=storage),
-        teacher=TeacherConfig(weights=run["weights"], scales=(1.0,)),
+        teacher=fake(ms=run["ms"]),
         store=run["store"],
         engine=EngineConfig(**run.get("engine", {})),
         storage_options=storage,

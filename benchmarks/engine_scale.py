@@ -80,20 +80,20 @@ def slope(samples: list[Sample], name: str) -> float:
     return 1000 * above / sum((one.done - mean_done) ** 2 for one in later)
 
 
-def measure(folder: str | None, images: int, weights: str, workers: int, executor: str) -> str:
+def measure(folder: str | None, images: int, ms: float, workers: int, executor: str) -> str:
     """The result page."""
     busy = load()
     with tempfile.TemporaryDirectory(dir=folder) as name:
         draw_images(Path(name), images, SIZE)
         engine = {"executor": executor, "workers": workers}
-        driver = Driver({"data": name, "store": f"{name}/labels", "weights": weights, "engine": engine})
+        driver = Driver({"data": name, "store": f"{name}/labels", "ms": ms, "engine": engine})
         try:
             samples = watch(driver, images)
             summary = driver.finish()
         finally:
             driver.process.kill()
-        about = f"{images} images of {SIZE[0]}x{SIZE[1]}, teacher `{weights}`, {workers} workers, executor {executor}."
-        about += f" {busy}."
+        about = f"{images} images of {SIZE[0]}x{SIZE[1]}, fake teacher of {ms:g} ms, {workers} workers,"
+        about += f" executor {executor}. {busy}."
         rate = f"{summary['images_labelled']} images labelled, {summary['images_per_second']:.0f} images/s."
         parts = [about, rate, memory_table(samples), driver_cost(samples), eta_table(driver, images)]
         return page("A run of many images", name, *parts)
@@ -133,13 +133,13 @@ def eta_table(driver: Driver, images: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--weights", default="fake:5ms", help="teacher of the run")
+    parser.add_argument("--ms", type=float, default=5, help="time that the teacher takes for an image")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--executor", default="ray")
     parser.add_argument("--folder", help="where images and store are put for a while")
     parser.add_argument("--output", help="write the result there as Markdown")
     arguments = parser.parse_args()
-    how = (arguments.images, arguments.weights, arguments.workers, arguments.executor)
+    how = (arguments.images, arguments.ms, arguments.workers, arguments.executor)
     publish(measure(arguments.folder, *how), arguments.output)
 
 

@@ -211,7 +211,9 @@ def labelling_run(device: torch.device, size: Size) -> dict[str, Any]:
         (folder / "images" / "all").mkdir(parents=True)
         for number in range(size.images):
             Image.fromarray(np.roll(image, 16 * number, 1)).save(folder / "images" / "all" / f"{number:03}.png")
-        teacher = TeacherConfig(weights=str(folder / "teacher.safetensors"), scales=SCALES, device=device.type)
+        teacher = TeacherConfig(
+            weights=str(folder / "teacher.safetensors"), options={"scales": SCALES}, device=device.type
+        )
         bare = Teacher(teacher)
         grid = np.array([0.9], np.float32)
         forward = timed(partial(bare.label, [image], grid, 0.9, True), device, size.repeats)["seconds"]

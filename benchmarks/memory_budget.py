@@ -55,8 +55,7 @@ def measure(case: dict) -> dict:
     """Labels one image in this process; its peak above what was held before."""
     config = TeacherConfig(
         weights=case["weights"],
-        scales=tuple(case["scales"]),
-        flip=case["flip"],
+        options={"scales": tuple(case["scales"]), "flip": case["flip"]},
         precision=case["precision"],
         device="cpu",
         max_memory_gb=case["budget_gb"],

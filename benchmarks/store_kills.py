@@ -43,17 +43,19 @@ from hmsa_label.stores.versions.log import store_log
 from hmsa_label.stores.versions.rethreshold import rethreshold
 from hmsa_label.stores.versions.rollback import rollback
 from hmsa_label.stores.versions.tags import tag, tags
+from tests.fake_teacher import fake
 
 IMAGES, SIZE, SECONDS = 8, (64, 96), 240.0
 CONTEXT = multiprocessing.get_context("forkserver")
+SLOW = fake(ms=20)
 FIRST = "first"  # tag of the first finished version
 
 
-def do_label(site: Site, weights: str = "fake:20ms", relabel: bool = False) -> None:
+def do_label(site: Site, teacher: TeacherConfig = SLOW, relabel: bool = False) -> None:
     """Labels the images with a teacher that takes its time."""
     config = LabelConfig(
         data=DataConfig(root=site.images, dataset="folder", split="all"),
-        teacher=TeacherConfig(weights=weights, scales=(1.0,)),
+        teacher=teacher,
         store=site.store,
         engine=EngineConfig(executor="local", workers=2),
         relabel=relabel,
@@ -64,7 +66,7 @@ def do_label(site: Site, weights: str = "fake:20ms", relabel: bool = False) -> N
 
 def do_relabel(site: Site) -> None:
     """All labels anew, by another teacher."""
-    do_label(site, "fake:20ms?seed=3", relabel=True)
+    do_label(site, fake(ms=20, seed=3), relabel=True)
 
 
 def do_rethreshold(site: Site) -> None:
@@ -150,10 +152,10 @@ def prepare(folder: Path) -> dict[str, Path]:
     draw_images(empty)
     shutil.copytree(empty, whole)
     site = Site(images=str(whole), base=str(whole))
-    do_label(site, "fake:")
+    do_label(site, fake())
     tag(site.store, FIRST)
-    do_label(site, "fake:?seed=1", relabel=True)
-    do_label(site, "fake:?seed=2", relabel=True)
+    do_label(site, fake(seed=1), relabel=True)
+    do_label(site, fake(seed=2), relabel=True)
     return {name: empty if name == "label" else whole for name in OPERATIONS}
 
 

@@ -136,7 +136,10 @@ def score(budget: Budget, row: Row, seed: int) -> dict:
 def scores_of(budget: Budget, row: Row, weights: Path) -> dict:
     """`miou`, `iou` by class and the number of `images` of one network on the validation split."""
     teacher = TeacherConfig(
-        weights=str(weights), scales=row.scales, fusion=row.fusion, precision="bf16", cpu_threads=budget.threads
+        weights=str(weights),
+        options={"scales": row.scales, "fusion": row.fusion},
+        precision="bf16",
+        cpu_threads=budget.threads,
     )
     result = evaluate(EvaluateConfig(data=DataConfig(root=budget.data, split="val"), teacher=teacher))
     return {"miou": result.miou, "iou": result.iou, "images": result.images}

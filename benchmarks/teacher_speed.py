@@ -25,10 +25,10 @@ from seeded_teacher import drawn_image, seeded_network
 
 from hmsa_label.labelers import SegmentationNet
 from hmsa_label.labelers.inference.net import InferenceNet
+from hmsa_label.labelers.weights.networks import read_network
 from hmsa_label.pipeline.data.decode import decode_image
 from hmsa_label.pipeline.teacher.devices import describe_device, dtype_of, return_freed_memory
 from hmsa_label.pipeline.teacher.threshold import evidence_of
-from hmsa_label.pipeline.teacher.weights import read_network
 
 SCALES = (0.5, 1.0, 2.0)
 THRESHOLD = 0.9

@@ -17,6 +17,7 @@ from hmsa_label import (
     EvaluateConfig,
     ExplainConfig,
     HmsaLoss,
+    HmsaOptions,
     LabelConfig,
     ModelConfig,
     RayTrainConfig,
@@ -28,7 +29,16 @@ from hmsa_label import (
 from hmsa_label.cli.command import Command
 from hmsa_label.cli.parameters import Section, admits_none, not_on_command_line, shown, type_of
 from hmsa_label.cli.settings import OptionAttributes, SettingOption, use_settings_file
-from hmsa_label.pipeline import AUX_LOSSES, DATASETS, EXECUTORS, FUSIONS, LOSSES, ON_ERROR, OPTIMIZERS, PRECISIONS
+from hmsa_label.pipeline import (
+    AUX_LOSSES,
+    DATASETS,
+    DEFAULT_TEACHER,
+    EXECUTORS,
+    LOSSES,
+    ON_ERROR,
+    OPTIMIZERS,
+    PRECISIONS,
+)
 
 Function = Callable[..., None]
 
@@ -50,6 +60,7 @@ class Setting:
 
 
 LOSS = ("objective", HmsaLoss)
+LOOK = ("options", HmsaOptions)
 STORE_OPTIONS = "fsspec options of the store's storage; not on the command line."
 
 # Heading in the help, and the options below it. Fields that hold another config are missing here.
@@ -63,9 +74,11 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
     )),
     TeacherConfig: ("Teacher", (
         Setting("weights", "--weights", "Checkpoint of the teacher."),
-        Setting("scales", "--scales", "Image scales, predicted one by one and fused."),
-        Setting("flip", "--flip/--no-flip", "Average with the mirrored image."),
-        Setting("fusion", "--fusion", "How scales are fused.", FUSIONS),
+        Setting("teacher", "--teacher", "Name of the teacher, or my_module:MyTeacher for a class of your own."),
+        Setting("options", "--teacher-options", "Options of your own teacher; runs record them."),
+        Setting("scales", "--scales", "Image scales, predicted one by one and fused.", part=LOOK),
+        Setting("flip", "--flip/--no-flip", "Average with the mirrored image.", part=LOOK),
+        Setting("fusion", "--fusion", "How scales are fused.", HmsaOptions.FUSIONS, part=LOOK),
         Setting("precision", "--precision", "Arithmetic; auto is bf16 on a GPU that has it, else fp32.", PRECISIONS),
         Setting("device", "--device", "auto, cpu, cuda or cuda:N."),
         Setting("cpu_threads", "--cpu-threads", "Threads of the model on a CPU."),
@@ -221,8 +234,11 @@ def settings(
             fields = {setting.field: value for setting, value in given.items() if setting.part is None}
             fields |= {name: values.pop(name) for name in nested}
             for name, kind in {setting.part for setting in chosen if setting.part is not None}:
-                own = {setting.field: value for setting, value in given.items() if setting.part == (name, kind)}
-                fields[name] = kind(**own)
+                own = {setting: value for setting, value in given.items() if setting.part == (name, kind)}
+                if name in fields:
+                    fields[name] = _teacher_options(fields, own)
+                else:
+                    fields[name] = kind(**{setting.field: value for setting, value in own.items()})
             function(**values, **{into: config(**fields)})
 
         decorated: Function = with_config
@@ -231,6 +247,34 @@ def settings(
         return decorated
 
     return decorate
+
+
+def _teacher_options(fields: dict[str, object], own: dict[Setting, object]) -> dict[str, object]:
+    """Options of the teacher that was asked for.
+
+    Args:
+        fields: of its config. own: options of the default teacher, each an option of the command line.
+
+    Raises:
+        click.UsageError: options of one teacher were given for another.
+    """
+    teacher, given = fields["teacher"], fields["options"]
+    assert isinstance(given, dict)
+    flags = [setting.flag.partition("/")[0] for setting in own]
+    if teacher == DEFAULT_TEACHER:
+        if given:
+            raise click.UsageError(
+                f"--teacher-options are for a teacher of your own; those of {DEFAULT_TEACHER} are {', '.join(flags)}"
+            )
+        return {setting.field: value for setting, value in own.items()}
+    ctx = click.get_current_context()
+    for setting, name in zip(own, flags, strict=True):
+        if ctx.get_parameter_source(_parameter(setting)) is not click.core.ParameterSource.DEFAULT:
+            raise click.UsageError(
+                f"{name} is an option of the teacher {DEFAULT_TEACHER}, and {teacher} was asked for; give options of "
+                "that one as --teacher-options name=value"
+            )
+    return given
 
 
 def flag(
@@ -278,7 +322,7 @@ def _option(
             attributes |= {"default": "{}", "callback": not_on_command_line}
         elif not required:
             attributes |= {"default": None if default is None else shown(default, kind),
-                           "show_default": default not in (None, ())}  # fmt: skip
+                           "show_default": default not in (None, (), {})}  # fmt: skip
     return click.option(_parameter(setting), setting.flag, cls=SettingOption, **attributes)
 
 

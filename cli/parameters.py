@@ -3,7 +3,7 @@
 import json
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Generic, TypeVar
 
 import click
@@ -114,6 +114,42 @@ class NamedNumbers(click.ParamType[dict[str, float]]):
         return numbers
 
 
+class NamedValues(click.ParamType[dict[str, object]]):
+    """Values by name, such as `tiles=4,mode=fast`; a YAML mapping or a JSON object serves too.
+
+    A value is read as JSON where it is some, else as text.
+    """
+
+    name = "named values"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "NAME=VALUE,..."
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, object]:
+        if isinstance(value, dict):
+            return {str(name): entry for name, entry in value.items()}
+        text = str(value).strip()
+        found = _json(text) if text.startswith("{") else self._pairs(text)
+        if not isinstance(found, dict):
+            self.fail(f"{value!r} is not a list of names and values such as tiles=4,mode=fast", param, ctx)
+        return found
+
+    @staticmethod
+    def _pairs(text: str) -> dict[str, object] | None:
+        pairs = [part.partition("=") for part in text.split(",") if part]
+        if not all(name.strip() and equals for name, equals, _ in pairs):
+            return None
+        return {name.strip(): _json(value.strip()) for name, _, value in pairs}
+
+
+def _json(text: str) -> object:
+    try:
+        value: object = json.loads(text)
+    except ValueError:
+        return text
+    return value
+
+
 def not_on_command_line(ctx: click.Context, param: click.Parameter, value: Value) -> Value:
     """Callback that refuses a value that everybody on the host could see in the list of processes."""
     if ctx.get_parameter_source(str(param.name)) is click.core.ParameterSource.COMMANDLINE:
@@ -155,6 +191,8 @@ def type_of(annotation: object, default: object) -> click.ParamType[object]:
     if admits_none(annotation):
         inner = next(part for part in typing.get_args(annotation) if part is not type(None))
         return OrNone(type_of(inner, default)) if default is not None else type_of(inner, default)
+    if typing.get_origin(annotation) is Mapping:
+        return NamedValues()
     if typing.get_origin(annotation) is dict:
         return NamedNumbers() if typing.get_args(annotation)[1] is float else Section()
     if typing.get_origin(annotation) is tuple:

@@ -203,7 +203,7 @@ def _check(section: Mapping[object, object], command: click.Command, path: str, 
         elif key not in options:
             inside = f" in section {where[:-1]!r}" if where else ""
             raise ValueError(f"{path}: unknown key {str(raw)!r}{inside}{nearest(key, {*children, *options})}")
-        elif isinstance(value, dict) and options[key].type.name not in ("section", "named numbers"):
+        elif isinstance(value, dict) and options[key].type.name not in ("section", "named numbers", "named values"):
             raise ValueError(f"{path}: {where + key!r} takes a value, not a section; got {value!r:.60}")
 
 

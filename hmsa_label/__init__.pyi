@@ -2,6 +2,12 @@
 
 from hmsa_label.labelers import SegmentationNet as SegmentationNet
 from hmsa_label.labelers import build_labeler as build_labeler
+from hmsa_label.labelers.base import CannotLabel as CannotLabel
+from hmsa_label.labelers.base import Labeler as Labeler
+from hmsa_label.labelers.base import LabelerBase as LabelerBase
+from hmsa_label.labelers.base import LabelerFault as LabelerFault
+from hmsa_label.labelers.base import TopClass as TopClass
+from hmsa_label.labelers.hmsa.labeler.options import HmsaOptions as HmsaOptions
 from hmsa_label.labelers.hmsa.net import ScalePrediction as ScalePrediction
 from hmsa_label.labelers.hmsa.net import TwoScalePrediction as TwoScalePrediction
 from hmsa_label.labelers.hmsa.training.settings import HmsaLoss as HmsaLoss

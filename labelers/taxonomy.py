@@ -119,6 +119,20 @@ class ClassTable:
         return cls(data["name"], tuple(data["names"]), colours, tuple(data["raw_ids"]), data["ignore_index"])
 
 
+def class_difference(teacher: ClassTable, data: ClassTable) -> str | None:
+    """How a teacher's classes differ from those of the data, in one clause; None if they are the same, in one order."""
+    if teacher.names == data.names:
+        return None
+    told = (
+        f"the teacher knows {teacher.num_classes} classes of {teacher.name!r}, "
+        f"the data has {data.num_classes} of {data.name!r}"
+    )
+    if sorted(teacher.names) == sorted(data.names):
+        return f"{told}, the same ones in another order"
+    common = {name.casefold() for name in teacher.names} & {name.casefold() for name in data.names}
+    return f"{told}, {len(common) or 'none'} of them under the same name"
+
+
 _CITYSCAPES = (  # name, raw label id, colour: the 19 evaluated classes in trainId order
     ("road", 7, (128, 64, 128)),
     ("sidewalk", 8, (244, 35, 232)),

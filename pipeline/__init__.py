@@ -1,10 +1,10 @@
 """The verbs of hmsa-label.
 
-    images -> decode -> teacher (chain of scales, flip) -> threshold -> label store
-    stores/   data/     teacher/, labelers/                teacher/     stores/
-              \\_______ label/worker.py, one per device ____________/       ^
-                                |  one small receipt per image             |
-                             engine/ -> label/run.py -> manifest ----------+
+    images -> decode -> teacher ------------> threshold -> label store
+    stores/   data/     teacher/, labelers/   teacher/     stores/
+              \\_______ label/worker.py, one per device _/       ^
+                                |  one small receipt per image  |
+                             engine/ -> label/run.py -> manifest +
 
 The library is `hmsa_label`; `__init__.pyi` here lists what the command line uses besides. Names are imported when they
 are first used, so that asking for help loads neither torch nor ray.

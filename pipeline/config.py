@@ -3,15 +3,16 @@
 Defaults are written here once; the command line takes its own from these fields. This module imports nothing heavy.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
+from hmsa_label.labelers.registry import DEFAULT_TEACHER, checked_options, place_of
 from hmsa_label.stores.credentials import refuse_in_url
 from hmsa_label.stores.location import Location, location_text
 
 DATASETS = ("cityscapes", "mapillary", "folder")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-FUSIONS = ("hierarchical", "explicit", "average", "max", "single")
 EXECUTORS = ("ray", "local")
 ON_ERROR = ("skip", "fail")
 FLAT = {"flat": True}  # metadata of a field whose config is written among the fields beside it, not below its name
@@ -61,8 +62,10 @@ class TeacherConfig:
     """Which teacher looks at an image, and how.
 
     Attributes:
-        scales: factors of the image size, each predicted once and fused; hierarchical fusion needs 1.0 among them.
-        precision: `auto` is bf16 on a CUDA device that computes in it, else fp32; never changed silently during a run.
+        weights: path or URL of its checkpoint; None for a teacher that has none.
+        teacher: name of a labeler (`labelers/registry.py`), or `module:Class` of anybody's own.
+        options: of the labeler, by name; its dataclass of options serves too. They are recorded with the run.
+        precision: `auto` is bf16 on a CUDA device where both compute in it, else fp32; never changed during a run.
         device: `auto` is the first visible CUDA device, else the CPU.
         cpu_threads: torch threads of one teacher on a CPU; part of what makes labels reproducible bit by bit.
         max_memory_gb: what a pass may take beside the model, 10**9 bytes; larger images are labelled in overlapping
@@ -70,10 +73,9 @@ class TeacherConfig:
             memory that is free, among the teachers on it.
     """
 
-    weights: str
-    scales: tuple[float, ...] = (0.5, 1.0, 2.0)
-    flip: bool = False
-    fusion: str = "hierarchical"
+    weights: str | None
+    teacher: str = DEFAULT_TEACHER
+    options: Mapping[str, Any] = field(default_factory=dict)
     precision: str = "auto"
     device: str = "auto"
     cpu_threads: int = 1
@@ -82,17 +84,15 @@ class TeacherConfig:
     def __post_init__(self) -> None:
         if self.max_memory_gb is not None and self.max_memory_gb <= 0:
             raise ValueError(f"max_memory_gb must be positive; got {self.max_memory_gb}")
-        check_place("--weights", self.weights)
+        if self.weights is not None:
+            check_place("--weights", self.weights)
+        elif self.teacher == DEFAULT_TEACHER:
+            raise ValueError(f"the teacher {DEFAULT_TEACHER} needs a checkpoint; give it with --weights")
         check_device(self.device)
         one_of("precision", self.precision, PRECISIONS)
-        one_of("fusion", self.fusion, FUSIONS)
+        place_of(self.teacher)
+        object.__setattr__(self, "options", checked_options(self.teacher, self.options))
         at_least("cpu_threads", self.cpu_threads, 1)
-        if not self.scales or min(self.scales) <= 0 or len(set(self.scales)) != len(self.scales):
-            raise ValueError(f"scales must be distinct and positive, such as 0.5,1.0,2.0; got {self.scales}")
-        if self.fusion == "hierarchical" and 1.0 not in self.scales:
-            raise ValueError(f"hierarchical fusion needs scale 1.0 among the scales; got {self.scales}")
-        if self.fusion == "single" and len(self.scales) != 1:
-            raise ValueError(f"single fusion takes exactly one scale; got {self.scales}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +184,7 @@ class EvaluateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainConfig:
-    """The picture of one image's prediction, scale by scale."""
+    """The picture of one image's prediction, and of what it is taken from."""
 
     teacher: TeacherConfig
     output: str = "explained.png"

@@ -30,16 +30,17 @@ class LabelledImage:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ScalePart:
-    """One scale's part in a prediction, at the size of the image.
+class PredictionPart:
+    """One of the predictions that a teacher takes its own from, at the size of the image.
 
     Attributes:
-        scale: factor of the image size.
-        top1: [H, W] uint8 arg-max trainId of this scale alone.
-        share: [H, W] float32, what the fusion takes of this scale.
+        name: as in tables and JSON. title: as in pictures.
+        top1: [H, W] uint8 arg-max trainId of this prediction alone.
+        share: [H, W] float32, what is taken of it.
     """
 
-    scale: float
+    name: str
+    title: str
     top1: U8
     share: NDArray[np.float32]
 
@@ -49,12 +50,12 @@ class Explanation:
     """How a prediction came about.
 
     Attributes:
-        scales: part of each scale, ascending.
-        top1: [H, W] uint8 arg-max trainId of the fused prediction.
+        parts: what the prediction is taken from; empty if it is of one piece.
+        top1: [H, W] uint8 arg-max trainId of the prediction.
         confidence: [H, W] float32 its softmax probability, 0..1.
     """
 
-    scales: list[ScalePart]
+    parts: list[PredictionPart]
     top1: U8
     confidence: NDArray[np.float32]
 

@@ -17,14 +17,16 @@ from PIL import Image
 from hmsa_label.pipeline.config import StoreConfig
 from hmsa_label.pipeline.monitor.run_states import run_status
 from hmsa_label.stores.versions.label_store import LabelStore
+from tests.fake_teacher import fake_arguments
 
 PROGRAM = "from hmsa_label.cli.main import main; main()"
 HANGING = (4, 5, 6)
+HANGS = fake_arguments(hang="4,5,6")
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., list[str]]:
-    """`run("--weights", "fake:")`: the line that labels five images here, of which the last one may hang."""
+    """`run(*fake_arguments())`: the line that labels five images here, of which the last one may hang."""
     folder = tmp_path / "images"
     folder.mkdir()
     for number in range(5):
@@ -34,7 +36,7 @@ def run(tmp_path: Path) -> Callable[..., list[str]]:
     where = ["--data", tmp_path, "--dataset", "folder", "--split", "images", "--store", tmp_path / "labels"]
 
     def line(*options: Any) -> list[str]:
-        words = [sys.executable, "-c", PROGRAM, "run", *where, "--scales", "1.0", "--device", "cpu", *options]
+        words = [sys.executable, "-c", PROGRAM, "run", *where, *options]
         return [str(word) for word in words]
 
     return line
@@ -77,7 +79,7 @@ def test_code_is_the_commands_own_though_a_thread_of_a_run_stays_in_torch(argume
 
 
 def test_second_signal_leaves_at_once_though_an_image_hangs(run, tmp_path):
-    running = start(run(*local("--weights", "fake:?hang=4,5,6")))
+    running = start(run(*local(*HANGS)))
     wait_for_receipts(running, tmp_path / "labels", 4)
     running.send_signal(signal.SIGINT)
     assert running.stderr is not None
@@ -89,7 +91,7 @@ def test_second_signal_leaves_at_once_though_an_image_hangs(run, tmp_path):
 
 
 def test_local_run_with_an_image_that_hangs_ends_with_2_and_keeps_the_others(run, tmp_path):
-    running = start(run(*local("--weights", "fake:?hang=4,5,6", "--item-timeout", 1)))
+    running = start(run(*local(*HANGS, "--item-timeout", 1)))
     stdout, stderr = running.communicate(timeout=30)
     assert (running.returncode, stdout) == (2, "")
     assert "Error: worker 0 gave no result for 1 s (working on images/4.png)" in stderr
@@ -124,7 +126,7 @@ def child_of(pid: int, name: str) -> int | None:
     ],
 )
 def test_run_whose_ray_is_killed_commits_what_is_done_and_ends_with_2(run, tmp_path, service, message):
-    line = run("--weights", "fake:?hang=4,5,6", "--workers", 1, "--threads", 1)
+    line = run(*HANGS, "--workers", 1, "--threads", 1)
     line[2] = RAY_ENDS
     running = start(line)
     wait_for_receipts(running, tmp_path / "labels", 4)

@@ -1,5 +1,6 @@
 """The card of a label set: a Markdown page for those who train on it or pass it on."""
 
+from hmsa_label.labelers.registry import option_names
 from hmsa_label.pipeline.audit.markdown import code, text
 from hmsa_label.stores.audit.card_facts import Card, ClassFacts
 
@@ -57,8 +58,8 @@ def _origin(facts: Card) -> list[str]:
         for source in facts.sources
     ]
     for settings in facts.settings:
-        chosen = (f"{name} {text(settings[name])}" for name in ("threshold", "scales", "flip", "fusion", "precision")
-                  if name in settings)  # fmt: skip
+        shown = ("threshold", "teacher", "options", *option_names(), "precision")
+        chosen = (f"{name} {text(settings[name])}" for name in shown if name in settings)
         lines.append(
             f"- Labelled by {text(settings.get('model', 'a teacher'))}, weights sha256 "
             f"{code(str(settings.get('teacher_sha256'))[:SHORT] + '...')}; {', '.join(chosen)}"

@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from hmsa_label.labelers.weights.checkpoint_info import read_checkpoint
 from hmsa_label.labelers.weights.file_kinds import TORCH, kind_of
+from hmsa_label.labelers.weights.networks import naming
 from hmsa_label.pipeline.audit.trace_links import (
     BROKEN,
     Link,
@@ -21,8 +23,7 @@ from hmsa_label.pipeline.audit.trace_links import (
     check_weights,
 )
 from hmsa_label.pipeline.config import TraceConfig
-from hmsa_label.pipeline.teacher.checkpoint_info import read_checkpoint
-from hmsa_label.pipeline.teacher.weights import naming, read_weights
+from hmsa_label.pipeline.teacher.weight_files import read_weights
 from hmsa_label.stores.files import public_uri
 from hmsa_label.stores.location import Location, location_text
 from hmsa_label.stores.result import Result
@@ -127,7 +128,7 @@ def trace(checkpoint: Location, config: TraceConfig | None = None) -> Trace:
     """
     place, config = location_text(checkpoint), config or TraceConfig()
     data = read_weights(place)
-    with naming(place):
+    with naming(public_uri(place)):
         info = read_checkpoint(data)[1]
     sha256 = hashlib.sha256(data).hexdigest()
     facts = _network_facts(info, place, sha256)

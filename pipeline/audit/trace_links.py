@@ -11,7 +11,7 @@ from typing import Any
 from hmsa_label.pipeline.config import TraceConfig
 from hmsa_label.pipeline.data.auto_images import Place
 from hmsa_label.pipeline.data.datasets import AutoLabelDataset, FineLabelDataset
-from hmsa_label.pipeline.teacher.weights import read_weights
+from hmsa_label.pipeline.teacher.weight_files import read_weights
 from hmsa_label.pipeline.training.crops import keys_digest
 from hmsa_label.pipeline.training.lineage import HELD_OUT_SPLITS, file_digests, held_out_images
 from hmsa_label.stores.audit.verify import verify

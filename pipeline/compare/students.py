@@ -195,7 +195,7 @@ def _as_teacher(config: TrainConfig, checkpoint: str, classes: ClassTable) -> Te
         net = model.build(classes.num_classes, model.describe(config.objective))
     return TeacherConfig(
         weights=checkpoint,
-        **model.trained_look(net, config.objective),
+        options=model.trained_look(net, config.objective),
         precision=config.precision,
         device=config.device,
         cpu_threads=config.cpu_threads or torch.get_num_threads(),

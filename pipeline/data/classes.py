@@ -1,4 +1,4 @@
-"""Which classes a data set has, and whether a teacher's are the same."""
+"""Which classes a data set has."""
 
 from hmsa_label.labelers.taxonomy import CITYSCAPES, ClassTable
 from hmsa_label.stores.errors import NotAStore
@@ -20,17 +20,3 @@ def known_classes_of(source: ImageSource) -> ClassTable | None:
         return classes_of(source)
     except (NotAStore, ValueError):
         return None
-
-
-def class_difference(teacher: ClassTable, data: ClassTable) -> str | None:
-    """How a teacher's classes differ from those of the data, in one clause; None if they are the same, in one order."""
-    if teacher.names == data.names:
-        return None
-    told = (
-        f"the teacher knows {teacher.num_classes} classes of {teacher.name!r}, "
-        f"the data has {data.num_classes} of {data.name!r}"
-    )
-    if sorted(teacher.names) == sorted(data.names):
-        return f"{told}, the same ones in another order"
-    common = {name.casefold() for name in teacher.names} & {name.casefold() for name in data.names}
-    return f"{told}, {len(common) or 'none'} of them under the same name"

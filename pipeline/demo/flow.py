@@ -109,7 +109,7 @@ def demonstrate(config: DemoConfig, say: Callable[[str], None] | None = None) ->
     draw_tree(config.streets, config.counts, config.size, config.seed)
     clock.begin("train", f"training {config.model} on {config.counts['train']} of them, {config.max_steps} steps")
     trained = train_teacher(_training(config), _Watcher(clock.say))
-    teacher = TeacherConfig(weights=trained.checkpoint, scales=SCALES)
+    teacher = TeacherConfig(weights=trained.checkpoint, options={"scales": SCALES})
     clock.begin("evaluate", f"scoring it on {config.counts['val']} scenes it has not seen")
     scores = evaluate(EvaluateConfig(data=_data(config, "val"), teacher=teacher))
     clock.begin("label", f"labelling {config.counts['train_extra']} scenes that have coarse polygons only")

@@ -1,7 +1,5 @@
 """What a run should be warned of: a teacher that does not suit the data, and labels that are of little use."""
 
-from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 from hmsa_label.pipeline.engine.events import Event, ImageLabelled
@@ -10,7 +8,6 @@ from hmsa_label.stores.versions.label_store import LabelStore
 
 LITTLE = 0.05  # share of the pixels below which a label set is of no use to anybody
 EARLY_IMAGES = 20
-ATTENTION = ("hierarchical", "explicit")  # fusions whose weights are learned
 
 
 class LittleKept:
@@ -40,7 +37,8 @@ def warnings_of_teacher(teacher: dict[str, Any]) -> list[str]:
     Args:
         teacher: a worker's info.
     """
-    return [text for text in (_other_classes(teacher), _other_scales(teacher)) if text]
+    other = _other_classes(teacher)
+    return [*([other] if other else []), *teacher.get("warnings", ())]
 
 
 def classes_absent(summary: Summary) -> list[str]:
@@ -65,8 +63,8 @@ def warnings_of_version(store: LabelStore, summary: Summary, threshold: float) -
 def _little(store: LabelStore, kept_share: float, threshold: float) -> str:
     return (
         f"the teacher kept {_percent(kept_share)} of the pixels at threshold {threshold:g}; look at one image with "
-        "'hmsa-label explain' and check weights and --scales; a lower threshold needs no teacher: 'hmsa-label "
-        f"rethreshold --store {store.uri} --threshold 0.5'"
+        "'hmsa-label explain' and check --weights and the options of the teacher; a lower threshold needs no teacher: "
+        f"'hmsa-label rethreshold --store {store.uri} --threshold 0.5'"
     )
 
 
@@ -76,29 +74,6 @@ def _other_classes(teacher: dict[str, Any]) -> str | None:
         f"{difference}; the labels get the teacher's classes, and train only students whose fine labels have these "
         "(is --dataset right, and are these the --weights?)"
     )
-
-
-def _other_scales(teacher: dict[str, Any]) -> str | None:
-    """Scales that the attention cannot fuse well; further ones at the trained ratio are what it is made for.
-
-    It weighs two neighbors of the chain at a time (arXiv 2005.10821, section 3.2), so what counts is their ratio.
-    """
-    trained, used = teacher.get("trained_scales"), sorted(teacher["scales"])
-    if not trained or teacher["fusion"] not in ATTENTION or _ratios(used) <= _ratios(trained):
-        return None
-    return (
-        f"the attention was trained on the scales {_listed(trained)} and fuses {_listed(used)}; "
-        f"'hmsa-label evaluate' tells whether they help, '--scales {_listed(trained)}' is what it was trained on"
-    )
-
-
-def _ratios(scales: Sequence[float]) -> set[float]:
-    """Ratios of neighbors in a chain of ascending scales, to four digits."""
-    return {round(high / low, 4) for low, high in pairwise(sorted(scales))}
-
-
-def _listed(scales: Any) -> str:
-    return ",".join(f"{scale:g}" for scale in scales)
 
 
 def _percent(share: float) -> str:

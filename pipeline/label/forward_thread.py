@@ -12,28 +12,26 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hmsa_label.labelers.device_errors import is_device_lost, one_line
+from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.pipeline.errors import DeviceLost, EngineError
 from hmsa_label.pipeline.interrupt import THREAD_NAME
 from hmsa_label.pipeline.records import U8, LabelledImage
-from hmsa_label.pipeline.teacher.device_errors import is_device_lost, one_line
 from hmsa_label.stores.images.source import BadImage
-
-if TYPE_CHECKING:  # it brings torch, which neither the driver nor a worker without a real teacher needs
-    from hmsa_label.labelers.taxonomy import ClassTable
 
 CLOSE_SECONDS = 30.0
 CLOSED = "the worker was closed before the image had its turn"
 
 
 class AnyTeacher(Protocol):
-    """What `Teacher` and `FakeTeacher` have in common."""
+    """What the thread needs of a teacher."""
 
-    classes: "ClassTable"
+    classes: ClassTable
     info: dict[str, Any]
 
     def label(

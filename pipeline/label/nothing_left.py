@@ -2,15 +2,12 @@
 
 from collections.abc import Iterable
 
-from hmsa_label.pipeline.config import LabelConfig, to_dict
-from hmsa_label.pipeline.label.provenance import weights_sha256
+from hmsa_label.pipeline.config import LabelConfig
+from hmsa_label.pipeline.teacher.identity import readable_settings
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, NotAStore
 from hmsa_label.stores.images.source import ImageRef
 from hmsa_label.stores.runs.record import read_run
 from hmsa_label.stores.versions.label_store import LabelStore
-
-# What was asked of the teacher; with equal weights it decides the labels, on whatever device.
-ASKED = ("scales", "flip", "fusion", "precision")
 
 
 def finished_store(config: LabelConfig, images: list[ImageRef], known: Iterable[str] = ()) -> LabelStore | None:
@@ -32,6 +29,7 @@ def finished_store(config: LabelConfig, images: list[ImageRef], known: Iterable[
     except (NotAStore, LabelMissing, LabelCorrupt):
         return None
     settings, before = record["settings"], (record.get("config") or {}).get("teacher") or {}
-    asked = to_dict(config)["teacher"]
-    same = all(before.get(name) == asked[name] for name in ASKED) and settings.get("threshold") == config.threshold
-    return store if same and settings.get("teacher_sha256") == weights_sha256(config.teacher) else None
+    # With equal weights this decides the labels, on whatever device.
+    asked = {"teacher_sha256": None, **readable_settings(config.teacher), "threshold": config.threshold}
+    same = all(name in settings and settings[name] == value for name, value in asked.items())
+    return store if same and before.get("precision") == config.teacher.precision else None

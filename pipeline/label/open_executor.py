@@ -19,6 +19,7 @@ from hmsa_label.pipeline.label.plan import (
     visible_gpus,
 )
 from hmsa_label.pipeline.label.worker import LabelWorker, WorkerSpec
+from hmsa_label.pipeline.teacher.user_code import UserCode, user_code
 from hmsa_label.stores.files import public_uri
 
 ANY_RAY = {
@@ -78,7 +79,7 @@ def _open_ray(config: LabelConfig, rule: Rule, stack: ExitStack) -> Executor:
         threads=images_in_flight(config.engine),
     )
     # Without a number, Ray's hosts tell how many fit, now and when others join.
-    build = partial(_build_anywhere, _spec(config, rule, placement))
+    build = partial(_build_anywhere, _spec(config, rule, placement, user_code(config.teacher.teacher)))
     return RayExecutor(build, config.engine.workers, options, is_own=cluster.is_own)
 
 
@@ -89,10 +90,10 @@ def _build_anywhere(spec: WorkerSpec, number: int) -> Worker:
     return MeasuredWorker(LabelWorker(replace(spec, devices=spec.devices[:1] * (number + 1)), number), number)
 
 
-def _spec(config: LabelConfig, rule: Rule, placement: Placement) -> WorkerSpec:
+def _spec(config: LabelConfig, rule: Rule, placement: Placement, code: UserCode | None = None) -> WorkerSpec:
     """What workers are built from; local paths become absolute, because workers run in other folders."""
     teacher = config.teacher
-    if "://" not in teacher.weights and ":" not in teacher.weights:
+    if teacher.weights is not None and "://" not in teacher.weights and ":" not in teacher.weights:
         teacher = replace(teacher, weights=os.path.abspath(os.path.expanduser(teacher.weights)))
     return WorkerSpec(
         data=replace(config.data, root=_absolute(config.data.root)),
@@ -102,6 +103,7 @@ def _spec(config: LabelConfig, rule: Rule, placement: Placement) -> WorkerSpec:
         devices=placement.devices,
         batch_size=config.engine.batch_size,
         memory_share=memory_share(config.engine, placement),
+        code=code,
         storage_options=config.storage_options,
     )
 

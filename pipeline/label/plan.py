@@ -4,11 +4,12 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from hmsa_label.labelers.registry import is_built_in
 from hmsa_label.pipeline.config import EngineConfig, LabelConfig, TeacherConfig
 from hmsa_label.pipeline.data.decode import decode_image
 from hmsa_label.pipeline.data.selection import select_images
 from hmsa_label.pipeline.label.worklist import look_back
-from hmsa_label.pipeline.teacher.fake import is_fake
+from hmsa_label.pipeline.teacher.user_code import find_teacher
 from hmsa_label.stores.files import open_filesystem, public_uri
 from hmsa_label.stores.images.open import open_images
 from hmsa_label.stores.images.source import BadImage, ImageRef, ImageSource
@@ -126,7 +127,7 @@ def place(engine: EngineConfig, teacher: TeacherConfig, gpus: float, cpus: float
     Raises:
         ValueError: a device was asked for that is not there, or there is nothing to run on.
     """
-    wants_gpu = not is_fake(teacher.weights) and teacher.device != "cpu"
+    wants_gpu = teacher.device != "cpu"
     if wants_gpu and gpus > 0:
         workers = engine.workers or max(1, int(gpus / engine.gpus_per_worker + 1e-6))
         return Placement(
@@ -171,7 +172,7 @@ def cluster_address(engine: EngineConfig) -> str | None:
 
 def visible_gpus(teacher: TeacherConfig) -> int:
     """CUDA devices of this process; 0 without looking if the teacher would not use one."""
-    if is_fake(teacher.weights) or teacher.device == "cpu":
+    if teacher.device == "cpu":
         return 0
     from hmsa_label.pipeline.teacher.devices import count_gpus  # loads torch
 
@@ -210,8 +211,10 @@ def check_here(config: LabelConfig) -> None:
 
     Raises:
         FileNotFoundError: there is no such weights file.
-        ValueError: the weights are a folder, or a device is not there.
+        ValueError: the weights are a folder, or a device is not there; the teacher's class cannot be imported.
     """
+    if not is_built_in(config.teacher.teacher):
+        find_teacher(config.teacher.teacher)
     if cluster_address(config.engine) is not None:
         return
     _check_weights(config.teacher)
@@ -220,7 +223,7 @@ def check_here(config: LabelConfig) -> None:
 
 
 def _check_weights(teacher: TeacherConfig) -> None:
-    if is_fake(teacher.weights):
+    if teacher.weights is None:
         return
     filesystem, path = open_filesystem(teacher.weights)
     place = public_uri(teacher.weights)

@@ -9,17 +9,17 @@ import socket
 import sys
 from typing import Any
 
+from hmsa_label.labelers.registry import is_built_in
 from hmsa_label.pipeline.config import LabelConfig, TeacherConfig, to_dict
 from hmsa_label.pipeline.label.forward_thread import Rule
 from hmsa_label.pipeline.label.plan import cluster_address
 from hmsa_label.pipeline.software import git_state, library_versions, package_version
-from hmsa_label.pipeline.teacher.fake import fake_sha256, is_fake
+from hmsa_label.pipeline.teacher.identity import readable_settings, settings_of_options
 from hmsa_label.stores.credentials import hide_in_arguments, hide_in_text
-from hmsa_label.stores.files import open_filesystem, public_uri, read_bytes
+from hmsa_label.stores.files import public_uri
 from hmsa_label.stores.images.source import ImageRef, safe_key
 
-# Part of a worker's info in which all workers of a run must agree: it decides the bytes of their labels.
-TEACHER_IDENTITY = ("model", "weights_sha256", "scales", "flip", "fusion", "precision", "classes")
+NOT_RECORDED = ("host", "pid", "classes", "settings", "warnings")  # of a worker's info; records have them elsewhere
 
 
 def run_record(
@@ -34,12 +34,11 @@ def run_record(
     """
     settings = to_dict(config)
     settings["store"], settings["data"]["root"] = public_uri(config.store), public_uri(config.data.root)
-    settings["teacher"]["weights"] = hide_in_text(config.teacher.weights)
-    about = {name: value for name, value in teacher.items() if name not in ("host", "pid", "classes")}
+    settings["teacher"] = teacher_as_asked(config.teacher)
+    about = {name: value for name, value in teacher.items() if name not in NOT_RECORDED}
     return {
         "settings": {
-            "teacher_sha256": teacher["weights_sha256"],
-            **{name: teacher[name] for name in ("model", "scales", "flip", "fusion", "precision")},
+            **teacher["settings"],
             "classes": teacher["classes"]["names"],
             "threshold": rule.threshold,
         },
@@ -64,17 +63,11 @@ def known_record(config: LabelConfig, images: list[ImageRef], *, only_new: bool 
     The digest of the weights is among it if they are a file here that the workers read too.
     """
     teacher = config.teacher
-    settings: dict[str, Any] = {
-        "scales": sorted(teacher.scales),
-        "flip": teacher.flip,
-        "fusion": teacher.fusion,
-        "threshold": config.threshold,
-    }
-    if teacher.precision != "auto" and not is_fake(teacher.weights):
+    is_here = teacher.weights is None or (cluster_address(config.engine) is None and "://" not in teacher.weights)
+    told = readable_settings(teacher) if is_here else settings_of_options(teacher)
+    settings = {**told, "threshold": config.threshold}
+    if teacher.precision != "auto":
         settings["precision"] = teacher.precision
-    is_here = cluster_address(config.engine) is None and "://" not in teacher.weights
-    if is_here and (sha256 := weights_sha256(teacher)) is not None:
-        settings["teacher_sha256"] = sha256
     return {"settings": settings, "data": _data(config, images, only_new)}
 
 
@@ -88,19 +81,20 @@ def _data(config: LabelConfig, images: list[ImageRef], only_new: bool) -> dict[s
     }
 
 
-def weights_sha256(teacher: TeacherConfig) -> str | None:
-    """Hex digest of the weights as the teacher itself would state it; None if they cannot be read here."""
-    if is_fake(teacher.weights):
-        return fake_sha256(teacher.weights)
-    try:
-        return hashlib.sha256(read_bytes(*open_filesystem(teacher.weights))).hexdigest()
-    except OSError:
-        return None
+def teacher_as_asked(config: TeacherConfig) -> dict[str, Any]:
+    """What was asked of a teacher, as records hold it: options of one of this package stand beside the others."""
+    document = to_dict(config)
+    document["weights"] = None if config.weights is None else hide_in_text(config.weights)
+    if is_built_in(config.teacher):
+        options = document.pop("options")
+        del document["teacher"]
+        return {"weights": document.pop("weights"), **options, **document}
+    return document
 
 
 def teacher_identity(teacher: dict[str, Any]) -> dict[str, Any]:
     """The part of a worker's info in which all workers of a run must agree."""
-    return {name: teacher[name] for name in TEACHER_IDENTITY}
+    return {**teacher["settings"], "classes": teacher["classes"]}
 
 
 def list_digest(images: list[ImageRef]) -> str:

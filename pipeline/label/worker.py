@@ -15,7 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from hmsa_label.labelers.base import LabelerFault
+from hmsa_label.labelers.taxonomy import class_difference
 from hmsa_label.pipeline.config import DataConfig, TeacherConfig
+from hmsa_label.pipeline.data.classes import classes_of, known_classes_of
 from hmsa_label.pipeline.data.decode import decode_labels, decode_to_rgb, header_pixels
 from hmsa_label.pipeline.engine.executor import Task
 from hmsa_label.pipeline.engine.retry import with_retries
@@ -23,8 +26,8 @@ from hmsa_label.pipeline.errors import DeviceLost, EngineError
 from hmsa_label.pipeline.label.forward_thread import AnyTeacher, ForwardThread, Rule
 from hmsa_label.pipeline.label.plan import usable_cores
 from hmsa_label.pipeline.records import U8, Failure, LabelledImage, NetworkFailure
-from hmsa_label.pipeline.teacher.device_errors import NonFiniteLogits
-from hmsa_label.pipeline.teacher.fake import FakeTeacher, is_fake
+from hmsa_label.pipeline.teacher.errors import NonFiniteLogits
+from hmsa_label.pipeline.teacher.user_code import UserCode, find_teacher
 from hmsa_label.stores.files import public_uri
 from hmsa_label.stores.format.receipt import ImageFacts, Receipt
 from hmsa_label.stores.images.open import open_images
@@ -43,6 +46,7 @@ class WorkerSpec:
     Attributes:
         devices: device of each worker, by its number.
         memory_share: of its device's memory that a worker may use, 0..1; None is its share of the host's CPUs.
+        code: of a teacher that the workers' hosts lack.
     """
 
     data: DataConfig
@@ -52,23 +56,32 @@ class WorkerSpec:
     devices: tuple[str, ...]
     batch_size: int = 1
     memory_share: float | None = 1.0
+    code: UserCode | None = None
     storage_options: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
-def load_teacher(config: TeacherConfig, memory_share: float = 1.0) -> AnyTeacher:
-    """The teacher that the weights name; torch is loaded only for a real one.
+def load_teacher(config: TeacherConfig, memory_share: float = 1.0, code: UserCode | None = None) -> AnyTeacher:
+    """The teacher of a worker.
 
     Args:
         memory_share: of the device's memory that its passes may use, 0..1.
+        code: of a teacher that this host lacks.
 
     Raises:
         FileNotFoundError: there is no such weights file.
-        ValueError: the weights, scales, device or precision cannot be used.
+        ValueError: the teacher, its weights or options, the device or the precision cannot be used.
     """
-    if is_fake(config.weights):
-        return FakeTeacher(config)
-    from hmsa_label.pipeline.teacher.semantic import Teacher
+    from hmsa_label.pipeline.teacher.semantic import Teacher  # loads torch
 
+    if code is not None:
+        code.install()
+        try:
+            find_teacher(config.teacher)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}. A worker on {socket.gethostname()} has the file or package of the teacher, what this "
+                "imports beside it, and what is installed there; install the rest on every host"
+            ) from error
     return Teacher(config, memory_share)
 
 
@@ -92,7 +105,7 @@ class LabelWorker:
             f"opening {public_uri(data.root)}", lambda: open_images(data.dataset, data.root, data.storage_options)
         )
         self._forward = ForwardThread(
-            lambda: with_retries("loading the teacher", lambda: load_teacher(teacher, share)),
+            lambda: with_retries("loading the teacher", lambda: load_teacher(teacher, share, spec.code)),
             spec.rule,
             spec.batch_size,
         )
@@ -139,7 +152,7 @@ class LabelWorker:
             labelled, seconds = self._ask_teacher(ref, image)
         except NonFiniteLogits as error:
             return NetworkFailure(key=ref.key, reason=str(error))
-        except BadImage as error:  # without the digest: other polygons, scales or memory may cure it
+        except BadImage as error:  # without the digest: other polygons, options or memory may cure it
             return Failure(key=ref.key, reason=str(error))
         facts = ImageFacts(
             key=ref.key,
@@ -176,22 +189,18 @@ class LabelWorker:
 
     def _class_difference(self) -> str | None:
         """How the teacher's classes differ from those of the data, where the data tells its own."""
-        from hmsa_label.pipeline.data.classes import class_difference, known_classes_of  # loads torch, as teachers do
-
         classes = with_retries("reading the data's classes", lambda: known_classes_of(self._source))
         return None if classes is None else class_difference(self._classes, classes)
 
     @cached_property
     def _polygon_ids(self) -> U8:
         """[256] the teacher's trainId of each id in the data's label files; classes meet by name."""
-        from hmsa_label.pipeline.data.classes import classes_of  # as above
-
         return self._classes.train_ids_from(classes_of(self._source))
 
     def _ask_teacher(self, ref: ImageRef, image: U8) -> tuple[LabelledImage, float]:
         try:
             return self._forward.label(image)
-        except (DeviceLost, BadImage):
+        except (DeviceLost, BadImage, LabelerFault):
             raise
         except Exception as error:
             size = f"{image.shape[0]} x {image.shape[1]}"

@@ -1,4 +1,4 @@
-"""Main memory that a process may still take: what the machine has left, and what its control groups leave of that.
+"""Memory that a pass may take: of a GPU, or of what the machine and its control groups leave a process.
 
 The kernel kills a process in a container that goes beyond its group's limit, however much the machine has.
 """
@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+GPU_SHARE = 0.9  # of a GPU's memory, for all passes on it; the rest is for what other libraries take
 CPU_SHARE = 0.75  # of what is left, for all passes together; the rest is for decoding, writing and neighbours
 
 
@@ -62,3 +63,15 @@ def _statistic(file: Path, name: str) -> int:
     except (OSError, ValueError):
         return 0
     return int(entries.get(name, 0))
+
+
+def gpu_budget(free: int, total: int, own: int, share: float) -> float:
+    """Bytes that a pass of one teacher may take beside the model.
+
+    A share of the whole GPU less what this process holds, because others may not have taken theirs yet; never more
+    than is free now.
+
+    Args:
+        free, total: of the GPU. own: what this process has reserved of it. share: of this teacher, 0..1.
+    """
+    return max(0.0, GPU_SHARE * min(share * total - own, free))

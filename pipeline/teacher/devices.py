@@ -3,10 +3,12 @@
 import ctypes
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
+
+from hmsa_label.pipeline.teacher.available_memory import CPU_SHARE, available_bytes, gpu_budget
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -33,14 +35,20 @@ def count_gpus() -> int:
     return torch.cuda.device_count()
 
 
-def resolve_precision(name: str, device: torch.device) -> str:
+def resolve_precision(name: str, device: torch.device, known: Collection[str] = tuple(_DTYPES)) -> str:
     """`fp32`, `bf16` or `fp16`; `auto` is bf16 on a CUDA device that computes in it, else fp32.
 
+    Args:
+        known: precisions that the network can compute in.
+
     Raises:
-        ValueError: fp16 on a CPU, where torch has no useful half-precision convolutions.
+        ValueError: one that it cannot; fp16 on a CPU, where torch has no useful half-precision convolutions.
     """
     if name == "auto":
-        return "bf16" if device.type == "cuda" and has_bf16(torch.cuda.get_device_capability(device)) else "fp32"
+        fast = "bf16" in known and device.type == "cuda" and has_bf16(torch.cuda.get_device_capability(device))
+        return "bf16" if fast else "fp32"
+    if name not in known:
+        raise ValueError(f"this teacher computes in {', '.join(known)}, not in {name}; leave --precision away")
     if name == "fp16" and device.type == "cpu":
         raise ValueError("precision fp16 needs a CUDA device; on a CPU use bf16 or fp32")
     return name
@@ -120,3 +128,18 @@ def describe_device(device: torch.device, cpu_threads: int) -> str:
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}"
     return f"cpu, {cpu_threads} threads"
+
+
+def allowed_bytes(device: torch.device, max_memory_gb: float | None, share: float) -> float:
+    """What a pass may take beside the model that is loaded.
+
+    Args:
+        max_memory_gb: as asked for, 10**9 bytes; None is a share of what is there now.
+        share: of the device's memory, 0..1, where several teachers use it.
+    """
+    if max_memory_gb is not None:
+        return max_memory_gb * 1e9
+    if device.type != "cuda":
+        return share * CPU_SHARE * available_bytes()
+    free, total = torch.cuda.mem_get_info(device)
+    return gpu_budget(free, total, torch.cuda.memory_reserved(device), share)

@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
+from hmsa_label.labelers.taxonomy import class_difference
 from hmsa_label.pipeline.config import EvaluateConfig
-from hmsa_label.pipeline.data.classes import class_difference, classes_of
+from hmsa_label.pipeline.data.classes import classes_of
 from hmsa_label.pipeline.data.scores import Evaluation, confusion_of, labelled_images
 from hmsa_label.stores.images.open import open_images
 

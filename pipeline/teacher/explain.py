@@ -1,6 +1,6 @@
-"""One image explained: what each scale predicts, how much of it is taken, the fused result and its confidence.
+"""One image explained: the predictions that a teacher takes its own from, how much of each, the result, its confidence.
 
-The picture follows figure 3 of arXiv 2005.10821: a column per scale, predictions above, shares below.
+The picture follows figure 3 of arXiv 2005.10821: a column per prediction that enters, its share below it.
 """
 
 from dataclasses import dataclass, field, replace
@@ -11,9 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hmsa_label.labelers.taxonomy import CITYSCAPES, ClassTable
+from hmsa_label.labelers.taxonomy import CITYSCAPES, ClassTable, class_difference
 from hmsa_label.pipeline.config import ExplainConfig
-from hmsa_label.pipeline.data.classes import class_difference
 from hmsa_label.pipeline.data.decode import decode_image
 from hmsa_label.pipeline.records import U8, Explanation
 from hmsa_label.stores.files import open_filesystem, read_bytes
@@ -22,7 +21,6 @@ from hmsa_label.stores.images.source import image_stem
 
 CELL_WIDTH_PX, GAP_PX, TITLE_PX, LEGEND_PX = 512, 8, 30, 26
 INK, PAPER = (32, 32, 32), 255
-TEACHER_FACTS = ("model", "weights", "weights_sha256", "scales", "flip", "fusion", "precision", "device")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +29,10 @@ class ExplainSummary:
 
     Attributes:
         output: file of the picture.
-        shares: mean share of each scale in the result, by scale, 0..1.
-        agreement: share of pixels where a scale alone has the class of the fused result, by scale, 0..1.
-        mean_confidence, kept_share: of the fused result, 0..1; kept at `threshold`.
-        classes: share of the pixels of each class of the fused result, largest first.
+        shares: mean share of each prediction in the result, by its name, 0..1; empty if the result is of one piece.
+        agreement: share of pixels where such a prediction alone has the class of the result, by its name, 0..1.
+        mean_confidence, kept_share: of the result, 0..1; kept at `threshold`.
+        classes: share of the pixels of each class of the result, largest first.
         teacher: which one it was, what it knows, and how it looked at the image.
         warnings: lines on what does not fit, such as classes that are not those of the image's data set.
     """
@@ -58,7 +56,7 @@ def explain_image(image: str, config: ExplainConfig) -> ExplainSummary:
 
     Raises:
         FileNotFoundError: no such image or weights.
-        ValueError: the image, the weights or the scales cannot be used.
+        ValueError: the image, the teacher or its options cannot be used.
     """
     from hmsa_label.pipeline.teacher.semantic import Teacher
 
@@ -91,15 +89,21 @@ def summarise(
     pixels = np.bincount(fused.ravel(), minlength=classes.num_classes) / fused.size
     return ExplainSummary(
         output=config.output,
-        shares={f"{view.scale:g}": float(view.share.mean()) for view in explanation.scales},
-        agreement={f"{view.scale:g}": float((view.top1 == fused).mean()) for view in explanation.scales},
+        shares={part.name: float(part.share.mean()) for part in explanation.parts},
+        agreement={part.name: float((part.top1 == fused).mean()) for part in explanation.parts},
         mean_confidence=float(explanation.confidence.mean()),
         threshold=config.threshold,
         kept_share=float((explanation.confidence >= np.float32(config.threshold)).mean()),
         classes={classes.names[index]: float(pixels[index]) for index in np.argsort(-pixels) if pixels[index] > 0},
-        teacher={name: teacher[name] for name in TEACHER_FACTS}
-        | {"classes": f"{classes.num_classes} of {classes.name!r}"},
+        teacher=_facts(teacher) | {"classes": f"{classes.num_classes} of {classes.name!r}"},
     )
+
+
+def _facts(teacher: dict[str, Any]) -> dict[str, Any]:
+    """Which teacher it was, and how it looked at the image."""
+    asked = {name: value for name, value in teacher["settings"].items() if name not in ("teacher_sha256", "model")}
+    which = {name: teacher.get(name) for name in ("model", "weights", "weights_sha256")}
+    return {**which, **asked, "device": teacher["device"]}
 
 
 def draw(image: U8, explanation: Explanation, classes: ClassTable, threshold: float) -> U8:
@@ -108,11 +112,12 @@ def draw(image: U8, explanation: Explanation, classes: ClassTable, threshold: fl
     colours[: classes.num_classes] = classes.colours
     kept = np.where(explanation.confidence >= np.float32(threshold), explanation.top1, classes.ignore_index)
     columns = [(("image", image), ("confidence (white: 1)", _grey(explanation.confidence)))]
-    for view in explanation.scales:
-        prediction = (f"{view.scale:g}x: prediction", colours[view.top1])
-        columns.append((prediction, (f"{view.scale:g}x: share, mean {view.share.mean():.2f}", _grey(view.share))))
+    for part in explanation.parts:
+        prediction = (f"{part.title}: prediction", colours[part.top1])
+        columns.append((prediction, (f"{part.title}: share, mean {part.share.mean():.2f}", _grey(part.share))))
     labels = (f"labels at {threshold} (white: none)", colours[kept])
-    columns.append((("fused prediction", colours[explanation.top1]), labels))
+    title = "fused prediction" if explanation.parts else "prediction"
+    columns.append(((title, colours[explanation.top1]), labels))
     body = np.concatenate([np.concatenate([_cell(*cell) for cell in column]) for column in columns], axis=1)
     return np.concatenate([body, _legend(explanation.top1, classes, body.shape[1])])
 
@@ -135,7 +140,7 @@ def _cell(title: str, picture: U8) -> U8:
 
 
 def _legend(top1: U8, classes: ClassTable, width_px: int) -> U8:
-    """Colour and name of every class of the fused result, the most frequent first, in as many lines as needed."""
+    """Colour and name of every class of the result, the most frequent first, in as many lines as needed."""
     counts = np.bincount(top1.ravel(), minlength=classes.num_classes)[: classes.num_classes]
     present = [int(index) for index in np.argsort(-counts) if counts[index]]
     lines = [np.full((LEGEND_PX, width_px, 3), PAPER, np.uint8)]

@@ -1,9 +1,6 @@
 """One teacher on one device: images in, hard labels and evidence out. Weights come from disk or any URL."""
 
-import hashlib
-import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -12,61 +9,40 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hmsa_label.labelers import SegmentationNet
-from hmsa_label.labelers.inference.explanation import explain
-from hmsa_label.labelers.inference.net import InferenceNet
-from hmsa_label.labelers.inference.tiling import tiles
+from hmsa_label.labelers.base import (
+    DoesNotFit,
+    Labeler,
+    LabelerBase,
+    LabelerFault,
+    Part,
+    Place,
+    WeightsFile,
+    in_one_part,
+)
+from hmsa_label.labelers.device_errors import is_out_of_memory, one_line
+from hmsa_label.labelers.registry import is_built_in
+from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.pipeline.config import TeacherConfig
-from hmsa_label.pipeline.records import U8, Explanation, LabelledImage, ScalePart
-from hmsa_label.pipeline.teacher.device_errors import NonFiniteLogits
+from hmsa_label.pipeline.records import U8, Explanation, LabelledImage, PredictionPart
 from hmsa_label.pipeline.teacher.devices import (
+    allowed_bytes,
     arithmetic,
     describe_device,
-    dtype_of,
     resolve_device,
     resolve_precision,
     return_freed_memory,
 )
-from hmsa_label.pipeline.teacher.pass_memory import PassMemory
-from hmsa_label.pipeline.teacher.threshold import evidence_of
-from hmsa_label.pipeline.teacher.weights import read_network, read_weights
-from hmsa_label.pipeline.teacher.windows import Size, describe
+from hmsa_label.pipeline.teacher.errors import images_to_blame
+from hmsa_label.pipeline.teacher.forms import FORMS, check
+from hmsa_label.pipeline.teacher.identity import teacher_settings
+from hmsa_label.pipeline.teacher.threshold import code_of_confidence
+from hmsa_label.pipeline.teacher.user_code import find_teacher
+from hmsa_label.pipeline.teacher.weight_files import open_weights
 from hmsa_label.stores.files import public_uri
 from hmsa_label.stores.format.evidence import label_at, level_of
-from hmsa_label.stores.images.source import BadImage
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-def check_fusion(net: SegmentationNet, config: TeacherConfig) -> None:
-    """Holds that the network can do what is asked.
-
-    Raises:
-        ValueError: naming the options that would work.
-    """
-    if config.fusion not in ("hierarchical", "explicit") or config.fusion == net.fusion:
-        return
-    if config.fusion == "hierarchical" and config.scales == (1.0,):
-        return
-    way_out = {
-        "single": "has no attention head; use --fusion average, or --scales 1.0",
-        "explicit": "has explicit attention; use --fusion explicit",
-        "hierarchical": "has hierarchical attention; use --fusion hierarchical",
-    }
-    raise ValueError(f"{config.weights} {way_out[net.fusion]}")
-
-
-def trained_scales(net: SegmentationNet, checkpoint: dict[str, Any]) -> list[float] | None:
-    """Scales that the network saw in its training, ascending; None if its file does not say."""
-    if net.fusion == "explicit":
-        return [float(scale) for scale in net.attention.scales]  # type: ignore[union-attr]
-    if not isinstance(config := checkpoint.get("config"), dict):
-        return None
-    low = config.get("low_scale")
-    if net.attention is None or low is None:
-        return [1.0]
-    return sorted({float(low), 1.0}) if isinstance(low, (int, float)) else None
 
 
 def _with_own_arithmetic(method: Callable[Concatenate["Teacher", P], R]) -> Callable[Concatenate["Teacher", P], R]:
@@ -74,7 +50,7 @@ def _with_own_arithmetic(method: Callable[Concatenate["Teacher", P], R]) -> Call
 
     @wraps(method)
     def computing(teacher: "Teacher", /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with arithmetic(teacher.device, teacher.precision, teacher.config.cpu_threads):
+        with arithmetic(teacher.device, teacher.precision, teacher.config.cpu_threads), images_to_blame():
             return method(teacher, *args, **kwargs)
 
     return computing
@@ -87,8 +63,9 @@ class Teacher:
 
     Attributes:
         classes: the class table that labels refer to.
-        info: JSON-able provenance: model, weights, their sha256, what they were trained on and which split was held out
-            for validation, scales, flip, fusion, precision as resolved, device.
+        info: JSON-able provenance: model, weights, their sha256, what the labeler tells of itself, how it looks at
+            images, precision as resolved, device; `settings` is what decides the bytes of labels, as the record of a
+            run holds it, `warnings` are lines for whoever starts one.
         trained_on: keys of the images with labels drawn by hand that the weights were trained on, as far as recorded.
     """
 
@@ -100,104 +77,115 @@ class Teacher:
 
         Raises:
             FileNotFoundError: there is no such weights file.
-            ValueError: the weights, scales, device or precision cannot be used.
+            ValueError: the teacher, its weights or options, the device or the precision cannot be used.
         """
+        self.config = config
         self.device = resolve_device(config.device)
-        self.precision = resolve_precision(config.precision, self.device)
-        self.config = replace(config, scales=tuple(sorted(config.scales)))
+        kind = find_teacher(config.teacher)
+        precisions: tuple[str, ...] = getattr(kind, "precisions", LabelerBase.precisions)
+        self.precision = resolve_precision(config.precision, self.device, precisions)
         if self.device.type == "cpu":
             return_freed_memory()
-        data = read_weights(config.weights)
-        net, self.classes, checkpoint = read_network(data, config.weights)
-        check_fusion(net, self.config)
-        self.net = InferenceNet(net, self.device, dtype_of(self.precision))
-        self._room = PassMemory(self.net, net, self.config, memory_share)
-        drawn = (checkpoint.get(kind) or {} for kind in ("trained_on", "coarse_labels"))
-        self.trained_on = frozenset(key for part in drawn for key in part.get("keys", ()))
-        self.info: dict[str, Any] = {
-            "model": checkpoint["model"],
-            "weights": public_uri(config.weights),
-            "weights_sha256": hashlib.sha256(data).hexdigest(),
-            "trained_on": checkpoint["trained_on"],
-            "trained_scales": trained_scales(net, checkpoint),
-            "val_split": (checkpoint.get("config") or {}).get("val_split"),
-            "scales": list(self.config.scales),
-            "flip": config.flip,
-            "fusion": config.fusion,
+        weights, sha256 = open_weights(config.weights)
+        self._labeler = self._made(kind, weights, memory_share)
+        self.classes = _classes_of(self._labeler, config.teacher)
+        self._gives = str(_trait(self._labeler, "gives"))
+        if self._gives not in FORMS:
+            raise LabelerFault(f"the teacher {config.teacher}: gives must be one of {', '.join(FORMS)}")
+        self._checks = not _trait(self._labeler, "checks_itself")
+        self.trained_on = frozenset(_trait(self._labeler, "trained_keys"))
+        self.info = self._described(sha256)
+
+    def _made(self, kind: type, weights: WeightsFile | None, memory_share: float) -> Labeler:
+        config = self.config
+        load = getattr(kind, "load", None)
+        if load is None and config.max_memory_gb is not None:
+            raise ValueError(f"the teacher {config.teacher} keeps to no limit of memory; leave --max-memory away")
+        allowed = partial(allowed_bytes, self.device, config.max_memory_gb, memory_share)
+        place = Place(device=self.device, precision=self.precision, allowed_bytes=allowed)
+        make = partial(load, weights, place) if load is not None else partial(kind, weights, self.device)
+        if is_built_in(config.teacher):
+            return make(**config.options)
+        try:
+            return make(**config.options)
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # anything that somebody's code may raise
+            detail = f"{type(error).__name__}: {one_line(error)}"
+            raise ValueError(f"the teacher {config.teacher} cannot be made: {detail}") from error
+
+    def _described(self, weights_sha256: str | None) -> dict[str, Any]:
+        config, settings = self.config, teacher_settings(self.config, weights_sha256)
+        about = {"model": config.teacher, "trained_on": None, **_trait(self._labeler, "about")}
+        sha256 = settings.pop("teacher_sha256")
+        return {
+            "model": about["model"],
+            **({} if config.weights is None else {"weights": public_uri(config.weights)}),
+            "weights_sha256": sha256,
+            **about,
+            **settings,
             "precision": self.precision,
             "device": describe_device(self.device, config.cpu_threads),
+            "settings": {"teacher_sha256": sha256, "model": about["model"], **settings, "precision": self.precision},
+            "warnings": list(_trait(self._labeler, "warnings")),
         }
 
     @_with_own_arithmetic
     @torch.inference_mode()
     def logits(self, images: list[U8]) -> Tensor:
-        """Fused logits [N, K, H, W] float32 on the teacher's device, for N images [H, W, 3] uint8 RGB of one size."""
-        for image in images:
-            self._refuse_tiny(image)
-        return torch.stack([torch.cat([block for _, _, block in self._blocks(image)], dim=1) for image in images])
+        """What the labeler gives [N, K, H, W] float32, on its device, for N images [H, W, 3] uint8 RGB of one size."""
+        batch = _batch(images)
+        whole = torch.empty(len(images), self.classes.num_classes, *batch.shape[1:3], device=self.device)
+
+        def copy(parts: Iterator[Part], cut: str | None) -> Tensor:
+            for part in self._checked(parts):
+                whole[part.images, :, part.rows, part.columns] = part.values  # type: ignore[assignment]
+            return whole
+
+        return self._in_parts(batch, copy)
 
     @_with_own_arithmetic
     @torch.inference_mode()
     def top1(self, image: U8) -> U8:
-        """Arg-max trainIds [H, W] uint8 of an image [H, W, 3] uint8 RGB; its logits never exist as a whole."""
+        """Arg-max trainIds [H, W] uint8 of an image [H, W, 3] uint8 RGB; its logits need not exist as a whole."""
 
-        def arg_max(window_px: Size) -> U8:
+        def arg_max(parts: Iterator[Part], cut: str | None) -> U8:
             top1 = torch.empty(image.shape[:2], dtype=torch.uint8, device=self.device)
-            for place, logits in self._parts(image, window_px):
-                top1[place] = logits.argmax(0).to(torch.uint8)
+            for part in self._checked(parts):
+                top1[part.rows, part.columns] = FORMS[self._gives].arg_max(part.values)[0].to(torch.uint8)
             return top1.cpu().numpy()
 
-        return self._room.in_windows_that_fit(image.shape[:2], arg_max)
+        return self._in_parts(_batch([image]), arg_max)
 
     @_with_own_arithmetic
     @torch.inference_mode()
     def explain(self, image: U8) -> Explanation:
-        """How the prediction for an image [H, W, 3] uint8 RGB comes about; scales are shown without flip."""
-        self._refuse_tiny(image)
-        views = explain(self.net, torch.from_numpy(image), self.config.scales, self.config.fusion)
-        confidence, top1 = self.logits([image])[0].softmax(0).max(0)
+        """How the prediction for an image [H, W, 3] uint8 RGB comes about."""
+        batch = _batch([image])
+        explain = getattr(self._labeler, "explain", None)
+        views = [] if explain is None else explain(batch[0])
+        best = FORMS[self._gives].best
+
+        def whole(parts: Iterator[Part], cut: str | None) -> tuple[Tensor, Tensor]:
+            top1 = torch.empty(image.shape[:2], dtype=torch.uint8)
+            confidence = torch.empty(image.shape[:2])
+            for part in self._checked(parts):
+                classes, sure = best(part.values)
+                top1[part.rows, part.columns] = classes[0].to(torch.uint8).cpu()
+                confidence[part.rows, part.columns] = sure[0].cpu()
+            return top1, confidence
+
+        top1, confidence = self._in_parts(batch, whole)
         return Explanation(
-            scales=[
-                ScalePart(scale=view.scale, top1=view.top1.cpu().numpy(), share=view.share.cpu().numpy())
+            parts=[
+                PredictionPart(
+                    name=view.name, title=view.title, top1=view.top1.cpu().numpy(), share=view.share.cpu().numpy()
+                )
                 for view in views
             ],
-            top1=top1.to(torch.uint8).cpu().numpy(),
-            confidence=confidence.cpu().numpy(),
+            top1=top1.numpy(),
+            confidence=confidence.numpy(),
         )
-
-    def _refuse_tiny(self, image: U8) -> None:
-        """Raises BadImage for an image of which the smallest scale leaves nothing."""
-        height, width = image.shape[:2]
-        smallest = self.config.scales[0]
-        if int(min(height, width) * smallest) < 1:
-            least = math.ceil(1 / smallest)
-            raise BadImage(
-                f"the image has {height} x {width} px; the teacher's scale {smallest:g} needs {least} x {least} or more"
-            )
-
-    def _parts(self, image: U8, window_px: Size) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
-        """(rows and columns, logits [K, R, C] float32) of parts that cover an image once."""
-        self._refuse_tiny(image)
-        for tile in tiles((image.shape[0], image.shape[1]), window_px):
-            window = image[slice(*tile.rows), slice(*tile.columns)]
-            (top, bottom), (left, right) = tile.kept_rows, tile.kept_columns
-            for start, stop, logits in self._blocks(np.ascontiguousarray(window)):
-                first, last = max(start + tile.rows[0], top), min(stop + tile.rows[0], bottom)
-                if first < last:
-                    kept = logits[:, first - tile.rows[0] - start : last - tile.rows[0] - start]
-                    yield (
-                        (slice(first, last), slice(left, right)),
-                        kept[..., left - tile.columns[0] :][..., : right - left],
-                    )
-
-    def _blocks(self, image: U8) -> Iterator[tuple[int, int, Tensor]]:
-        config, pixels = self.config, torch.from_numpy(image)
-        try:
-            yield from self.net.logit_blocks(pixels, config.scales, config.fusion, config.flip, finite=True)
-        except FloatingPointError as error:
-            full = self.precision == "fp32"
-            way_out = "its weights are no good for this image: train it again" if full else "use --precision fp32"
-            raise NonFiniteLogits(f"the network gave {error} in {self.precision}; {way_out}") from error
 
     @_with_own_arithmetic
     @torch.inference_mode()
@@ -208,31 +196,84 @@ class Teacher:
 
         Args:
             thresholds: [T] float32 stored grid, ascending; holds `threshold`.
-            threshold: pixels whose top softmax probability is below become ignore_index.
+            threshold: pixels whose confidence is below become ignore_index.
             keep_evidence: keep arg-max and code beside the labels.
 
         Raises:
-            DoesNotFit: an image needs more memory than there is, even in the smallest windows.
-            NonFiniteLogits: the network gave NaN or infinite logits for an image.
+            BadImage: an image cannot be labelled, such as one that is too large for the memory.
+            NonFiniteLogits: the network gave NaN or infinite numbers for an image.
+            LabelerFault: the labeler does not keep to the protocol.
         """
         level = level_of(threshold, [float(entry) for entry in thresholds])
-        label = partial(self._label, thresholds, level, keep_evidence)
-        return [self._room.in_windows_that_fit(image.shape[:2], partial(label, image)) for image in images]
+        batch = _batch(images)
+        return self._in_parts(batch, partial(self._labelled, batch, thresholds, level, keep_evidence))
 
-    def _label(
-        self, thresholds: NDArray[np.float32], level: int, keep_evidence: bool, image: U8, window_px: Size
-    ) -> LabelledImage:
-        height, width = image.shape[:2]
-        top1 = torch.empty((height, width), dtype=torch.uint8, device=self.device)
-        code, confidence = torch.empty_like(top1), 0.0
-        for place, logits in self._parts(image, window_px):
-            classes, codes, mean = evidence_of(logits[None], thresholds)
-            top1[place], code[place] = classes[0], codes[0]
-            confidence += float(mean) * classes.numel() / top1.numel()
-        top, levels = top1.cpu().numpy(), code.cpu().numpy()
-        label = label_at(top, levels, level, self.classes.ignore_index)
-        return LabelledImage(
-            arrays={"label": label, **({"top1": top, "code": levels} if keep_evidence else {})},
-            mean_confidence=confidence,
-            tiles=describe((height, width), window_px),
-        )
+    def _labelled(
+        self,
+        images: Tensor,
+        thresholds: NDArray[np.float32],
+        level: int,
+        keep_evidence: bool,
+        parts: Iterator[Part],
+        cut: str | None,
+    ) -> list[LabelledImage]:
+        count, height, width = images.shape[:3]
+        top1 = torch.empty((count, height, width), dtype=torch.uint8, device=self.device)
+        code, confidence = torch.empty_like(top1), [0.0] * count
+        for part in self._checked(parts):
+            classes, sure = FORMS[self._gives].best(part.values)
+            place = part.images, part.rows, part.columns
+            top1[place], code[place] = classes.to(torch.uint8), code_of_confidence(sure, thresholds)
+            for index, one in zip(range(count)[part.images], sure, strict=True):
+                confidence[index] += float(one[None].mean(dim=(1, 2))) * one.numel() / (height * width)
+        return [
+            LabelledImage(
+                arrays={
+                    "label": label_at(top, levels, level, self.classes.ignore_index),
+                    **({"top1": top, "code": levels} if keep_evidence else {}),
+                },
+                mean_confidence=mean,
+                tiles=cut,
+            )
+            for top, levels, mean in zip(top1.cpu().numpy(), code.cpu().numpy(), confidence, strict=True)
+        ]
+
+    def _in_parts(self, images: Tensor, work: Callable[[Iterator[Part], str | None], R]) -> R:
+        in_parts = getattr(self._labeler, "in_parts", None) or partial(in_one_part, self._labeler)
+        try:
+            result: R = in_parts(images, work)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            height, width = images.shape[1:3]
+            raise DoesNotFit(f"an image of {height} x {width} px ran out of memory ({one_line(error)})") from error
+        return result
+
+    def _checked(self, parts: Iterator[Part]) -> Iterator[Part]:
+        for part in parts:
+            if self._checks:
+                try:
+                    check(part, self._gives, self.classes.num_classes)
+                except LabelerFault as error:
+                    raise LabelerFault(f"the teacher {self.config.teacher}: {error}") from error
+            yield part
+
+
+def _batch(images: list[U8]) -> Tensor:
+    """[N, H, W, 3] uint8; a single image is not copied, unless torch may not write to it."""
+    if len(images) == 1 and images[0].flags.writeable:
+        return torch.from_numpy(images[0])[None]
+    return torch.from_numpy(np.stack(images))
+
+
+def _trait(labeler: object, name: str) -> Any:
+    """What a labeler says of itself, or what holds where it does not."""
+    return getattr(labeler, name, getattr(LabelerBase, name))
+
+
+def _classes_of(labeler: Labeler, name: str) -> ClassTable:
+    classes = getattr(labeler, "classes", None)
+    if not isinstance(classes, ClassTable):
+        found = "it has none" if classes is None else f"it is a {type(classes).__name__}"
+        raise LabelerFault(f"the teacher {name}: its attribute classes must be a ClassTable; {found}")
+    return classes

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from hmsa_label.labelers.training import Score, StepTotal, score_key
+from hmsa_label.labelers.weights.networks import load_start
 from hmsa_label.pipeline.config import to_dict
 from hmsa_label.pipeline.data.scores import read_pair
 from hmsa_label.pipeline.interrupt import SIGNALS, Stopped, StopRequest
 from hmsa_label.pipeline.teacher.devices import dtype_of, resolve_precision
-from hmsa_label.pipeline.teacher.weights import load_start, read_weights
+from hmsa_label.pipeline.teacher.weight_files import read_weights
 from hmsa_label.pipeline.training.config import TrainConfig
 from hmsa_label.pipeline.training.distributed import Processes
 from hmsa_label.pipeline.training.estimate import estimate
@@ -26,6 +27,7 @@ from hmsa_label.pipeline.training.model import model_of
 from hmsa_label.pipeline.training.optimizer import build_optimizer, learning_rate
 from hmsa_label.pipeline.training.sets import open_training_sets
 from hmsa_label.pipeline.training.state import AveragedWeights, TrainFolder, best_key
+from hmsa_label.stores.files import public_uri
 
 Passes = list[tuple[Tensor, ...]]
 # What may change between a state and its resumption: how long, where and how often.
@@ -209,8 +211,8 @@ class Trainer:
         net = self.model.build(self.data.classes.num_classes, self.model.describe(config.objective))
         if config.model.init_weights and not self.folder.holds_state():
             start = config.model.init_weights
-            fresh, classes = config.model.new_class_heads, self.data.classes
-            load_start(net, read_weights(start), start, classes=classes, new_class_heads=fresh)  # type: ignore[arg-type]
+            data, fresh, classes = read_weights(start), config.model.new_class_heads, self.data.classes
+            load_start(net, data, public_uri(start), classes=classes, new_class_heads=fresh)  # type: ignore[arg-type]
         net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.estimate = estimate(
             self._objective(net), config, self.device, num_classes=self.data.classes.num_classes,

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from hmsa_label.cli.main import main
+from tests.fake_teacher import fake_arguments
 
 
 @pytest.fixture(autouse=True)
@@ -81,8 +82,8 @@ def labelled_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tree as `street_images` with a store `labels` in it, made by `run`; to be copied, not changed."""
     root = tmp_path_factory.mktemp("labelled")
     draw_streets(root)
-    args = ["run", "--data", root, "--store", root / "labels", "--weights", "fake:", "--executor", "local"]
-    result = CliRunner().invoke(main, [*map(str, args), "--workers", "1", "--device", "cpu"], catch_exceptions=False)
+    args = ["run", "--data", root, "--store", root / "labels", *fake_arguments(), "--executor", "local"]
+    result = CliRunner().invoke(main, [*map(str, args), "--workers", "1"], catch_exceptions=False)
     assert result.exit_code == 0, result.stderr
     return root
 

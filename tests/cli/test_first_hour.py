@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.fake_teacher import fake_arguments
+
 SECRET = "wJalr/hunter2/EXAMPLE"
 
 
@@ -29,7 +31,7 @@ def refused(call):
 def run_args(street_images):
     """The arguments of a run that works, but for what a test puts in place of them (the last one counts)."""
     data = ("--data", street_images, "--split", "train", "--store", street_images / "labels")
-    return ("run", "--weights", "fake:", "--executor", "local", "--workers", "1", "--device", "cpu", *data)
+    return ("run", *fake_arguments(), "--executor", "local", "--workers", "1", *data)
 
 
 @pytest.fixture

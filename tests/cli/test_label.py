@@ -12,6 +12,7 @@ import pytest
 
 from hmsa_label.cli.commands.label import show_summary
 from hmsa_label.pipeline.records import LabelSummary
+from tests.fake_teacher import fake_arguments
 
 KEYS = {
     "store", "version", "digest", "images_total", "images_done_before", "images_labelled", "images_failed", "failed",
@@ -22,8 +23,8 @@ KEYS = {
 @pytest.fixture
 def asked(street_images, tmp_path):
     """Arguments of a run over the five images of train_extra."""
-    return ("run", "--data", street_images, "--store", tmp_path / "labels", "--weights", "fake:", "--executor", "local",
-            "--workers", 1, "--device", "cpu")  # fmt: skip
+    return ("run", "--data", street_images, "--store", tmp_path / "labels", *fake_arguments(), "--executor", "local",
+            "--workers", 1)  # fmt: skip
 
 
 def test_run_labels_every_image_once(call_json, asked, tmp_path):
@@ -80,7 +81,7 @@ def test_other_threshold_on_the_same_store_is_refused_with_the_way_out(call, ask
 
 def test_relabel_makes_a_new_version(call_json, asked):
     first = call_json(*asked)
-    second = call_json(*asked, "--relabel", "--weights", "fake:?seed=1")
+    second = call_json(*asked, "--relabel", *fake_arguments(seed=1))
     assert second["images_labelled"] == 5
     assert second["version"] > first["version"]
     assert second["digest"] != first["digest"]
@@ -101,7 +102,7 @@ def test_unknown_split_is_one_line(call, asked):
     ],
 )
 def test_interrupted_run_ends_with_130_and_its_json_and_is_resumed(asked, call_json, tmp_path, executor, number):
-    slow = [{"fake:": "fake:400ms", "local": executor}.get(str(arg), str(arg)) for arg in asked]
+    slow = [*map(str, asked), *fake_arguments(ms=400), "--executor", executor]
     line = [sys.executable, "-c", "from hmsa_label.cli.main import main; main()", *slow, "--threads", "1", "--json"]
     running = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy())
     while running.poll() is None and not list((tmp_path / "labels").glob("data/*/receipts/*")):
@@ -111,5 +112,5 @@ def test_interrupted_run_ends_with_130_and_its_json_and_is_resumed(asked, call_j
     assert running.returncode == 130, stderr
     done = json.loads(stdout)["images_labelled"]
     assert 0 < done < 5
-    rest = call_json(*asked[:6], "fake:400ms", *asked[7:])
+    rest = call_json(*asked, *fake_arguments(ms=400))
     assert (rest["images_done_before"], rest["images_labelled"]) == (done, 5 - done)

@@ -13,7 +13,7 @@ import torch
 from hmsa_label.labelers import build_labeler
 from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
-from hmsa_label.pipeline.teacher.weights import load_start, read_network
+from hmsa_label.labelers.weights.networks import load_start, read_network
 from hmsa_label.pipeline.training.state import TrainFolder
 from tests.fuzz.mutate import json_text, mutate_bytes, mutate_value
 

@@ -18,7 +18,9 @@ from hmsa_label.pipeline.records import U8, LabelSummary
 from hmsa_label.pipeline.training import log as train_log
 from hmsa_label.stores.versions.label_store import LabelStore
 from tests.atomic_s3 import make_puts_atomic
+from tests.fake_teacher import fake
 
+FAKE = fake()
 KILL = (1, 2, 3)  # first pixel of an image that ends its worker's process
 HANG = (4, 5, 6)  # first pixel of an image that its worker never comes back from
 
@@ -55,19 +57,20 @@ class Bench:
         for number in range(start, start + count):
             draw_image(self.folder / "all" / f"{number:03}.png", number, **options)
 
-    def config(self, weights: str = "fake:", *, limit: int | None = None, **options: Any) -> LabelConfig:
-        """A run of `fake:` on everything; options that EngineConfig has go there."""
+    def config(self, teacher: TeacherConfig | str = FAKE, *, limit: int | None = None, **options: Any) -> LabelConfig:
+        """A run of a teacher (its config, or its weights) on everything; options that EngineConfig has go there."""
         engine = {name: options.pop(name) for name in list(options) if name in EngineConfig.__dataclass_fields__}
-        scales = options.pop("scales", (1.0,))
+        if isinstance(teacher, str):
+            teacher = TeacherConfig(weights=teacher, options={"scales": options.pop("scales", (1.0,))})
         return LabelConfig(
             data=DataConfig(root=str(self.folder), dataset="folder", split="all", limit=limit),
-            teacher=TeacherConfig(weights=weights, scales=scales),
+            teacher=teacher,
             store=options.pop("store", self.store),
             engine=EngineConfig(**{**self.options, **engine}),
             **options,
         )
 
-    def label(self, weights: str = "fake:", **options: Any) -> LabelSummary:
+    def label(self, teacher: TeacherConfig | str = FAKE, **options: Any) -> LabelSummary:
         """Labels into the store, collecting events."""
         on_event = options.pop("on_event", None)
 
@@ -76,7 +79,7 @@ class Bench:
             if on_event is not None:
                 on_event(event)
 
-        return label_images(self.config(weights, **options), watch)
+        return label_images(self.config(teacher, **options), watch)
 
     def wait_for_threads(self) -> None:
         """Until the threads of a run that was left at once have written what they had in flight."""

@@ -19,6 +19,7 @@ from hmsa_label.pipeline.label.run import label_images
 from hmsa_label.pipeline.training.config import AutoLabels, CoarseLabels
 from hmsa_label.pipeline.training.loop import train_student, train_teacher
 from hmsa_label.stores.versions.label_store import LabelStore
+from tests.fake_teacher import fake
 from tests.tiny_training import tiny_training
 
 
@@ -47,7 +48,7 @@ def made(tmp_path_factory):
     draw(root / "data")
     train_teacher(train_config(root, "teacher"))
     teacher = TeacherConfig(
-        weights=str(root / "teacher/last.safetensors"), scales=(1.0,), fusion="single", device="cpu"
+        weights=str(root / "teacher/last.safetensors"), device="cpu", options={"scales": (1.0,), "fusion": "single"}
     )
     label_images(
         LabelConfig(
@@ -179,7 +180,7 @@ def test_another_store_or_version_is_not_taken_for_the_recorded_one(chain):
     label_images(
         LabelConfig(
             data=DataConfig(root=str(chain / "data"), split="train_extra"),
-            teacher=TeacherConfig(weights="fake:", scales=(1.0,)),
+            teacher=fake(),
             store=str(other),
             engine=EngineConfig(executor="local", workers=1),
         )
@@ -252,7 +253,7 @@ def test_scored_image_that_was_labelled_under_another_name_is_found_by_its_file(
 def test_student_of_a_student_is_followed_to_the_end(chain):
     data, labels = DataConfig(root=str(chain / "data"), split="train_extra"), str(chain / "labels2")
     teacher = TeacherConfig(
-        weights=str(chain / "student/last.safetensors"), scales=(1.0,), fusion="single", device="cpu"
+        weights=str(chain / "student/last.safetensors"), device="cpu", options={"scales": (1.0,), "fusion": "single"}
     )
     engine = EngineConfig(executor="local", workers=1)
     label_images(LabelConfig(data=data, teacher=teacher, store=labels, threshold=0.5, engine=engine))

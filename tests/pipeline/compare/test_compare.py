@@ -14,11 +14,12 @@ from hmsa_label.pipeline.compare import comparison as compare_module
 from hmsa_label.pipeline.compare import students as compare_runs
 from hmsa_label.pipeline.compare.comparison import compare
 from hmsa_label.pipeline.compare.page import headline, render_comparison
-from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, TeacherConfig
+from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig
 from hmsa_label.pipeline.label.run import label_images
 from hmsa_label.pipeline.training.config import AutoLabels, CoarseLabels, CompareConfig
 from hmsa_label.stores.errors import NotAStore
 from hmsa_label.stores.images.open import open_images
+from tests.fake_teacher import fake
 from tests.tiny_training import tiny_training
 
 STEPS = 2
@@ -44,13 +45,12 @@ def tree(tmp_path_factory):
             ):
                 (root / path).parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels).save(root / path)
-    label(root, "fake:")
+    label(root, fake())
     return root
 
 
-def label(root, weights, **options):
+def label(root, teacher, **options):
     engine = EngineConfig(executor="local", workers=1)
-    teacher = TeacherConfig(weights=weights, scales=(1.0,))
     data = DataConfig(root=str(root), split="train_extra")
     return label_images(
         LabelConfig(data=data, teacher=teacher, store=str(root / "labels"), threshold=0.5, engine=engine, **options)
@@ -257,7 +257,7 @@ def test_interrupted_comparison_goes_on_with_the_labels_it_began_with(tree, tmp_
         compare(config)
     assert json.loads((tmp_path / "compare.json").read_text())["seeds_missing"] == [1]
     before = info(tmp_path, "auto")["auto_labels"]["version"]
-    label(tree, "fake:?seed=3", relabel=True)
+    label(tree, fake(seed=3), relabel=True)
     monkeypatch.setattr(compare_runs, "train_teacher", train)
     found = compare(config)
     assert (found.seeds, stopped) == ([0, 1], [0, 1])

@@ -9,7 +9,7 @@ from PIL import Image
 
 from hmsa_label.labelers.weights.checkpoints import decode_checkpoint
 from hmsa_label.pipeline.audit.trace import trace
-from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, TeacherConfig, TraceConfig, to_dict
+from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, TraceConfig, to_dict
 from hmsa_label.pipeline.data.auto_images import AutoImages
 from hmsa_label.pipeline.data.datasets import AutoLabelDataset
 from hmsa_label.pipeline.label.run import label_images
@@ -18,6 +18,7 @@ from hmsa_label.pipeline.training.lineage import open_auto_labels
 from hmsa_label.pipeline.training.loop import train_student
 from hmsa_label.stores.versions.label_store import LabelStore
 from hmsa_label.stores.versions.rethreshold import rethreshold
+from tests.fake_teacher import fake
 from tests.tiny_training import tiny_training
 
 
@@ -32,7 +33,7 @@ def photos(tmp_path, draw):
 def label(store, root, dataset, split="train_extra"):
     engine = EngineConfig(executor="local", workers=1)
     data = DataConfig(root=str(root), dataset=dataset, split=split)
-    teacher = TeacherConfig(weights="fake:", scales=(1.0,))
+    teacher = fake()
     label_images(LabelConfig(data=data, teacher=teacher, store=str(store), engine=engine))
     return str(store)
 

@@ -56,7 +56,9 @@ def trained(blocks, tmp_path_factory):
     output = tmp_path_factory.mktemp("trained")
     coarse = CoarseLabels(split="train_extra")
     train_teacher(tiny_training(blocks, output, max_steps=1, low_scale=None, second=coarse))
-    return TeacherConfig(weights=str(output / "last.safetensors"), scales=(1.0,), fusion="single", device="cpu")
+    return TeacherConfig(
+        weights=str(output / "last.safetensors"), device="cpu", options={"scales": (1.0,), "fusion": "single"}
+    )
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,9 @@ def teacher(tmp_path):
     info = {"model": "hrnet_tiny_ocr", "multi_scale": False, "classes": CITYSCAPES.to_dict(), "trained_on": None}
     (tmp_path / "teacher.safetensors").write_bytes(encode_checkpoint(net, info))
     weights = str(tmp_path / "teacher.safetensors")
-    return TeacherConfig(weights=weights, scales=(1.0,), fusion="single", precision="fp32", device="cpu")
+    return TeacherConfig(
+        weights=weights, precision="fp32", device="cpu", options={"scales": (1.0,), "fusion": "single"}
+    )
 
 
 def test_scores_are_those_of_the_official_scripts_on_exported_files(tree, teacher, official, tmp_path):

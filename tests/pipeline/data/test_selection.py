@@ -13,6 +13,7 @@ from hmsa_label.stores.format.schema import chunk_path
 from hmsa_label.stores.images.source import ImageRef
 from hmsa_label.stores.versions.label_store import LabelStore
 from hmsa_label.stores.versions.rethreshold import rethreshold
+from tests.fake_teacher import fake
 
 IMAGES = [ImageRef(key=key, image=f"{key}.png") for key in ("all/a1", "all/a2", "all/b,1", "all/[x]")]
 
@@ -66,8 +67,8 @@ def test_damaged_image_is_repaired_by_the_command_that_verify_names(drawn):
 def test_some_images_are_not_relabelled_by_another_teacher_than_the_rest(drawn):
     drawn.label()
     with pytest.raises(StoreConflict, match="--relabel of all images replaces them"):
-        drawn.label("fake:?seed=1", keys=("all/003.png",), relabel=True)
-    assert drawn.label("fake:?seed=1", relabel=True).images_labelled == 20
+        drawn.label(fake(seed=1), keys=("all/003.png",), relabel=True)
+    assert drawn.label(fake(seed=1), relabel=True).images_labelled == 20
 
 
 def test_repair_does_not_finish_a_relabelling_of_all_images(drawn):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from hmsa_label.labelers.base import DoesNotFit
 from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.pipeline.engine.events import WorkerLoading, WorkerStarted
 from hmsa_label.pipeline.engine.executor import LocalExecutor, Task, TaskDone
@@ -14,7 +15,6 @@ from hmsa_label.pipeline.errors import DeviceLost, EngineError
 from hmsa_label.pipeline.interrupt import threads_left
 from hmsa_label.pipeline.label.forward_thread import ForwardThread, Rule
 from hmsa_label.pipeline.records import Failure, LabelledImage
-from hmsa_label.pipeline.teacher.device_errors import DoesNotFit
 from hmsa_label.stores.images.source import ImageRef
 
 RULE = Rule(thresholds=(0.5, 0.9), threshold=0.9, keep_evidence=False)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from hmsa_label.pipeline.engine.events import Event, ImageLabelled, WorkerLost, WorkerStarted
+from tests.fake_teacher import fake
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
@@ -38,7 +39,7 @@ def test_a_node_dies_and_another_one_takes_its_place(drawn, cluster, tmp_path):
             cluster.add_node(num_cpus=1)
 
     there = drawn.label(
-        "fake:200ms", executor="ray", workers=2, ray_address=cluster.address, threads=2, on_event=change_nodes
+        fake(ms=200), executor="ray", workers=2, ray_address=cluster.address, threads=2, on_event=change_nodes
     )
     assert there.digest == here.digest
     assert (there.images_labelled, there.images_failed) == (20, 0)

@@ -15,6 +15,7 @@ from hmsa_label.pipeline.engine.events import Event, ImageLabelled, WorkerLost, 
 from hmsa_label.pipeline.engine.executor import Report
 from hmsa_label.pipeline.engine.ray_executor import ActorOptions, RayExecutor
 from hmsa_label.pipeline.errors import EngineError
+from tests.fake_teacher import fake
 from tests.sockets import LOOPBACK, listening_addresses
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
@@ -34,7 +35,7 @@ def test_ray_and_threads_give_the_same_labels_though_a_worker_is_killed_and_one_
             os.kill(first.info["pid"], signal.SIGKILL)
 
     # Three workers of two slots each, where there are four slots: the third one waits.
-    there = drawn.label("fake:40ms", **ray_options(3, cpus_per_worker=2), on_event=kill)
+    there = drawn.label(fake(ms=40), **ray_options(3, cpus_per_worker=2), on_event=kill)
     assert there.digest == here.digest
     assert (there.images_labelled, there.images_failed) == (20, 0)
     assert sum(isinstance(event, WorkerLost) for event in drawn.events) == 1
@@ -47,7 +48,7 @@ def test_signal_finishes_what_actors_have_in_flight_and_the_next_run_continues(d
             os.kill(os.getpid(), signal.SIGTERM)
 
     handler = signal.getsignal(signal.SIGTERM)
-    summary = drawn.label("fake:40ms", **ray_options(1, threads=2), on_event=interrupt)
+    summary = drawn.label(fake(ms=40), **ray_options(1, threads=2), on_event=interrupt)
     assert summary.interrupted
     assert 3 <= summary.images_labelled < 20
     assert signal.getsignal(signal.SIGTERM) is handler
@@ -57,7 +58,7 @@ def test_signal_finishes_what_actors_have_in_flight_and_the_next_run_continues(d
 def check_bad_images_alone_are_given_up(drawn, draw, first_pixels, kill: str, hang: str, workers: int) -> None:
     draw(drawn.folder / "all" / f"{kill}.png", 4, first=first_pixels["kill"])
     draw(drawn.folder / "all" / f"{hang}.png", 11, first=first_pixels["hang"])
-    summary = drawn.label("fake:5ms?kill=1,2,3&hang=4,5,6", **ray_options(workers), item_timeout=3.0)
+    summary = drawn.label(fake(ms=5, kill="1,2,3", hang="4,5,6"), **ray_options(workers), item_timeout=3.0)
     reasons = {failure.key.rpartition("/")[2]: failure.reason for failure in summary.failed}
     assert summary.images_labelled == 18
     assert list(reasons) == [f"{kill}.png", f"{hang}.png"]
@@ -77,21 +78,24 @@ def test_images_in_the_middle_that_kill_or_hang_two_workers_are_given_up(drawn, 
 
 def test_teacher_that_cannot_be_loaded_ends_the_run_with_its_own_message(drawn):
     started = time.monotonic()
-    with pytest.raises(ValueError, match=r"^the teacher fake:\?start=fail was asked not to start$"):
-        drawn.label("fake:?start=fail", **ray_options(1))
+    with pytest.raises(
+        ValueError,
+        match="FakeTeacher cannot be made: ValueError: it was asked not to start",
+    ):
+        drawn.label(fake(start="fail"), **ray_options(1))
     assert time.monotonic() - started < 20
 
 
 def test_teacher_that_crashes_its_process_while_loading_ends_the_run(drawn, monkeypatch):
     monkeypatch.setattr(starts, "START_CRASHES", 1)  # the next test restarts one; test_dispatch.py holds the number
     with pytest.raises(EngineError, match="lost 1 times in a row while it loaded its teacher: its process ended"):
-        drawn.label("fake:?start=crash", **ray_options(1))
+        drawn.label(fake(start="crash"), **ray_options(1))
 
 
 def test_teacher_that_never_ends_to_load_is_restarted_and_ends_the_run(drawn, monkeypatch):
     monkeypatch.setattr(starts, "START_CRASHES", 2)
     with pytest.raises(EngineError, match=r"worker 0 was lost 2 times .* did not load its teacher within 1 s"):
-        drawn.label("fake:?start=hang", **ray_options(1, start_timeout=1.0))
+        drawn.label(fake(start="hang"), **ray_options(1, start_timeout=1.0))
     (lost,) = [event for event in drawn.events if isinstance(event, WorkerLost)][:1]
     assert lost.while_starting
 

@@ -14,6 +14,7 @@ from hmsa_label.pipeline.engine.executor import Task
 from hmsa_label.pipeline.engine.ray_executor import ActorOptions, RayExecutor, slots
 from hmsa_label.pipeline.errors import EngineError
 from hmsa_label.pipeline.records import Failure
+from tests.fake_teacher import fake
 
 
 def options(num_gpus: float = 0, num_cpus: float = 0) -> ActorOptions:
@@ -145,7 +146,7 @@ def test_run_uses_a_host_that_joins_and_goes_on_without_one_that_leaves(drawn, c
             cluster.remove_node(first, allow_graceful=False)
 
     there = drawn.label(
-        "fake:1000ms", executor="ray", workers=None, ray_address=cluster.address, threads=2, on_event=change_hosts
+        fake(ms=1000), executor="ray", workers=None, ray_address=cluster.address, threads=2, on_event=change_hosts
     )
     assert there.digest == here.digest
     assert (there.images_labelled, there.images_failed) == (20, 0)

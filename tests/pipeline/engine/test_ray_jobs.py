@@ -21,6 +21,7 @@ import pytest
 import hmsa_label
 from hmsa_label.pipeline.engine.ray_executor import own_code
 from hmsa_label.stores.versions.label_store import LabelStore
+from tests.fake_teacher import fake_arguments
 from tests.sockets import LOOPBACK, listening_addresses
 
 README = Path(hmsa_label.__path__[0]).parent / "README.md"
@@ -105,9 +106,9 @@ def job(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
-def run_command(bench: Any, weights: str, store: str) -> list[str]:
+def run_command(bench: Any, ms: int, store: str) -> list[str]:
     source = ["--data", str(bench.folder), "--dataset", "folder", "--split", "all"]
-    return ["hmsa-label", "run", *source, "--weights", weights, "--scales", "1.0", "--store", store, "--json"]
+    return ["hmsa-label", "run", *source, *fake_arguments(ms=ms), "--store", store, "--json"]
 
 
 @pytest.mark.ray
@@ -122,7 +123,7 @@ def test_head_of_the_readme_is_closed_to_the_outside(head):
 @pytest.mark.slow
 def test_submitted_run_ends_with_the_same_labels(drawn, head, tmp_path):
     here = drawn.label()
-    done = job("submit", "--address", head, "--", *run_command(drawn, "fake:20ms", str(tmp_path / "there")))
+    done = job("submit", "--address", head, "--", *run_command(drawn, 20, str(tmp_path / "there")))
     assert done.returncode == 0, done.stdout + done.stderr
     assert here.digest in done.stdout
     assert LabelStore.open(str(tmp_path / "there")).digest == here.digest
@@ -133,7 +134,7 @@ def test_submitted_run_ends_with_the_same_labels(drawn, head, tmp_path):
 def test_stopped_job_finishes_what_is_in_flight_and_the_next_one_the_rest(drawn, head, tmp_path):
     there = str(tmp_path / "there")
     # One worker, four images of 1.5 s in flight: longer than the 3 s that Ray would wait.
-    command = [*run_command(drawn, "fake:1500ms", there), "--workers", "1"]
+    command = [*run_command(drawn, 1500, there), "--workers", "1"]
     job("submit", "--address", head, "--no-wait", "--submission-id", "stopped", "--", *command)
     wait_until(lambda: list(Path(there).glob("data/*/receipts/*.json")), 60)
     job("stop", "--address", head, "stopped")
@@ -145,7 +146,7 @@ def test_stopped_job_finishes_what_is_in_flight_and_the_next_one_the_rest(drawn,
     assert len(LabelStore.open(there, "head").keys()) == on_disk  # committed, not left to the next run to find
     again = job("submit", "--address", head, "--submission-id", "stopped", "--", *command)
     assert "already exists" in again.stdout + again.stderr  # an id names one job for ever
-    rest = job("submit", "--address", head, "--submission-id", "the-rest", "--", *run_command(drawn, "fake:", there))
+    rest = job("submit", "--address", head, "--submission-id", "the-rest", "--", *run_command(drawn, 0, there))
     assert f'"images_done_before": {on_disk}' in rest.stdout
     assert LabelStore.open(there).digest == drawn.label().digest
 
@@ -154,7 +155,7 @@ def test_stopped_job_finishes_what_is_in_flight_and_the_next_one_the_rest(drawn,
 @pytest.mark.slow
 def test_job_that_is_submitted_twice_shares_the_work(drawn, head, tmp_path):
     there = str(tmp_path / "there")
-    command = [*run_command(drawn, "fake:300ms", there), "--workers", "1", "--cpus-per-worker", "1"]
+    command = [*run_command(drawn, 300, there), "--workers", "1", "--cpus-per-worker", "1"]
     names = ("first", "second")
     for name in names:
         job("submit", "--address", head, "--no-wait", "--submission-id", name, "--", *command)

@@ -6,6 +6,7 @@ import urllib.request
 import pytest
 
 from hmsa_label.pipeline.engine.events import Tick
+from tests.fake_teacher import fake
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 
@@ -33,7 +34,7 @@ def test_images_are_counted_and_timed_where_prometheus_looks(drawn):
         if isinstance(event, Tick):
             samples.extend(values for process, values in scrape().items() if process not in before)
 
-    drawn.label("fake:150ms", executor="ray", workers=1, on_event=look)
+    drawn.label(fake(ms=150), executor="ray", workers=1, on_event=look)
     best = max(samples, key=lambda values: values.get("ray_hmsa_label_images_labelled_total", 0.0))
     labelled = best["ray_hmsa_label_images_labelled_total"]
     assert 1 <= labelled <= 19

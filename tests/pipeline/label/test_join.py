@@ -14,14 +14,16 @@ from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.errors import StoreConflict
 from hmsa_label.stores.runs.claims import Claims
 from hmsa_label.stores.versions.label_store import LabelStore
+from tests.fake_teacher import fake
 
 DRIVER = """
 import sys
-from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, TeacherConfig
+from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig
 from hmsa_label.pipeline.label.run import label_images
+from tests.fake_teacher import fake
 label_images(LabelConfig(
     data=DataConfig(root=sys.argv[1], dataset="folder", split="all"), store=sys.argv[2], join=True,
-    teacher=TeacherConfig(weights="fake:1000ms", scales=(1.0,)), engine=EngineConfig(executor="local", workers=1)))
+    teacher=fake(ms=1000), engine=EngineConfig(executor="local", workers=1)))
 """
 
 
@@ -42,9 +44,9 @@ def test_second_equal_run_is_refused_with_the_name_of_the_live_one(drawn):
                 sum(isinstance(event, WorkersStarting) for event in drawn.events) == 1
             )  # before any teacher is loaded
 
-    assert drawn.label("fake:5ms", on_event=again).images_labelled == 20
+    assert drawn.label(fake(ms=5), on_event=again).images_labelled == 20
     assert receipts(drawn.store) == 20
-    assert drawn.label("fake:5ms").images_done_before == 20
+    assert drawn.label(fake(ms=5)).images_done_before == 20
 
 
 def two_drivers(bench, **options) -> tuple[list, list[set[str]]]:
@@ -73,9 +75,9 @@ def test_joined_run_shares_the_work_and_each_image_is_labelled_once(drawn, relab
     whole = drawn.label(store=drawn.store + ".whole")
     before = 0
     if relabel:
-        drawn.label("fake:?seed=1")
+        drawn.label(fake(seed=1))
         before = 20
-    summaries, keys = two_drivers(drawn, weights="fake:20ms", relabel=relabel)
+    summaries, keys = two_drivers(drawn, teacher=fake(ms=20), relabel=relabel)
     assert keys[0]
     assert keys[1]
     assert not keys[0] & keys[1]
@@ -93,7 +95,7 @@ def test_joined_run_shares_the_work_and_each_image_is_labelled_once(drawn, relab
 def test_images_that_fail_are_told_to_the_others_and_nobody_waits_for_them(drawn):
     for name in ("003", "013"):
         (drawn.folder / f"all/{name}.png").write_bytes(b"no image")
-    summaries, keys = two_drivers(drawn, weights="fake:20ms")
+    summaries, keys = two_drivers(drawn, teacher=fake(ms=20))
     assert len(keys[0] | keys[1]) == 18
     assert all(summary.images_failed == 2 for summary in summaries)
 

@@ -13,7 +13,7 @@ from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.pipeline.data.decode import BadImage
 from hmsa_label.pipeline.data.scores import read_pair
 from hmsa_label.pipeline.label import worker
-from hmsa_label.pipeline.teacher.fake import FakeTeacher
+from hmsa_label.pipeline.teacher.semantic import Teacher
 from hmsa_label.stores.images.cityscapes import CityscapesSource
 from hmsa_label.stores.runs.record import read_outcomes
 from hmsa_label.stores.versions.rethreshold import rethreshold
@@ -68,7 +68,7 @@ def test_what_stands_where_an_image_was_expected_is_named_and_not_waited_for(dra
 
 
 def test_teacher_that_refuses_one_image_does_not_end_the_run(drawn, monkeypatch):
-    class Narrow(FakeTeacher):
+    class Narrow(Teacher):
         def label(self, images, thresholds, threshold, keep_evidence):
             if images[0].shape[0] > 16:
                 raise BadImage("an image of 24 x 40 px needs more memory than there is")

@@ -10,6 +10,7 @@ from hmsa_label.pipeline.errors import EngineError
 from hmsa_label.pipeline.label.run import plan_labels
 from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.errors import StoreConflict
+from tests.fake_teacher import fake
 
 
 def test_new_and_changed_images_are_labelled_as_one_new_version(drawn, draw, tmp_path):
@@ -91,7 +92,7 @@ def test_other_settings_are_refused_for_changed_images_alone(drawn, draw):
     drawn.label()
     draw(drawn.folder / "all" / "003.png", 103)
     with pytest.raises(StoreConflict, match="holds labels made with other settings"):
-        drawn.label("fake:?seed=1", only_new=True)
+        drawn.label(fake(seed=1), only_new=True)
     with pytest.raises(ValueError, match="give one of them"):
         drawn.config(only_new=True, relabel=True)
 
@@ -100,7 +101,7 @@ def test_images_of_known_size_come_together(drawn):
     drawn.draw(5, start=30, size=(24, 40))
     drawn.label()
     drawn.events.clear()
-    drawn.label("fake:?seed=1", relabel=True, workers=1, threads=1)
+    drawn.label(fake(seed=1), relabel=True, workers=1, threads=1)
     order = [int(event.key[4:7]) for event in drawn.events if isinstance(event, ImageLabelled)]
     # Two are in flight, so neighbours may change places.
     assert all(number in range(12, 20) for number in order[:7])

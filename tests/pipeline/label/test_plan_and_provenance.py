@@ -6,7 +6,6 @@ from hmsa_label.pipeline.config import EngineConfig, TeacherConfig
 from hmsa_label.pipeline.label.plan import cluster_address, images_in_flight, memory_share, place
 from hmsa_label.pipeline.label.provenance import list_digest
 from hmsa_label.pipeline.software import git_state
-from hmsa_label.pipeline.teacher.fake import FakeTeacher
 from hmsa_label.stores.images.source import ImageRef
 
 
@@ -94,14 +93,3 @@ def test_git_state_names_the_commit_of_this_source_tree():
     if state is None:
         pytest.skip("not run from a git checkout")
     assert len(state["commit"]) == 40
-
-
-@pytest.mark.parametrize("weights", ["fake:2s", "fake:x", "fake:1ms?speed=3", "fake:?seed"])
-def test_fake_teacher_refuses_what_it_does_not_understand(weights):
-    with pytest.raises(ValueError, match="fake"):
-        FakeTeacher(TeacherConfig(weights=weights))
-
-
-def test_fake_teachers_of_other_seeds_are_other_teachers():
-    infos = [FakeTeacher(TeacherConfig(weights=weights)).info for weights in ("fake:", "fake:5ms", "fake:?seed=1")]
-    assert infos[0]["weights_sha256"] == infos[1]["weights_sha256"] != infos[2]["weights_sha256"]

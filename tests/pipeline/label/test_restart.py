@@ -15,24 +15,26 @@ import pytest
 
 from hmsa_label.stores.errors import NotAStore
 from hmsa_label.stores.versions.label_store import LabelStore
+from tests.fake_teacher import fake
 from tests.processes import family_of
 
 IMAGES = 24
 DRIVER = """
 import json, os, signal, sys
-from hmsa_label.pipeline.label import run as label_run, receipts as ledger
-from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, TeacherConfig
+from hmsa_label.pipeline.label import receipts, run
+from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig
 from hmsa_label.pipeline.engine.events import ImageLabelled
+from tests.fake_teacher import fake
 folder, store, executor, last = sys.argv[1:]
 seen = []
 def die_after_the_last(event):
     seen.extend([event] if isinstance(event, ImageLabelled) else [])
     if len(seen) == int(last):
         os.kill(os.getpid(), signal.SIGKILL)
-ledger.COMMIT_IMAGES = 5
-summary = label_run.label_images(LabelConfig(
+receipts.COMMIT_IMAGES = 5
+summary = run.label_images(LabelConfig(
     data=DataConfig(root=folder, dataset="folder", split="all"),
-    teacher=TeacherConfig(weights="fake:15ms", scales=(1.0,)), store=store,
+    teacher=fake(ms=15), store=store,
     engine=EngineConfig(executor=executor, workers=2)), die_after_the_last)
 print(json.dumps([summary.images_done_before, summary.images_labelled, summary.interrupted]), flush=True)
 """
@@ -119,7 +121,7 @@ def test_driver_killed_and_started_again_ends_with_the_same_labels_and_labels_no
     on_disk = receipts(bench.store)
     assert on_disk >= 13
     assert check_complete_images_only(bench.store, expected) in (5, 10)
-    summary = bench.label("fake:15ms")
+    summary = bench.label(fake(ms=15))
     assert summary.images_done_before == on_disk  # the uncommitted ones too
     assert receipts(bench.store) == IMAGES
     assert summary.digest == whole.digest

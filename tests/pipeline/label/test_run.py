@@ -12,23 +12,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hmsa_label.pipeline.config import DataConfig, TeacherConfig
+from hmsa_label.pipeline.config import DataConfig
 from hmsa_label.pipeline.engine import retry
 from hmsa_label.pipeline.engine.events import Committed, Draining, Event, ImageLabelled, RunStarted, WorkerStarted
 from hmsa_label.pipeline.errors import EngineError
 from hmsa_label.pipeline.label.run import label_images, plan_labels
 from hmsa_label.pipeline.monitor.progress import remark_on
-from hmsa_label.pipeline.teacher.fake import FakeTeacher
+from hmsa_label.pipeline.teacher.semantic import Teacher
 from hmsa_label.stores.errors import NotAStore, StoreConflict
 from hmsa_label.stores.format.evidence import grid_with
 from hmsa_label.stores.images.folder import FolderSource
 from hmsa_label.stores.images.source import BadImage
 from hmsa_label.stores.versions.label_store import LabelStore
+from tests.fake_teacher import fake
 
 
 def test_store_holds_what_the_teacher_says_of_each_image(drawn):
     summary = drawn.label(threshold=0.6)
-    store, teacher = drawn.open(), FakeTeacher(TeacherConfig(weights="fake:", scales=(1.0,)))
+    store, teacher = drawn.open(), Teacher(fake())
     thresholds = np.asarray(grid_with(0.6), np.float32)
     assert summary.images_labelled == len(store.keys()) == 20
     kept = []
@@ -53,7 +54,7 @@ def test_labels_do_not_depend_on_workers_threads_or_batches(drawn, tmp_path):
         {"workers": 2, "batch_size": 4},
     ]
     digests = {
-        drawn.label("fake:2ms", store=str(tmp_path / f"store{number}"), **options).digest
+        drawn.label(fake(ms=2), store=str(tmp_path / f"store{number}"), **options).digest
         for number, options in enumerate(settings)
     }
     assert len(digests) == 1
@@ -66,7 +67,7 @@ def test_receipts_say_what_was_read_and_by_what(drawn):
     row = table[3]
     assert (row["source_bytes"], row["source"]) == (len(data), "all/003.png")
     assert row["source_sha256"] == hashlib.sha256(data).hexdigest()
-    assert row["device"] == "cpu"
+    assert row["device"] == "cpu, 1 threads"
     assert sum(row["class_px"]) == row["valid_px"] == round(row["kept_share"] * row["height"] * row["width"])
     assert row["coarse_agreement"] is None
 
@@ -90,7 +91,7 @@ def test_unusable_files_are_listed_with_reasons_and_the_rest_is_labelled(drawn):
 def test_second_run_on_a_finished_store_does_nothing_and_says_so(drawn):
     first, head = drawn.label(), drawn.open("head").version
     drawn.events.clear()
-    second = drawn.label("fake:5ms")
+    second = drawn.label(fake(ms=5))
     assert (second.images_labelled, second.images_done_before, second.images_failed) == (0, 20, 0)
     assert (second.version, second.digest) == (first.version, first.digest)
     assert second.images_per_second is None
@@ -102,9 +103,9 @@ def test_second_run_on_a_finished_store_does_nothing_and_says_so(drawn):
 @pytest.mark.parametrize(
     ("weights", "options", "differing"),
     [
-        ("fake:?start=fail", {"threshold": 0.8}, "threshold 0.9, not 0.8"),
-        ("fake:?start=fail", {"scales": (0.5, 1.0)}, "scales"),
-        ("fake:?start=fail&seed=1", {}, "teacher_sha256"),
+        (fake(start="fail"), {"threshold": 0.8}, "threshold 0.9, not 0.8"),
+        (fake(start="fail", seed=1), {}, "options"),
+        (fake(start="fail", seed=1), {}, "teacher_sha256"),
     ],
 )
 def test_run_that_the_store_refuses_loads_no_teacher(drawn, weights, options, differing):
@@ -118,10 +119,10 @@ def test_run_that_the_store_refuses_loads_no_teacher(drawn, weights, options, di
 def test_run_beside_an_unfinished_one_of_another_kind_loads_no_teacher(drawn):
     drawn.label(limit=10)
     with pytest.raises(KeyboardInterrupt):
-        drawn.label("fake:?seed=1", relabel=True, on_event=interrupt_at_first_image)
+        drawn.label(fake(seed=1), relabel=True, on_event=interrupt_at_first_image)
     drawn.events.clear()
     with pytest.raises(StoreConflict, match=r"has an unfinished run .* \(relabel"):
-        drawn.label("fake:?start=fail")
+        drawn.label(fake(start="fail"))
     assert drawn.events == []
 
 
@@ -152,9 +153,9 @@ def test_limit_then_no_limit_continues(drawn, tmp_path):
 @pytest.mark.parametrize(
     ("weights", "options", "message"),
     [
-        ("fake:?seed=1", {}, "relabel"),
-        ("fake:", {"scales": (0.5, 1.0)}, "scales"),
-        ("fake:", {"threshold": 0.8}, "rethreshold"),
+        (fake(seed=1), {}, "relabel"),
+        (fake(seed=1), {}, "options"),
+        (fake(), {"threshold": 0.8}, "rethreshold"),
     ],
 )
 def test_labels_made_in_another_way_are_refused(drawn, weights, options, message):
@@ -164,7 +165,7 @@ def test_labels_made_in_another_way_are_refused(drawn, weights, options, message
     assert drawn.open().digest == before.digest
 
 
-@pytest.mark.parametrize("options", [{"threshold": 0.8}, {"scales": (0.5, 1.0)}])
+@pytest.mark.parametrize("options", [{"threshold": 0.8}, {"teacher": fake(seed=1)}])
 def test_finished_store_is_still_compared_with_what_is_asked(drawn, options):
     drawn.label()
     with pytest.raises(StoreConflict):
@@ -173,7 +174,7 @@ def test_finished_store_is_still_compared_with_what_is_asked(drawn, options):
 
 def test_relabel_makes_a_new_version_and_keeps_the_old_one(drawn):
     old = drawn.label()
-    new = drawn.label("fake:?seed=1", relabel=True)
+    new = drawn.label(fake(seed=1), relabel=True)
     assert new.version > old.version
     assert new.images_labelled == 20
     assert new.digest != old.digest
@@ -183,7 +184,7 @@ def test_relabel_makes_a_new_version_and_keeps_the_old_one(drawn):
 def test_teacher_that_cannot_be_loaded_ends_the_run_with_its_own_message(drawn):
     started = time.monotonic()
     with pytest.raises(ValueError, match="was asked not to start"):
-        drawn.label("fake:?start=fail")
+        drawn.label(fake(start="fail"))
     assert time.monotonic() - started < 20
     with pytest.raises(NotAStore):
         drawn.open()
@@ -197,11 +198,11 @@ def test_missing_weights_are_named(drawn):
 def test_hanging_image_ends_a_run_on_threads_and_finished_work_is_kept(drawn, draw, first_pixels):
     draw(drawn.folder / "all" / "010.png", 10, first=first_pixels["hang"])
     with pytest.raises(EngineError, match=r"gave no result for 0\.3 s \(working on .*010"):
-        drawn.label("fake:?hang=4,5,6", workers=1, item_timeout=0.3)
+        drawn.label(fake(hang="4,5,6"), workers=1, item_timeout=0.3)
     finished = len(drawn.open("head").keys())
     assert finished >= 6
     draw(drawn.folder / "all" / "010.png", 10)
-    assert drawn.label("fake:").images_done_before == finished
+    assert drawn.label(fake()).images_done_before == finished
 
 
 def test_storage_that_stays_away_ends_the_run_and_is_named(drawn, monkeypatch):
@@ -255,7 +256,7 @@ def test_signal_finishes_what_is_in_flight_and_the_next_run_continues(drawn, tmp
             os.kill(os.getpid(), number)
 
     handler = signal.getsignal(number)
-    summary = drawn.label("fake:20ms", workers=1, on_event=interrupt)
+    summary = drawn.label(fake(ms=20), workers=1, on_event=interrupt)
     (at,) = [place for place, event in enumerate(drawn.events) if isinstance(event, Draining)]
     before = sum(isinstance(event, ImageLabelled) for event in drawn.events[:at])
     assert summary.interrupted
@@ -273,7 +274,7 @@ def test_second_signal_leaves_at_once_and_loses_nothing_committed(drawn):
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        drawn.label("fake:20ms", workers=1, on_event=interrupt)
+        drawn.label(fake(ms=20), workers=1, on_event=interrupt)
     drawn.wait_for_threads()
     assert drawn.label().images_done_before >= 1
 
@@ -305,7 +306,8 @@ def test_record_of_the_run_holds_what_made_the_labels_and_no_credentials(drawn, 
     record = store.root.read(f"runs/{store.commit.run}.json").decode()
     for expected in (
         '"weights_sha256"',
-        '"scales"',
+        '"options"',
+        '"source_sha256"',
         '"torch"',
         '"host"',
         '"command"',

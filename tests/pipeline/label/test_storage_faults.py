@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, TeacherConfig
+from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig
 from hmsa_label.pipeline.engine import retry
 from hmsa_label.pipeline.engine.events import ImageLabelled
 from hmsa_label.pipeline.errors import EngineError
@@ -22,6 +22,7 @@ from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.files import FileRoot, replace_bytes
 from hmsa_label.stores.manifest.table import Manifest
 from hmsa_label.stores.versions.label_store import LabelStore
+from tests.fake_teacher import fake
 from tests.faulty_proxy import FAULTS, FaultyProxy
 
 Open = Callable[..., FaultyProxy]
@@ -49,7 +50,7 @@ def s3_run(drawn, s3_storage) -> Callable[..., LabelConfig]:
         reach = {**s3_storage, "endpoint_url": proxy.endpoint}
         return LabelConfig(
             data=DataConfig(root="s3://labels/images", dataset="folder", split="all", storage_options=reach),
-            teacher=TeacherConfig(weights="fake:", scales=(1.0,)),
+            teacher=fake(),
             store=f"s3://labels/{store}",
             storage_options=reach,
             engine=EngineConfig(executor=executor, workers=2),
@@ -184,7 +185,7 @@ def test_full_disk_ends_the_run_at_once_and_the_next_run_finishes_when_there_is_
 
     store, started = str(small_disk / "labels.zarr"), time.monotonic()
     with pytest.raises(EngineError, match=r"failed: .*No space left on device.*is kept"):
-        drawn.label("fake:20ms", store=store, on_event=fill)
+        drawn.label(fake(ms=20), store=store, on_event=fill)
     assert time.monotonic() - started < 20
     filler.unlink()
     summary = drawn.label(store=store)
@@ -201,7 +202,7 @@ def test_store_that_becomes_read_only_ends_the_run_at_once_and_loses_nothing(dra
     monkeypatch.setattr(receipts, "COMMIT_IMAGES", 1)
     store = str(small_disk / "labels.zarr")
     with pytest.raises(EngineError, match=r"failed: .*Read-only file system"):
-        drawn.label("fake:20ms", store=store, on_event=freeze)
+        drawn.label(fake(ms=20), store=store, on_event=freeze)
     before = len(LabelStore.open(store, "head"))
     assert before >= 2
     with pytest.raises(EngineError, match="Read-only file system"):
@@ -222,7 +223,7 @@ def test_disk_that_is_unmounted_ends_the_run_and_nothing_committed_is_lost(drawn
     monkeypatch.setattr(receipts, "COMMIT_IMAGES", 1)
     store = str(small_disk / "labels.zarr")
     with pytest.raises(Exception, match=r"no label store|no manifest|failed"):
-        drawn.label("fake:20ms", store=store, on_event=unmount)
+        drawn.label(fake(ms=20), store=store, on_event=unmount)
     shutil.rmtree(store, ignore_errors=True)
     subprocess.run(["mount", "--bind", disk, small_disk], check=True)
     try:

@@ -20,6 +20,7 @@ from hmsa_label.stores.errors import LabelMissing, NotAStore
 from hmsa_label.stores.files import FileRoot
 from hmsa_label.stores.runs import presence
 from hmsa_label.stores.versions.gc import gc
+from tests.fake_teacher import fake, fake_arguments
 
 
 def log_lines(store: str) -> list[dict]:
@@ -71,7 +72,7 @@ def test_status_of_a_live_run_tells_progress_and_rate(drawn, monkeypatch):
 
     monkeypatch.setattr(run_log, "FIRST_SECONDS", 0.02)
     monkeypatch.setattr(run_log, "PART_SECONDS", 0.02)
-    drawn.label("fake:30ms", on_event=look)
+    drawn.label(fake(ms=30), on_event=look)
     (status,) = seen
     assert (status.state, status.images_total) == ("live", 20)
     assert status.images_per_second > 0
@@ -91,7 +92,7 @@ def test_status_of_a_run_that_has_just_begun_knows_its_workers(drawn, monkeypatc
             seen.extend(log_lines(drawn.store)[-1:])
 
     monkeypatch.setattr(run_log, "FIRST_SECONDS", 0.02)
-    drawn.label("fake:30ms", on_event=look)
+    drawn.label(fake(ms=30), on_event=look)
     assert seen[0]["event"] == "state"
     assert seen[0]["workers"] == 2
     assert seen[0]["workers_ready"] in (1, 2)
@@ -104,7 +105,7 @@ def test_killed_run_is_told_by_its_process_or_its_silence_and_its_next_attempt_b
         "main()"
     )
     args = ["run", "--data", drawn.folder, "--dataset", "folder", "--split", "all", "--store", drawn.store]
-    args += ["--weights", "fake:100ms", "--scales", "1.0", "--executor", "local", "--workers", "1"]
+    args += [*fake_arguments(ms=100), "--executor", "local", "--workers", "1"]
     process = subprocess.Popen(
         [sys.executable, "-c", script, *map(str, args)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -146,7 +147,7 @@ def test_store_that_takes_no_log_does_not_touch_the_run(drawn, monkeypatch):
 
     monkeypatch.setattr(run_log, "write_part", broken)
     monkeypatch.setattr(run_log, "FIRST_SECONDS", 0.01)
-    assert drawn.label("fake:10ms").images_labelled == 20
+    assert drawn.label(fake(ms=10)).images_labelled == 20
     (run,) = runs_of(drawn)
     assert (run.state, run.images_total) == ("finished", None)
 

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hmsa_label.pipeline.teacher.available_memory import available_bytes
-from hmsa_label.pipeline.teacher.pass_memory import gpu_budget
+from hmsa_label.pipeline.teacher.available_memory import available_bytes, gpu_budget
 
 GIB = 2**30
 

@@ -15,7 +15,7 @@ from safetensors.torch import save
 
 from hmsa_label.labelers import build_labeler
 from hmsa_label.labelers.taxonomy import CITYSCAPES
-from hmsa_label.pipeline.teacher.weights import load_start, read_network
+from hmsa_label.labelers.weights.networks import load_start, read_network
 
 CLASSES = CITYSCAPES.to_dict()
 INFO = {"model": "hrnet_tiny_ocr", "multi_scale": True, "classes": CLASSES, "trained_on": None}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hmsa_label.pipeline.teacher.device_errors import is_device_lost, is_out_of_memory, one_line
+from hmsa_label.labelers.device_errors import is_device_lost, is_out_of_memory, one_line
 from hmsa_label.pipeline.teacher.devices import has_bf16
 
 

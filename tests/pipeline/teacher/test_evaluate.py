@@ -5,7 +5,7 @@ import pytest
 
 from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.pipeline.data.scores import Confusion, confusion_of, labelled_images
-from hmsa_label.pipeline.teacher.device_errors import NonFiniteLogits
+from hmsa_label.pipeline.teacher.errors import NonFiniteLogits
 from hmsa_label.stores.images.open import open_images
 
 

@@ -9,7 +9,7 @@ from hmsa_label.labelers import build_labeler
 from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
 from hmsa_label.pipeline.config import ExplainConfig, TeacherConfig
-from hmsa_label.pipeline.records import Explanation, ScalePart
+from hmsa_label.pipeline.records import Explanation, PredictionPart
 from hmsa_label.pipeline.teacher.explain import GAP_PX, TITLE_PX, draw, explain_image
 
 
@@ -31,8 +31,8 @@ def street(tmp_path):
     return str(path)
 
 
-def config(weights, tmp_path, name="hrnet_tiny_ocr", **teacher):
-    chosen = TeacherConfig(weights=str(weights / f"{name}.safetensors"), device="cpu", **teacher)
+def config(weights, tmp_path, name="hrnet_tiny_ocr", **options):
+    chosen = TeacherConfig(weights=str(weights / f"{name}.safetensors"), device="cpu", options=options)
     return ExplainConfig(teacher=chosen, output=str(tmp_path / "explained.png"))
 
 
@@ -61,7 +61,7 @@ def test_picture_shows_every_map_in_its_place(weights):
     top1 = np.array([[0, 13]], np.uint8).repeat(2, 0)  # road left, car right
     share = np.array([[1.0, 0.0]], np.float32).repeat(2, 0)
     explanation = Explanation(
-        scales=[ScalePart(scale=1.0, top1=top1[:, ::-1], share=share)],
+        parts=[PredictionPart(name="1", title="1x", top1=top1[:, ::-1], share=share)],
         top1=top1,
         confidence=np.array([[0.95, 0.5]], np.float32).repeat(2, 0),
     )

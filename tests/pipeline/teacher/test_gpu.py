@@ -13,13 +13,14 @@ import pytest
 import torch
 
 from hmsa_label.labelers import build_labeler
+from hmsa_label.labelers.base import DoesNotFit
+from hmsa_label.labelers.device_errors import is_device_lost
 from hmsa_label.labelers.hmsa.training.objective import HmsaObjective
 from hmsa_label.labelers.hmsa.training.settings import HmsaLoss
 from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
 from hmsa_label.pipeline.config import DataConfig, EvaluateConfig, TeacherConfig
 from hmsa_label.pipeline.label.run import label_images
-from hmsa_label.pipeline.teacher.device_errors import DoesNotFit, is_device_lost
 from hmsa_label.pipeline.teacher.evaluate import evaluate
 from hmsa_label.pipeline.teacher.semantic import Teacher
 from hmsa_label.pipeline.training.log import TrainEvent
@@ -97,7 +98,9 @@ def test_labels_repeat_themselves_bit_by_bit(tiny, precision):
 
 def test_passes_of_the_published_network_stay_within_the_memory_allowed(w48):
     allowed = 2.0
-    teacher = Teacher(TeacherConfig(weights=w48, device="cuda", scales=(0.5, 1.0, 2.0), max_memory_gb=allowed))
+    teacher = Teacher(
+        TeacherConfig(weights=w48, device="cuda", max_memory_gb=allowed, options={"scales": (0.5, 1.0, 2.0)})
+    )
     label(teacher, image(256, 256))
     held = torch.cuda.memory_allocated()
     peaks = []
@@ -139,7 +142,7 @@ def test_an_image_that_fits_no_window_is_named_and_leaves_the_device_usable(tiny
 
 LOSE = """
 import torch
-from hmsa_label.pipeline.teacher.device_errors import is_device_lost
+from hmsa_label.labelers.device_errors import is_device_lost
 torch.zeros(4, device="cuda")[torch.tensor([9], device="cuda")]
 try:
     torch.cuda.synchronize()
@@ -195,7 +198,9 @@ def test_a_training_on_the_gpu_learns_and_its_figure_is_that_of_evaluate(blocks,
     summary = train_teacher(tiny_training(blocks, tmp_path, crop_px=(48, 64), **changes), events.append)
     losses = [event.loss for event in events if event.loss is not None]
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
-    teacher = TeacherConfig(weights=summary.checkpoint, scales=(0.5, 1.0), device="cuda", precision=precision)
+    teacher = TeacherConfig(
+        weights=summary.checkpoint, device="cuda", precision=precision, options={"scales": (0.5, 1.0)}
+    )
     scores = evaluate(EvaluateConfig(data=DataConfig(root=str(blocks), split="val"), teacher=teacher))
     assert scores.miou == summary.best_score
 

@@ -107,7 +107,7 @@ def test_training_does_not_start_from_as_many_other_classes(tmp_path, blocks):
 
 def test_explain_says_what_the_teacher_knows_and_warns_of_a_cityscapes_image(tmp_path, blocks, weights):
     config = ExplainConfig(
-        teacher=TeacherConfig(weights=weights, device="cpu", scales=(1.0,)), output=str(tmp_path / "e.png")
+        teacher=TeacherConfig(weights=weights, device="cpu", options={"scales": (1.0,)}), output=str(tmp_path / "e.png")
     )
     image = next((blocks / "leftImg8bit/val/town").iterdir())
     summary = explain_image(str(image), config)

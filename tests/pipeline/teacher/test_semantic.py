@@ -10,8 +10,8 @@ from hmsa_label.labelers.inference.net import InferenceNet
 from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
 from hmsa_label.pipeline.config import TeacherConfig
-from hmsa_label.pipeline.teacher.device_errors import NonFiniteLogits
 from hmsa_label.pipeline.teacher.devices import arithmetic
+from hmsa_label.pipeline.teacher.errors import NonFiniteLogits
 from hmsa_label.pipeline.teacher.semantic import Teacher
 from hmsa_label.stores.format.evidence import code_of
 from hmsa_label.stores.images.source import BadImage
@@ -33,7 +33,9 @@ def folder(tmp_path_factory):
 
 
 def teacher(folder, name="hrnet_tiny_ocr", **options):
-    return Teacher(TeacherConfig(weights=str(folder / f"{name}.safetensors"), device="cpu", **options))
+    own = {option: options.pop(option) for option in ("scales", "flip", "fusion") if option in options}
+    weights = str(folder / f"{name}.safetensors")
+    return Teacher(TeacherConfig(weights=weights, device="cpu", options=own, **options))
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ import torch
 from hmsa_label.labelers import build_labeler
 from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.labelers.weights.checkpoints import encode_checkpoint, to_published_key
-from hmsa_label.pipeline.teacher.weights import load_start, read_network, read_weights
+from hmsa_label.labelers.weights.networks import load_start, read_network
+from hmsa_label.pipeline.teacher.weight_files import read_weights
 
 
 def tiny(num_classes=19, **options):

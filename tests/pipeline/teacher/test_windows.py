@@ -11,16 +11,8 @@ import pytest
 import torch
 
 from hmsa_label.labelers import build_labeler
-from hmsa_label.labelers.taxonomy import CITYSCAPES
-from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
-from hmsa_label.pipeline.config import TeacherConfig
-from hmsa_label.pipeline.engine.executor import Task
-from hmsa_label.pipeline.label import worker
-from hmsa_label.pipeline.label.forward_thread import Rule
-from hmsa_label.pipeline.label.run import label_images
-from hmsa_label.pipeline.teacher.device_errors import DoesNotFit
-from hmsa_label.pipeline.teacher.semantic import Teacher
-from hmsa_label.pipeline.teacher.windows import (
+from hmsa_label.labelers.base import DoesNotFit
+from hmsa_label.labelers.hmsa.labeler.windows import (
     MemoryModel,
     describe,
     in_smaller_windows,
@@ -28,7 +20,15 @@ from hmsa_label.pipeline.teacher.windows import (
     smaller_window,
     window_for,
 )
-from hmsa_label.stores.images.source import ImageRef
+from hmsa_label.labelers.taxonomy import CITYSCAPES
+from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
+from hmsa_label.pipeline.config import TeacherConfig
+from hmsa_label.pipeline.engine.executor import Task
+from hmsa_label.pipeline.label import worker
+from hmsa_label.pipeline.label.forward_thread import Rule
+from hmsa_label.pipeline.label.run import label_images
+from hmsa_label.pipeline.teacher.semantic import Teacher
+from hmsa_label.stores.images.source import BadImage, ImageRef
 
 MODEL = MemoryModel(pixels=(256 * 256, 512 * 512), peaks=(256 * 256 * 1000, 512 * 512 * 1000))
 
@@ -149,7 +149,7 @@ def test_tiled_labels_are_nearly_those_of_the_whole_and_say_so(weights):
     # wide blocks of one color: what the deepest branch sees beyond a window matters little
     image = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8).repeat(96, 0).repeat(96, 1)
     grid = np.array([0.06, 0.9], np.float32)
-    config = {"weights": weights, "device": "cpu", "scales": (0.5, 1.0)}
+    config = {"weights": weights, "device": "cpu", "options": {"scales": (0.5, 1.0)}}
     whole = Teacher(TeacherConfig(**config)).label([image], grid, 0.06, True)[0]
     tight = Teacher(TeacherConfig(**config, max_memory_gb=ROOM_FOR_TILES_GB))
     tiled = tight.label([image], grid, 0.06, True)[0]
@@ -161,15 +161,15 @@ def test_tiled_labels_are_nearly_those_of_the_whole_and_say_so(weights):
 
 
 def test_an_image_that_fits_no_window_is_refused_with_what_would_help(weights):
-    teacher = Teacher(TeacherConfig(weights=weights, device="cpu", scales=(1.0,), max_memory_gb=0.001))
-    with pytest.raises(DoesNotFit, match=r"64 x 96 px needs \d+ MiB .*; use fewer scales, fewer workers, or raise"):
+    teacher = Teacher(TeacherConfig(weights=weights, device="cpu", max_memory_gb=0.001, options={"scales": (1.0,)}))
+    with pytest.raises(BadImage, match=r"64 x 96 px needs \d+ MiB .*; use fewer scales, fewer workers, or raise"):
         teacher.label([np.zeros((64, 96, 3), np.uint8)], np.array([0.9], np.float32), 0.9, False)
 
 
 def test_by_default_a_pass_on_a_cpu_is_bounded_by_its_share_of_the_memory_that_is_free(weights):
-    config = TeacherConfig(weights=weights, device="cpu", scales=(1.0,))
+    config = TeacherConfig(weights=weights, device="cpu", options={"scales": (1.0,)})
     assert Teacher(config).label([np.zeros((64, 64, 3), np.uint8)], np.array([0.9], np.float32), 0.9, False)
-    with pytest.raises(DoesNotFit, match="64 x 64 px"):
+    with pytest.raises(BadImage, match="64 x 64 px"):
         Teacher(config, memory_share=1e-6).top1(np.zeros((64, 64, 3), np.uint8))
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from hmsa_label.cli.main import main
 from hmsa_label.labelers.weights.checkpoints import decode_checkpoint
-from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, TeacherConfig
+from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig
 from hmsa_label.pipeline.data.datasets import AutoLabelDataset
 from hmsa_label.pipeline.label.run import label_images
 from hmsa_label.pipeline.training.config import AugmentConfig, AutoLabels, CoarseLabels
@@ -25,6 +25,7 @@ from hmsa_label.pipeline.training.loop import Trainer, train_student, train_teac
 from hmsa_label.pipeline.training.sets import open_training_sets
 from hmsa_label.stores.versions.label_store import LabelStore
 from hmsa_label.stores.versions.rethreshold import rethreshold
+from tests.fake_teacher import fake
 from tests.tiny_training import tiny_training
 
 
@@ -40,7 +41,7 @@ def label(root, store, split):
     label_images(
         LabelConfig(
             data=DataConfig(root=str(root), split=split),
-            teacher=TeacherConfig(weights="fake:", scales=(1.0,)),
+            teacher=fake(),
             store=str(store),
             engine=EngineConfig(executor="local", workers=1),
         )

@@ -43,7 +43,7 @@ def test_training_learns_to_tell_colours_apart(tree, tmp_path):
     assert summary.steps == 60
     assert summary.best_score > 0.5
     data = DataConfig(root=str(tree), split="val")
-    teacher = TeacherConfig(weights=summary.checkpoint, scales=(1.0,), fusion="single", device="cpu")
+    teacher = TeacherConfig(weights=summary.checkpoint, device="cpu", options={"scales": (1.0,), "fusion": "single"})
     scores = evaluate(EvaluateConfig(data=data, teacher=teacher))
     assert scores.miou == pytest.approx(summary.best_score, abs=0.02)
     assert scores.images == 2
@@ -52,7 +52,9 @@ def test_training_learns_to_tell_colours_apart(tree, tmp_path):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_validation_gives_the_figures_of_evaluate(tree, tmp_path, precision):
     summary = train_teacher(settings(tree, tmp_path, max_steps=3, precision=precision))
-    teacher = TeacherConfig(weights=summary.checkpoint, scales=(0.5, 1.0), device="cpu", precision=precision)
+    teacher = TeacherConfig(
+        weights=summary.checkpoint, device="cpu", precision=precision, options={"scales": (0.5, 1.0)}
+    )
     scores = evaluate(EvaluateConfig(data=DataConfig(root=str(tree), split="val"), teacher=teacher))
     assert scores.miou == summary.best_score
 

@@ -1,10 +1,8 @@
-"""What a device did wrong: too little memory, no numbers, a device that this process has lost, or none of these.
+"""What a device did wrong: too little memory, a device that this process has lost, or neither.
 
 Told by types' names and texts, because these questions are also asked where torch is not loaded. The texts are those of
 torch, cuDNN and cuBLAS; the same fault comes under several of them.
 """
-
-from hmsa_label.stores.images.source import BadImage
 
 TOO_LITTLE_MEMORY = (
     "out of memory",
@@ -26,14 +24,6 @@ REFUSALS = (
     "CUBLAS_STATUS_NOT_SUPPORTED",
     "CUBLAS_STATUS_ARCH_MISMATCH",
 )
-
-
-class DoesNotFit(BadImage):
-    """This image needs more memory than there is here, even in the smallest windows; others may fit."""
-
-
-class NonFiniteLogits(BadImage):
-    """The network gave NaN or infinite numbers for this image; the text names the precision and the next step."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

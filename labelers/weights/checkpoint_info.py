@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hmsa_label.labelers import MODELS
+from hmsa_label.labelers.hmsa.models import MODELS
 from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.labelers.weights.checkpoints import decode_checkpoint
 

@@ -7,13 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hmsa_label.labelers import SegmentationNet, build_labeler
-from hmsa_label.labelers.taxonomy import CITYSCAPES, ClassTable
+from hmsa_label.labelers.hmsa.models import build_labeler
+from hmsa_label.labelers.hmsa.net import SegmentationNet
+from hmsa_label.labelers.taxonomy import CITYSCAPES, ClassTable, class_difference
+from hmsa_label.labelers.weights.checkpoint_info import read_checkpoint
 from hmsa_label.labelers.weights.checkpoints import from_imagenet, load_strict, read_published, to_published_key
 from hmsa_label.labelers.weights.file_kinds import SAFETENSORS, TORCH, kind_of
-from hmsa_label.pipeline.data.classes import class_difference
-from hmsa_label.pipeline.teacher.checkpoint_info import read_checkpoint
-from hmsa_label.stores.files import open_filesystem, public_uri, read_bytes
 
 PUBLISHED_MODEL = "hrnet_w48_ocr"
 _MOST_CLASSES = 253  # see ClassTable
@@ -26,27 +25,7 @@ def naming(source: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"cannot use the weights {public_uri(source)}: {error}") from error
-
-
-def read_weights(uri: str) -> bytes:
-    """The bytes of a weights file at a path or URL.
-
-    Raises:
-        FileNotFoundError: there is none; the message says how to get one.
-    """
-    filesystem, path = open_filesystem(uri)
-    try:
-        return read_bytes(filesystem, path)
-    except IsADirectoryError:
-        place = public_uri(uri)
-        raise ValueError(
-            f"the weights {place} are a folder; name a file in it, such as {place}/best.safetensors"
-        ) from None
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"no weights file at {public_uri(uri)}; train one with 'hmsa-label train-teacher', or correct --weights"
-        ) from error
+        raise ValueError(f"cannot use the weights {source}: {error}") from error
 
 
 def read_network(data: bytes, source: str) -> tuple[SegmentationNet, ClassTable, dict[str, Any]]:

@@ -11,8 +11,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from hmsa_label.labelers.base import DoesNotFit
+from hmsa_label.labelers.device_errors import is_out_of_memory, one_line
 from hmsa_label.labelers.inference.tiling import ALIGN_PX, OVERLAP_PX
-from hmsa_label.pipeline.teacher.device_errors import DoesNotFit, is_out_of_memory, one_line
 
 PROBE_SIZES_PX = ((256, 256), (512, 512))
 STEP = 1.1  # measured figures are rounded up to a power of this

@@ -1,0 +1,181 @@
+"""The protocol of every labeler, what it may add to it, and how it says that it cannot label an image.
+
+A labeler predicts. A teacher is a labeler in a run: with weights, on a device, and with a record of both.
+"""
+
+import io
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+
+if TYPE_CHECKING:  # options are checked where torch is not loaded
+    import torch
+    from torch import Tensor
+
+    from hmsa_label.labelers.taxonomy import ClassTable
+
+LOGITS, PROBABILITIES, TOP_CLASS = "logits", "probabilities", "top1"
+Result = TypeVar("Result")
+
+
+class CannotLabel(ValueError):
+    """This labeler cannot label this image, such as one that is too small; others may be fine."""
+
+
+class DoesNotFit(CannotLabel):
+    """This image needs more memory than there is, even in the smallest windows."""
+
+
+class NotFinite(CannotLabel):
+    """The network gave NaN or infinite numbers for this image; the text says what would help."""
+
+
+class LabelerFault(ValueError):
+    """A labeler that does not keep to the protocol, whatever the image; the text names it and what was expected."""
+
+
+class TopClass(NamedTuple):
+    """The best class of every pixel, from a labeler that keeps the other classes to itself.
+
+    Attributes:
+        top1: [N, H, W] integer trainIds.
+        confidence: [N, H, W] float32, 0..1.
+    """
+
+    top1: "Tensor"
+    confidence: "Tensor"
+
+
+class Part(NamedTuple):
+    """A part of what is predicted for a batch of images [N, H, W, 3].
+
+    Attributes:
+        images, rows, columns: which images of the batch, and which of their pixels.
+        values: what the labeler gives of them: [N, K, R, C] logits or probabilities, or a `TopClass`.
+    """
+
+    images: slice
+    rows: slice
+    columns: slice
+    values: "Tensor | TopClass"
+
+
+class View(NamedTuple):
+    """One of several predictions that a labeler takes its own from.
+
+    Attributes:
+        name: as in tables and JSON. title: as in pictures.
+        top1: [H, W] uint8 arg-max trainId of this prediction alone.
+        share: [H, W] float32, what is taken of it.
+    """
+
+    name: str
+    title: str
+    top1: "Tensor"
+    share: "Tensor"
+
+
+class WeightsFile(io.BytesIO):
+    """All of a weights file, as an open binary file.
+
+    Attributes:
+        name: path or URL for messages.
+    """
+
+    def __init__(self, data: bytes, name: str) -> None:
+        super().__init__(data)
+        self.name = name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a labeler computes.
+
+    Attributes:
+        precision: `fp32`, `bf16` or `fp16`.
+        allowed_bytes: asked once the weights are loaded: memory that a prediction may take beside them.
+    """
+
+    device: "torch.device"
+    precision: str
+    allowed_bytes: Callable[[], float]
+
+
+class Labeler(Protocol):
+    """All that a labeler must have. It is made as `Class(weights, device, **options)`, unless it has `load`.
+
+    weights is an open `WeightsFile`, or None where the user gave none; device a torch.device. `LabelerBase` lists what
+    a labeler may have beside this, and what holds where it has not; a labeler need not inherit from it.
+
+    Attributes:
+        classes: what trainIds mean.
+    """
+
+    classes: "ClassTable"
+
+    def predict(self, images: "Tensor") -> "Tensor | TopClass":
+        """What the labeler gives for every pixel of a batch; called in one thread, in inference mode.
+
+        Args:
+            images: [N, H, W, 3] uint8 RGB on the CPU, all of one size.
+
+        Returns:
+            [N, K, H, W] float logits or probabilities on any device, or a `TopClass`, as `gives` says.
+
+        Raises:
+            CannotLabel: if an image of the batch cannot be labelled; each is then tried alone.
+        """
+
+
+class LabelerBase:
+    """What a labeler may add to the protocol.
+
+    Attributes:
+        gives: `LOGITS`, `PROBABILITIES` (they sum to 1 over the classes) or `TOP_CLASS`.
+        precisions: those that it computes in, as `--precision` names them.
+        checks_itself: what it gives is finite and well-formed, and need not be looked at again.
+        about: JSON-able facts for provenance, such as `trained_on`.
+        trained_keys: keys of the images that the weights were trained on; evaluate warns of them.
+        warnings: lines for whoever starts a run with it.
+    """
+
+    classes: "ClassTable"
+    gives: str = LOGITS
+    precisions: tuple[str, ...] = ("fp32",)
+    checks_itself: bool = False
+    about: Mapping[str, Any] = {}
+    trained_keys: Collection[str] = ()
+    warnings: Iterable[str] = ()
+
+    # `load(weights, place, **options)`, a class method, is called in place of the class where there is one. It is given
+    # a `Place`, for a labeler that computes in several precisions or keeps to a limit of memory.
+    load: Callable[..., "Labeler"] | None = None
+
+    @staticmethod
+    def identity(options: Mapping[str, Any]) -> dict[str, Any]:
+        """JSON-able settings that decide the bytes of labels, beside weights, precision and threshold; for records."""
+        return {"options": dict(options)}
+
+    def predict(self, images: "Tensor") -> "Tensor | TopClass":
+        """See `Labeler`."""
+        raise NotImplementedError
+
+    def in_parts(self, images: "Tensor", work: Callable[[Iterator[Part], str | None], Result]) -> Result:
+        """What `work` gives for parts that cover a batch once; may call it again, in smaller parts, if memory runs out.
+
+        Args:
+            images: as in `predict`.
+            work: takes the parts, and in words how the images were cut where this changes their labels.
+        """
+        return in_one_part(self, images, work)
+
+    def explain(self, image: "Tensor") -> list[View]:
+        """The predictions that the one for an image [H, W, 3] uint8 RGB is taken from; none if there is only one."""
+        return []
+
+
+def in_one_part(labeler: Labeler, images: "Tensor", work: Callable[[Iterator[Part], str | None], Result]) -> Result:
+    """`LabelerBase.in_parts` of a labeler that predicts a batch at once."""
+    count, height, width = images.shape[:3]
+    whole = Part(slice(0, count), slice(0, height), slice(0, width), labeler.predict(images))
+    return work(iter([whole]), None)

@@ -1,0 +1,158 @@
+"""Labelers by name: those of this package, those of installed packages, and `module:Class` of anybody's own.
+
+A name comes from the command line or a config, never from a store or a checkpoint: importing a module runs its code.
+"""
+
+import importlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, is_dataclass
+from importlib.metadata import entry_points
+from typing import Any
+
+from hmsa_label.labelers.base import LabelerBase, LabelerFault
+
+GROUP = "hmsa_label.labelers"  # entry points: name = module:Class
+DEFAULT_TEACHER = "hmsa"
+MAX_SHOWN = 8
+RESERVED = frozenset({"teacher_sha256", "model", "teacher", "precision", "classes", "threshold"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """Where a labeler is.
+
+    Attributes:
+        labeler: `module:Class`.
+        options: `module:Class` of a dataclass of its options, importable without torch; None takes any options.
+    """
+
+    labeler: str
+    options: str | None = None
+
+
+LABELERS = {
+    DEFAULT_TEACHER: Entry(
+        labeler="hmsa_label.labelers.hmsa.labeler.labeler:HmsaLabeler",
+        options="hmsa_label.labelers.hmsa.labeler.options:HmsaOptions",
+    )
+}
+
+
+def is_built_in(name: str) -> bool:
+    """Whether this package brings the labeler."""
+    return name in LABELERS
+
+
+def place_of(name: str) -> str:
+    """`module:Class` of a labeler.
+
+    Raises:
+        ValueError: nobody knows a labeler of this name.
+    """
+    if name in LABELERS:
+        return LABELERS[name].labeler
+    if name.count(":") == 1 and all(part.replace(".", "_").isidentifier() for part in name.split(":")):
+        return name
+    installed = {entry.name: entry.value for entry in entry_points(group=GROUP)}
+    if name in installed:
+        return installed[name]
+    known = ", ".join(sorted({*LABELERS, *installed}))
+    raise ValueError(f"unknown teacher {name!r}; known are {known}, or a class of your own as my_module:MyTeacher")
+
+
+def find(name: str) -> type:
+    """The class of a labeler; its module is imported.
+
+    Raises:
+        ValueError: it cannot be imported, or what is there is no labeler.
+    """
+    place = place_of(name)
+    module, _, attribute = place.partition(":")
+    found = _attribute(_import(module, name), attribute, name)
+    if not isinstance(found, type) or not callable(getattr(found, "predict", None)):
+        raise ValueError(f"the teacher {name} is no labeler: {attribute} must be a class with a method predict(images)")
+    return found
+
+
+def checked_options(name: str, options: Any) -> dict[str, Any]:
+    """Options of a labeler as a mapping, with defaults filled in where the labeler declares them.
+
+    Args:
+        options: a mapping, or the labeler's own dataclass of options.
+
+    Raises:
+        ValueError: unknown or unusable options, or some that a record cannot hold as JSON.
+    """
+    given = asdict(options) if is_dataclass(options) and not isinstance(options, type) else options
+    if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
+        raise ValueError(f"options of the teacher {name} must be a mapping of names; got {given!r:.80}")
+    if (declared := _declared(name)) is None:
+        return _plain(name, given)
+    if unknown := sorted(given.keys() - declared.__dataclass_fields__.keys()):
+        known = ", ".join(declared.__dataclass_fields__)
+        raise ValueError(f"the teacher {name} has no option {unknown[0]!r}; known are {known}")
+    return asdict(declared(**given))
+
+
+def identity_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a labeler that decide the bytes of labels; known before its weights are loaded."""
+    told = getattr(_declared(name) or find(name), "identity", LabelerBase.identity)
+    identity = _plain(name, told(options))
+    if taken := RESERVED & identity.keys():
+        raise LabelerFault(f"the teacher {name} has {sorted(taken)[0]!r} in its identity, which records use themselves")
+    return identity
+
+
+def option_names() -> list[str]:
+    """Names of the options of all labelers of this package, as records hold them."""
+    return [option for name in LABELERS for option in getattr(_declared(name), "__dataclass_fields__", {})]
+
+
+def _declared(name: str) -> Any:
+    """The dataclass of a labeler's options; None if it takes any."""
+    place = LABELERS[name].options if name in LABELERS else None
+    if place is None:
+        return None
+    module, _, attribute = place.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _import(module: str, name: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
+            raise ValueError(
+                f"no module {error.name!r} for the teacher {name}; it is looked for among installed packages and in "
+                "the current folder"
+            ) from error
+        raise ValueError(
+            f"the teacher {name} cannot be imported: its module {module} needs {error.name!r}; install it"
+        ) from error
+    except Exception as error:
+        detail = " ".join(str(error).split())[:300]
+        raise ValueError(f"the teacher {name} cannot be imported: {type(error).__name__}: {detail}") from error
+
+
+def _attribute(module: Any, attribute: str, name: str) -> Any:
+    found = module
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            classes = [key for key, value in vars(module).items() if isinstance(value, type)]
+            own = [key for key in classes if vars(module)[key].__module__ == module.__name__]
+            raise ValueError(
+                f"the teacher {name} is not there: {module.__name__} has no {attribute!r}; "
+                f"its classes are {', '.join(own[:MAX_SHOWN]) or 'none'}"
+            )
+        found = getattr(found, part)
+    return found
+
+
+def _plain(name: str, mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """The mapping as JSON gives it back."""
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(dict(mapping), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"options of the teacher {name} must be plain JSON values ({error})") from error
+    return plain

@@ -1,0 +1,141 @@
+"""The forms in which labelers give what they predict, one row each: what it must look like, and its best class.
+
+Confidence is float32 whatever the labeler computes in.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from hmsa_label.labelers.base import LOGITS, PROBABILITIES, TOP_CLASS, LabelerFault, NotFinite, Part, TopClass
+from hmsa_label.pipeline.teacher.threshold import top_class_of
+
+SUM_TOLERANCE = 0.01  # of probabilities that were computed in bfloat16
+
+Values: TypeAlias = Tensor | TopClass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """How to read what a labeler gives.
+
+    Attributes:
+        fault: what is wrong with a part of [N, R, C] pixels of a labeler with K classes; None if nothing is.
+        best: (arg-max trainIds [N, R, C], confidence [N, R, C] float32).
+        arg_max: the arg-max alone, where no confidence is asked for.
+    """
+
+    fault: Callable[[Values, tuple[int, int, int], int], str | None]
+    best: Callable[[Values], tuple[Tensor, Tensor]]
+    arg_max: Callable[[Values], Tensor]
+
+
+def check(part: Part, gives: str, num_classes: int) -> None:
+    """Holds that a part is what the labeler says it gives.
+
+    Raises:
+        LabelerFault: it has another form; the text says what was expected and what came.
+        NotFinite: it holds NaN or infinite confidence.
+    """
+    counts = tuple(kept.stop - kept.start for kept in (part.images, part.rows, part.columns))
+    if fault := FORMS[gives].fault(part.values, (counts[0], counts[1], counts[2]), num_classes):
+        raise LabelerFault(f"predict must give {fault}")
+
+
+def _logits_fault(values: Values, counts: tuple[int, int, int], num_classes: int) -> str | None:
+    if fault := _scores_fault(LOGITS)(values, counts, num_classes):
+        return fault
+    assert isinstance(values, Tensor)
+    # The highest of a pixel is NaN if any is; -inf alone rules a class out, which a labeler may do.
+    highest = values.amax(dim=1)
+    if not torch.isfinite(highest).all():
+        raise NotFinite("the network gave NaN or infinite logits")
+    return None
+
+
+def _scores_fault(what: str) -> Callable[[Values, tuple[int, int, int], int], str | None]:
+    def fault(values: Values, counts: tuple[int, int, int], num_classes: int) -> str | None:
+        expected = (counts[0], num_classes, *counts[1:])
+        if not isinstance(values, Tensor):
+            return f"a tensor {list(expected)} of {what}; it gave a {type(values).__name__}"
+        if tuple(values.shape) != expected or not values.is_floating_point():
+            return (
+                f"a tensor {list(expected)} of float {what}, for its {num_classes} classes; "
+                f"it gave {list(values.shape)} {_dtype(values)}"
+            )
+        return None
+
+    return fault
+
+
+def _probabilities_fault(values: Values, counts: tuple[int, int, int], num_classes: int) -> str | None:
+    if fault := _scores_fault(PROBABILITIES)(values, counts, num_classes):
+        return fault
+    assert isinstance(values, Tensor)
+    total, least = values.sum(dim=1, dtype=torch.float32), float(values.min())
+    low, high = float(total.min()), float(total.max())
+    if not torch.isfinite(total).all():
+        raise NotFinite("the network gave NaN or infinite probabilities")
+    if least < 0 or low < 1 - SUM_TOLERANCE or high > 1 + SUM_TOLERANCE:
+        return (
+            "probabilities that are at least 0 and sum to 1 over the classes (or say gives = 'logits'); "
+            f"the least is {least:g}, the sums lie between {low:g} and {high:g}"
+        )
+    return None
+
+
+def _top_class_fault(values: Values, counts: tuple[int, int, int], num_classes: int) -> str | None:
+    if not isinstance(values, TopClass):
+        return f"a TopClass of two tensors {list(counts)}; it gave a {type(values).__name__}"
+    top1, confidence = values
+    for name, tensor, fits in (
+        ("top1", top1, not top1.is_floating_point()),
+        ("confidence", confidence, confidence.is_floating_point()),
+    ):
+        if tuple(tensor.shape) != counts or not fits:
+            kind = "integers" if name == "top1" else "floats"
+            return f"a TopClass with {name} {list(counts)} of {kind}; it gave {list(tensor.shape)} {_dtype(tensor)}"
+    if int(top1.max()) >= num_classes or int(top1.min()) < 0:
+        return f"trainIds from 0 to {num_classes - 1}; it gave {int(top1.min())} to {int(top1.max())}"
+    if not torch.isfinite(confidence).all():
+        raise NotFinite("the network gave NaN or infinite confidence")
+    if float(confidence.min()) < 0 or float(confidence.max()) > 1 + SUM_TOLERANCE:
+        return f"confidence from 0 to 1; it gave {float(confidence.min()):g} to {float(confidence.max()):g}"
+    return None
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _best_of_probabilities(values: Values) -> tuple[Tensor, Tensor]:
+    assert isinstance(values, Tensor)
+    confidence, top1 = values.float().max(dim=1)
+    return top1, confidence
+
+
+def _best_of_logits(values: Values) -> tuple[Tensor, Tensor]:
+    assert isinstance(values, Tensor)
+    return top_class_of(values)
+
+
+def _best_of_top_class(values: Values) -> tuple[Tensor, Tensor]:
+    assert isinstance(values, TopClass)
+    return values.top1, values.confidence.float()
+
+
+def _arg_max(values: Values) -> Tensor:
+    assert isinstance(values, Tensor)
+    return values.argmax(dim=1)
+
+
+FORMS = {
+    LOGITS: Form(fault=_logits_fault, best=_best_of_logits, arg_max=_arg_max),
+    PROBABILITIES: Form(fault=_probabilities_fault, best=_best_of_probabilities, arg_max=_arg_max),
+    TOP_CLASS: Form(
+        fault=_top_class_fault, best=_best_of_top_class, arg_max=lambda values: _best_of_top_class(values)[0]
+    ),
+}
