@@ -11,6 +11,7 @@ from hmsa_label.labelers.hmsa.labeler.options import HmsaOptions as HmsaOptions
 from hmsa_label.labelers.hmsa.net import ScalePrediction as ScalePrediction
 from hmsa_label.labelers.hmsa.net import TwoScalePrediction as TwoScalePrediction
 from hmsa_label.labelers.hmsa.training.settings import HmsaLoss as HmsaLoss
+from hmsa_label.labelers.taxonomy import CITYSCAPES as CITYSCAPES
 from hmsa_label.labelers.taxonomy import ClassTable as ClassTable
 from hmsa_label.labelers.training import LossSettings as LossSettings
 from hmsa_label.labelers.training import Score as Score

@@ -137,7 +137,7 @@ def test_run_whose_ray_is_killed_commits_what_is_done_and_ends_with_2(run, tmp_p
     assert (running.returncode, stdout) == (2, ""), stderr
     assert message in stderr.splitlines()[-1]
     assert len(LabelStore.open(str(tmp_path / "labels"), "head").keys()) == 4
-    assert run_status(StoreConfig(uri=str(tmp_path / "labels")))["state"] == "failed"
+    assert run_status(StoreConfig(uri=str(tmp_path / "labels"))).state == "failed"
 
 
 @pytest.mark.slow

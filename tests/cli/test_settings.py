@@ -182,6 +182,7 @@ def _example(option):
         "size": ("64x96", (64, 96)),
         "text": ("there", "there"),
         "texts": ("a,b", ("a", "b")),
+        "named values": ("tiles=4", {"tiles": 4}),
     }
     return examples.get(option.type.name, ("7", 7))
 
