@@ -54,6 +54,12 @@ def score_key(name: str) -> str:
     return name.lower()
 
 
+def wrong_field(info: Mapping[str, Any], name: str, expected: str) -> ValueError:
+    """The error for a checkpoint whose metadata `info` has something else for `name` than `expected`, in words."""
+    found = f"says {info[name]!r:.80}" if info.get(name) is not None else "has none"
+    return ValueError(f"its metadata {found} for {name}; expected {expected}: was the file written by hmsa-label?")
+
+
 class LossSettings(Protocol):
     """Settings of a model's loss: a frozen dataclass whose fields all have defaults.
 
@@ -120,6 +126,13 @@ class TrainableModel(Protocol):
 
     def describe(self, settings: Any) -> dict[str, Any]:
         """What a checkpoint must say, beside its name and classes, for `build` to make the network again; JSON-able."""
+
+    def check(self, info: Mapping[str, Any]) -> None:
+        """Holds that a checkpoint says what `describe` gives; called before anything is built from it.
+
+        Raises:
+            ValueError: naming the field, what was expected and what the file says (`wrong_field`).
+        """
 
     def build(self, num_classes: int, info: Mapping[str, Any]) -> "nn.Module":
         """The network with fresh weights, drawn from torch's own generator, in training mode.

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from hmsa_label.labelers.training import Score
+from hmsa_label.labelers.training import Score, wrong_field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +62,10 @@ class ToyModel:
 
     def describe(self, settings):
         return {"kernel": 1}
+
+    def check(self, info):
+        if info.get("kernel") != 1:
+            raise wrong_field(info, "kernel", "1")
 
     def build(self, num_classes, info):
         return nn.Conv2d(3, num_classes, info["kernel"])

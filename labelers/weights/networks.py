@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hmsa_label.labelers.hmsa.models import build_labeler
+from hmsa_label.labelers.hmsa.models import MODELS, build_labeler
 from hmsa_label.labelers.hmsa.net import SegmentationNet
 from hmsa_label.labelers.taxonomy import CITYSCAPES, ClassTable, class_difference
 from hmsa_label.labelers.weights.checkpoint_info import read_checkpoint
@@ -58,6 +58,8 @@ def _kind_of(data: bytes, source: str) -> str:
 def _read_own(data: bytes) -> tuple[SegmentationNet, ClassTable, dict[str, Any]]:
     state, info = read_checkpoint(data)
     classes = ClassTable.from_dict(info["classes"])
+    if info["model"] not in MODELS:
+        raise ValueError(f"it holds the model {info['model']}; expected one of {', '.join(sorted(MODELS))}")
     with torch.device("meta"):
         net = build_labeler(info["model"], classes.num_classes, multi_scale=info["multi_scale"])
     load_strict(net, state)

@@ -76,3 +76,13 @@ def test_scores_on_images_of_the_training_say_so(call, call_json, teacher, stree
     )
     assert call_json(*asked, "--scales", "0.5,1")["images_trained_on"] == 5
     assert "\ntrained on      5 of these images; scores on them" in call(*asked, "--scales", "0.5,1").stdout
+
+
+def test_score_of_a_model_of_ones_own_is_called_by_its_name(call, call_json, street_images, tmp_path):
+    asked = ("train-teacher", "--data", street_images, "--model", "tests.toy_model:ToyModel", "--max-steps", 1,
+             "--batch-size", 2, "--crop", "32x64", "--device", "cpu", "--cpu-threads", 1)  # fmt: skip
+    assert "\nbest Accuracy  0." in call(*asked, "--output", tmp_path / "one").stdout
+    assert "best_accuracy" in call_json(*asked, "--output", tmp_path / "two")
+    refused = call(*asked, "--output", tmp_path / "three", "--loss", "ce")
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert "the model tests.toy_model:ToyModel has no settings loss; those of its loss are smooth" in refused.stderr

@@ -13,6 +13,7 @@ from hmsa_label.labelers.hmsa.training.settings import HmsaLoss
 from hmsa_label.labelers.hmsa.training.validation import SCORE, MeanIoU, trained_scales
 from hmsa_label.labelers.inference.net import InferenceNet
 from hmsa_label.labelers.taxonomy import ClassTable
+from hmsa_label.labelers.training import wrong_field
 
 
 class HmsaModel:
@@ -28,6 +29,11 @@ class HmsaModel:
     def describe(self, settings: HmsaLoss) -> dict[str, Any]:
         """`multi_scale`: whether the network has an attention head."""
         return {"multi_scale": settings.low_scale is not None}
+
+    def check(self, info: Mapping[str, Any]) -> None:
+        """Raises ValueError unless a checkpoint says whether it holds an attention head."""
+        if not isinstance(info.get("multi_scale"), bool):
+            raise wrong_field(info, "multi_scale", "true or false")
 
     def build(self, num_classes: int, info: Mapping[str, Any]) -> SegmentationNet:
         """The network with fresh weights; see `build_labeler`."""

@@ -1,6 +1,7 @@
 """A model with another loss and another score trains through the same loop, logs and files."""
 
 import json
+import sys
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,8 @@ import torch
 
 from hmsa_label.labelers.hmsa.training.settings import HmsaLoss
 from hmsa_label.labelers.model_registry import MODELS, find_model
-from hmsa_label.labelers.weights.checkpoints import decode_checkpoint
+from hmsa_label.labelers.weights.checkpoint_info import read_checkpoint
+from hmsa_label.labelers.weights.networks import read_network
 from hmsa_label.pipeline.config import to_dict
 from hmsa_label.pipeline.training.config import AutoLabels, ModelConfig
 from hmsa_label.pipeline.training.distributed import Processes
@@ -31,7 +33,7 @@ def lines(folder):
 
 
 def tensors(folder):
-    return decode_checkpoint((folder / "last.safetensors").read_bytes())[0]
+    return read_checkpoint((folder / "last.safetensors").read_bytes())[0]
 
 
 def test_best_checkpoint_is_picked_by_the_score_of_the_model(blocks, tmp_path):
@@ -46,13 +48,27 @@ def test_best_checkpoint_is_picked_by_the_score_of_the_model(blocks, tmp_path):
     assert all(line["pixels"] == 2 * 96 * 128 for line in lines(tmp_path) if "accuracy" in line)
 
 
+def test_a_lower_score_leaves_the_best_checkpoint_alone(blocks, tmp_path):
+    trained = Trainer(settings(blocks, tmp_path), Processes(), torch.device("cpu"))
+    for score in (0.5, 0.25):
+        trained.save(score)
+    said = {name: read_checkpoint((tmp_path / f"{name}.safetensors").read_bytes())[1] for name in ("best", "last")}
+    assert {name: info["val_accuracy"] for name, info in said.items()} == {"best": 0.5, "last": 0.25}
+
+
 def test_checkpoint_says_what_the_model_wants_said(blocks, tmp_path):
     train_teacher(settings(blocks, tmp_path, objective=ToyLoss(smooth=2.0), max_steps=1))
-    _, info = decode_checkpoint((tmp_path / "last.safetensors").read_bytes())
+    _, info = read_checkpoint((tmp_path / "last.safetensors").read_bytes())
     assert (info["model"], info["kernel"]) == (TOY, 1)
     assert info["config"]["smooth"] == 2.0
     assert 0 <= info["val_accuracy"] <= 1
     assert not {"multi_scale", "val_miou", "low_scale"} & {*info, *info["config"]}
+
+
+def test_a_checkpoint_of_another_model_is_refused_as_weights_of_hmsa(blocks, tmp_path):
+    train_teacher(settings(blocks, tmp_path, max_steps=1))
+    with pytest.raises(ValueError, match=rf"cannot use the weights .*toy: it holds the model {TOY}; expected one of "):
+        read_network((tmp_path / "last.safetensors").read_bytes(), "toy")
 
 
 def test_training_goes_on_where_it_was_stopped(blocks, tmp_path):
@@ -92,12 +108,17 @@ def test_every_network_of_the_package_has_a_model():
     assert find_model("hrnet_tiny_ocr").score == "mIoU"
 
 
-def test_installed_packages_name_models(tmp_path, monkeypatch):
-    folder = tmp_path / "toy-1.0.dist-info"
-    folder.mkdir()
+@pytest.fixture
+def installed_toy(tmp_path, monkeypatch):
+    """An installed package that names a model `toy`."""
+    folder = tmp_path / "packages" / "toy-1.0.dist-info"
+    folder.mkdir(parents=True)
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n")
     (folder / "entry_points.txt").write_text(f"[hmsa_label.models]\ntoy = {TOY}\n")
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+
+
+def test_installed_packages_name_models(installed_toy):
     assert find_model("toy").name == "toy"
 
 
@@ -113,3 +134,22 @@ def test_installed_packages_name_models(tmp_path, monkeypatch):
 def test_a_model_that_is_not_there_is_named(name, said):
     with pytest.raises(ValueError, match=said):
         find_model(name)
+
+
+def test_an_installed_model_is_asked_what_its_checkpoints_must_say(blocks, tmp_path, installed_toy):
+    train_teacher(replace(settings(blocks, tmp_path), model=ModelConfig(name="toy"), max_steps=1))
+    data = (tmp_path / "last.safetensors").read_bytes()
+    assert read_checkpoint(data)[1]["model"] == "toy"
+    wrong = data.replace(rb"\"kernel\": 1", rb"\"kernel\": 3")
+    with pytest.raises(ValueError, match=r"its metadata says 3 for kernel; expected 1: was the file written"):
+        read_checkpoint(wrong)
+
+
+def test_no_module_is_imported_because_a_checkpoint_names_it(blocks, tmp_path, monkeypatch):
+    (tmp_path / "stranger.py").write_text("raise SystemExit('was imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    train_teacher(settings(blocks, tmp_path / "out", max_steps=1))
+    data = (tmp_path / "out/last.safetensors").read_bytes().replace(TOY.encode(), b"stranger:AModelForTheToy")
+    assert len("stranger:AModelForTheToy") == len(TOY)
+    assert read_checkpoint(data)[1]["model"] == "stranger:AModelForTheToy"
+    assert "stranger" not in sys.modules
