@@ -3,9 +3,9 @@
 The class is called with the name and gives a `labelers.training.TrainableModel`.
 """
 
-import importlib
 from importlib.metadata import entry_points
 
+from hmsa_label.labelers.registry import attribute_at
 from hmsa_label.labelers.training import TrainableModel
 
 GROUP = "hmsa_label.models"  # entry points: name = module:Class
@@ -37,12 +37,8 @@ def find_model(name: str) -> TrainableModel:
     place = name if name.count(":") == 1 else places.get(name)
     if place is None:
         raise ValueError(f"unknown model {name!r}; known are {', '.join(sorted(places))}")
-    module, _, attribute = place.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"the model {name} cannot be imported: {error}") from error
+    found = attribute_at(place, f"the model {name}")
     if not callable(getattr(found, "objective", None)):
-        raise ValueError(f"the model {name} cannot be trained: {attribute} has no method objective")
+        raise ValueError(f"the model {name} cannot be trained: {found.__name__} has no method objective")
     model: TrainableModel = found(name)
     return model

@@ -67,12 +67,24 @@ def find(name: str) -> type:
     Raises:
         ValueError: it cannot be imported, or what is there is no labeler.
     """
-    place = place_of(name)
-    module, _, attribute = place.partition(":")
-    found = _attribute(_import(module, name), attribute, name)
+    found = attribute_at(place_of(name), f"the teacher {name}")
     if not isinstance(found, type) or not callable(getattr(found, "predict", None)):
+        attribute = place_of(name).partition(":")[2]
         raise ValueError(f"the teacher {name} is no labeler: {attribute} must be a class with a method predict(images)")
     return found
+
+
+def attribute_at(place: str, who: str) -> Any:
+    """What lies at `module:attribute`; the module is imported.
+
+    Args:
+        who: whose place it is, for messages, such as `the teacher mine`.
+
+    Raises:
+        ValueError: it cannot be imported, or is not there.
+    """
+    module, _, attribute = place.partition(":")
+    return _attribute(_import(module, who), attribute, who)
 
 
 def checked_options(name: str, options: Any) -> dict[str, Any]:
@@ -118,31 +130,29 @@ def _declared(name: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
-def _import(module: str, name: str) -> Any:
+def _import(module: str, who: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
             raise ValueError(
-                f"no module {error.name!r} for the teacher {name}; it is looked for among installed packages and in "
+                f"no module {error.name!r} for {who}; it is looked for among installed packages and in "
                 "the current folder"
             ) from error
-        raise ValueError(
-            f"the teacher {name} cannot be imported: its module {module} needs {error.name!r}; install it"
-        ) from error
+        raise ValueError(f"{who} cannot be imported: its module {module} needs {error.name!r}; install it") from error
     except Exception as error:
         detail = " ".join(str(error).split())[:300]
-        raise ValueError(f"the teacher {name} cannot be imported: {type(error).__name__}: {detail}") from error
+        raise ValueError(f"{who} cannot be imported: {type(error).__name__}: {detail}") from error
 
 
-def _attribute(module: Any, attribute: str, name: str) -> Any:
+def _attribute(module: Any, attribute: str, who: str) -> Any:
     found = module
     for part in attribute.split("."):
         if not hasattr(found, part):
             classes = [key for key, value in vars(module).items() if isinstance(value, type)]
             own = [key for key in classes if vars(module)[key].__module__ == module.__name__]
             raise ValueError(
-                f"the teacher {name} is not there: {module.__name__} has no {attribute!r}; "
+                f"{who} is not there: {module.__name__} has no {attribute!r}; "
                 f"its classes are {', '.join(own[:MAX_SHOWN]) or 'none'}"
             )
         found = getattr(found, part)

@@ -119,10 +119,12 @@ class TrainableModel(Protocol):
     Attributes:
         score: name of the score that picks the best checkpoint; that of `Validation.score`.
         settings: dataclass of the settings of its loss (`LossSettings`).
+        labeler: name of the labeler that reads its checkpoints (`registry.py`), or `module:Class`.
     """
 
     score: str
     settings: type[Any]
+    labeler: str
 
     def describe(self, settings: Any) -> dict[str, Any]:
         """What a checkpoint must say, beside its name and classes, for `build` to make the network again; JSON-able."""
@@ -142,6 +144,20 @@ class TrainableModel(Protocol):
             info: what `describe` gave, or a checkpoint says.
         """
 
+    def load_start(
+        self, net: "nn.Module", data: bytes, source: str, *, classes: "ClassTable", new_class_heads: bool
+    ) -> None:
+        """Gives a network the start values of a weights file.
+
+        Args:
+            source: name of the file, for messages.
+            classes: those of the training.
+            new_class_heads: the layers that give the classes stay fresh, so that the file may know other classes.
+
+        Raises:
+            ValueError: the file cannot be used; the message names it.
+        """
+
     def objective(self, net: "nn.Module", settings: Any, dtype: "torch.dtype") -> Objective:
         """The loss of a network; an `nn.Module`.
 
@@ -154,5 +170,5 @@ class TrainableModel(Protocol):
     ) -> Validation:
         """What scores a network as it is trained; it is not changed."""
 
-    def trained_look(self, net: "nn.Module", settings: Any) -> dict[str, Any]:
-        """Options of a teacher with which the network predicts as `validation` does."""
+    def labeler_options(self, net: "nn.Module", settings: Any) -> dict[str, Any]:
+        """Options of the labeler with which it predicts as `validation` does."""

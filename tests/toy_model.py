@@ -6,7 +6,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.labelers.training import Score, wrong_field
+from hmsa_label.labelers.weights.checkpoints import decode_checkpoint, load_strict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +53,25 @@ class Accuracy:
         return Score(name="Accuracy", value=right / labelled, parts={"pixels": labelled})
 
 
+class ToyLabeler:
+    """What labels with its checkpoints."""
+
+    def __init__(self, weights, device, **options):
+        state, info = decode_checkpoint(weights.read())
+        self.classes, self.device = ClassTable.from_dict(info["classes"]), device
+        self.net = nn.Conv2d(3, self.classes.num_classes, info["kernel"]).to(device)
+        load_strict(self.net, state)
+
+    def predict(self, images):
+        return logits(self.net, images.to(self.device))
+
+
 class ToyModel:
     """What `labelers.training.TrainableModel` asks for."""
 
     score = "Accuracy"
     settings = ToyLoss
+    labeler = "tests.toy_model:ToyLabeler"
 
     def __init__(self, name):
         self.name = name
@@ -70,13 +86,16 @@ class ToyModel:
     def build(self, num_classes, info):
         return nn.Conv2d(3, num_classes, info["kernel"])
 
+    def load_start(self, net, data, source, *, classes, new_class_heads):
+        load_strict(net, decode_checkpoint(data)[0])
+
     def objective(self, net, settings, dtype):
         return Overlap(net, settings.smooth)
 
     def validation(self, net, settings, classes, device, dtype):
         return Accuracy(net, device)
 
-    def trained_look(self, net, settings):
+    def labeler_options(self, net, settings):
         return {}
 
 

@@ -169,7 +169,7 @@ def score_student(config: TrainConfig, checkpoint: str, sha256: str, setup: Setu
         with np.load(kept) as scores:
             if str(scores["sha256"]) == sha256 and scores["keys"].tolist() == keys:
                 return np.asarray(scores["confusions"], np.int64)
-    student = Teacher(_as_teacher(config, checkpoint, setup.classes))
+    student = Teacher(teacher_of(config, checkpoint, setup.classes))
     confusions = np.stack([_confusion(student, setup.source, ref) for ref in setup.refs])
     content = io.BytesIO()
     np.savez_compressed(content, sha256=sha256, keys=keys, confusions=confusions)
@@ -188,14 +188,15 @@ def _confusion(student: Teacher, source: ImageSource, ref: ImageRef) -> NDArray[
     return confusion_of(source, [ref], student.classes, student.top1).counts
 
 
-def _as_teacher(config: TrainConfig, checkpoint: str, classes: ClassTable) -> TeacherConfig:
+def teacher_of(config: TrainConfig, checkpoint: str, classes: ClassTable) -> TeacherConfig:
     """A teacher that predicts as the student was validated in its training."""
     model, config = model_of(config)
     with torch.device("meta"):
         net = model.build(classes.num_classes, model.describe(config.objective))
     return TeacherConfig(
         weights=checkpoint,
-        options=model.trained_look(net, config.objective),
+        teacher=model.labeler,
+        options=model.labeler_options(net, config.objective),
         precision=config.precision,
         device=config.device,
         cpu_threads=config.cpu_threads or torch.get_num_threads(),

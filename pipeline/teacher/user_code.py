@@ -63,13 +63,18 @@ def find_teacher(name: str) -> type:
     Raises:
         ValueError: as `registry.find`.
     """
-    top = place_of(name).partition(":")[0].partition(".")[0]
-    here = Path.cwd()
+    if not is_built_in(name):
+        look_here_for(place_of(name))
+    return find(name)
+
+
+def look_here_for(place: str) -> None:
+    """Makes the current folder importable if the module of `module:attribute` is there and nowhere else."""
+    top, here = place.partition(":")[0].partition(".")[0], Path.cwd()
     is_here = (here / f"{top}.py").is_file() or (here / top).is_dir()
-    if is_here and not is_built_in(name) and str(here) not in sys.path and _is_missing(top):
+    if is_here and str(here) not in sys.path and _is_missing(top):
         sys.path.append(str(here))
         importlib.invalidate_caches()
-    return find(name)
 
 
 def code_identity(name: str) -> dict[str, Any]:

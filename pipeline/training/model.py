@@ -4,6 +4,7 @@ from dataclasses import fields, replace
 
 from hmsa_label.labelers.model_registry import find_model
 from hmsa_label.labelers.training import TrainableModel
+from hmsa_label.pipeline.teacher.user_code import look_here_for
 from hmsa_label.pipeline.training.config import TrainConfig
 
 
@@ -15,6 +16,7 @@ def model_of(config: TrainConfig) -> tuple[TrainableModel, TrainConfig]:
     Raises:
         ValueError: nobody knows the model, or its loss does not take the settings that were given.
     """
+    look_here_for(config.model.name)
     model, given = find_model(config.model.name), config.objective
     if isinstance(given, model.settings):
         return model, config

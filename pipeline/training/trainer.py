@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from hmsa_label.labelers.training import Score, StepTotal, score_key
-from hmsa_label.labelers.weights.networks import load_start
 from hmsa_label.pipeline.config import to_dict
 from hmsa_label.pipeline.data.scores import read_pair
 from hmsa_label.pipeline.interrupt import SIGNALS, Stopped, StopRequest
@@ -212,7 +211,7 @@ class Trainer:
         if config.model.init_weights and not self.folder.holds_state():
             start = config.model.init_weights
             data, fresh, classes = read_weights(start), config.model.new_class_heads, self.data.classes
-            load_start(net, data, public_uri(start), classes=classes, new_class_heads=fresh)  # type: ignore[arg-type]
+            self.model.load_start(net, data, public_uri(start), classes=classes, new_class_heads=fresh)
         net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.estimate = estimate(
             self._objective(net), config, self.device, num_classes=self.data.classes.num_classes,

@@ -12,8 +12,10 @@ from hmsa_label.labelers.hmsa.training.objective import HmsaObjective
 from hmsa_label.labelers.hmsa.training.settings import HmsaLoss
 from hmsa_label.labelers.hmsa.training.validation import SCORE, MeanIoU, trained_scales
 from hmsa_label.labelers.inference.net import InferenceNet
+from hmsa_label.labelers.registry import DEFAULT_TEACHER
 from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.labelers.training import wrong_field
+from hmsa_label.labelers.weights.networks import load_start
 
 
 class HmsaModel:
@@ -21,6 +23,7 @@ class HmsaModel:
 
     score = SCORE
     settings = HmsaLoss
+    labeler = DEFAULT_TEACHER
 
     def __init__(self, name: str) -> None:
         """The network called `name` there."""
@@ -39,6 +42,13 @@ class HmsaModel:
         """The network with fresh weights; see `build_labeler`."""
         return build_labeler(self.name, num_classes, multi_scale=info["multi_scale"])
 
+    def load_start(
+        self, net: nn.Module, data: bytes, source: str, *, classes: ClassTable, new_class_heads: bool
+    ) -> None:
+        """Start values from a checkpoint of the same trunk and head, or from an ImageNet trunk (`weights.networks`)."""
+        assert isinstance(net, SegmentationNet)
+        load_start(net, data, source, classes=classes, new_class_heads=new_class_heads)
+
     def objective(self, net: nn.Module, settings: HmsaLoss, dtype: torch.dtype) -> HmsaObjective:
         """The two-scale or single-scale loss, as `settings` say."""
         assert isinstance(net, SegmentationNet)
@@ -52,7 +62,7 @@ class HmsaModel:
         scales = trained_scales(net, settings.low_scale)
         return MeanIoU(InferenceNet(net, device, dtype), scales, net.fusion, classes)
 
-    def trained_look(self, net: nn.Module, settings: HmsaLoss) -> dict[str, Any]:
+    def labeler_options(self, net: nn.Module, settings: HmsaLoss) -> dict[str, Any]:
         """Scales and fusion as in training."""
         assert isinstance(net, SegmentationNet)
         return {"scales": trained_scales(net, settings.low_scale), "fusion": net.fusion}

@@ -9,9 +9,12 @@ import torch
 
 from hmsa_label.labelers.hmsa.training.settings import HmsaLoss
 from hmsa_label.labelers.model_registry import MODELS, find_model
+from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.labelers.weights.checkpoint_info import read_checkpoint
 from hmsa_label.labelers.weights.networks import read_network
-from hmsa_label.pipeline.config import to_dict
+from hmsa_label.pipeline.compare.students import teacher_of
+from hmsa_label.pipeline.config import DataConfig, EvaluateConfig, to_dict
+from hmsa_label.pipeline.teacher.evaluate import evaluate
 from hmsa_label.pipeline.training.config import AutoLabels, ModelConfig
 from hmsa_label.pipeline.training.distributed import Processes
 from hmsa_label.pipeline.training.loop import train_teacher
@@ -82,6 +85,22 @@ def test_training_goes_on_where_it_was_stopped(blocks, tmp_path):
     assert all(torch.equal(value, expected[name]) for name, value in tensors(parts).items())
 
 
+def test_training_starts_from_a_checkpoint_of_the_model(blocks, tmp_path):
+    train_teacher(settings(blocks, tmp_path / "first", max_steps=1))
+    start = ModelConfig(name=TOY, init_weights=str(tmp_path / "first/last.safetensors"))
+    second = Trainer(replace(settings(blocks, tmp_path / "second"), model=start), Processes(), torch.device("cpu"))
+    assert torch.equal(second.net.weight, tensors(tmp_path / "first")["weight"])
+
+
+@pytest.mark.parametrize("model", [TOY, "hrnet_tiny_ocr_explicit"])
+def test_a_student_is_scored_as_it_was_validated(blocks, tmp_path, model):
+    config = replace(settings(blocks, tmp_path, max_steps=2), model=ModelConfig(name=model))
+    summary = train_teacher(config)
+    teacher = teacher_of(config, summary.checkpoint, CITYSCAPES)
+    scores = evaluate(EvaluateConfig(data=DataConfig(root=str(blocks), split="val"), teacher=teacher))
+    assert summary.best_score == (scores.pixel_accuracy if model == TOY else scores.miou)
+
+
 def test_settings_of_another_loss_are_refused_unless_nobody_set_them(blocks, tmp_path):
     _, filled = model_of(settings(blocks, tmp_path, objective=HmsaLoss()))
     assert filled.objective == ToyLoss()
@@ -126,8 +145,8 @@ def test_installed_packages_name_models(installed_toy):
     ("name", "said"),
     [
         ("hrnet", r"unknown model 'hrnet'; known are deeplabv3plus_r50, "),
-        ("tests.toy_modle:ToyModel", r"the model tests\.toy_modle:ToyModel .*toy_modle"),
-        ("tests.toy_model:Toy", r"the model tests\.toy_model:Toy .*Toy"),
+        ("tests.toy_modle:ToyModel", r"no module 'tests\.toy_modle' for the model tests\.toy_modle:ToyModel"),
+        ("tests.toy_model:Toy", r"the model tests\.toy_model:Toy is not there: .*; its classes are .*ToyModel"),
         ("tests.toy_model:ToyLoss", r"cannot be trained: ToyLoss has no method objective"),
     ],
 )
@@ -153,3 +172,11 @@ def test_no_module_is_imported_because_a_checkpoint_names_it(blocks, tmp_path, m
     assert len("stranger:AModelForTheToy") == len(TOY)
     assert read_checkpoint(data)[1]["model"] == "stranger:AModelForTheToy"
     assert "stranger" not in sys.modules
+
+
+def test_a_module_in_the_current_folder_is_found(tmp_path, monkeypatch):
+    (tmp_path / "beside_the_user.py").write_text("from tests.toy_model import ToyModel as Mine\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    config = tiny_training(tmp_path, tmp_path, model=ModelConfig(name="beside_the_user:Mine"), objective=None)
+    assert model_of(config)[0].name == "beside_the_user:Mine"
