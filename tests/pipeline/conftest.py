@@ -96,7 +96,7 @@ class Bench:
 def no_picture_of_a_training() -> Iterator[None]:
     """`curve.png` takes longer to draw than a tiny training; test_log.py and the tests of the command line draw it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_log, "curve", lambda events: b"")
+        patch.setattr(train_log, "curve", lambda events, score: b"")
         yield
 
 
