@@ -33,8 +33,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.stores.format.evidence import grid_with
+from hmsa_label.stores.format.layout import U8
 from hmsa_label.stores.format.receipt import ImageFacts
-from hmsa_label.stores.format.schema import U8
 from hmsa_label.stores.runs.segment import SegmentWriter
 from hmsa_label.stores.runs.writer import RunWriter
 from hmsa_label.stores.versions.label_store import LabelStore

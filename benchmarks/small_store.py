@@ -19,7 +19,7 @@ from hmsa_label.stores.errors import StoreError
 from hmsa_label.stores.exports.cityscapes_tree import export_cityscapes
 from hmsa_label.stores.exports.dense_zarr import export_zarr
 from hmsa_label.stores.exports.png import encode_png
-from hmsa_label.stores.format import schema
+from hmsa_label.stores.format import layout
 from hmsa_label.stores.format.evidence import code_of, grid_with, label_at, level_of
 from hmsa_label.stores.format.receipt import ImageFacts, Receipt
 from hmsa_label.stores.runs.segment import SegmentWriter
@@ -117,7 +117,7 @@ def label(uri: str, keys: list[str], *, seed: int, relabel: bool = False, thresh
     writer.finish([{"key": "f", "reason": "truncated"}], seconds=2.0)
 
 
-def blocks(generator: np.random.Generator, size: tuple[int, int]) -> tuple[schema.U8, Any]:
+def blocks(generator: np.random.Generator, size: tuple[int, int]) -> tuple[layout.U8, Any]:
     """[H, W] uint8 classes in blocks of 4 px, [H, W] float32 confidences between 0.4 and 1."""
     shape = (size[0] // 4, size[1] // 4)
     top1 = np.kron(generator.integers(0, 19, shape), np.ones((4, 4))).astype(np.uint8)
@@ -127,10 +127,10 @@ def blocks(generator: np.random.Generator, size: tuple[int, int]) -> tuple[schem
 
 def objects_of(receipt: Receipt) -> list[str]:
     """Objects that hold or describe one image, relative to the store."""
-    paths = [schema.receipt_path(receipt.segment, receipt.row)]
+    paths = [layout.receipt_path(receipt.segment, receipt.row)]
     for path in (receipt.path_of(array.name) for array in receipt.arrays):
         folders = list(PurePosixPath(path).parents)[:3]  # of the array, of its size, of its segment
-        paths += [path, *(f"{folder}/{schema.ROOT}" for folder in folders)]
+        paths += [path, *(f"{folder}/{layout.ROOT}" for folder in folders)]
     return paths
 
 

@@ -27,7 +27,7 @@ from small_store import LOWER, SIZES, TAG, Facts, ask, build, label, labels_at, 
 
 from hmsa_label.stores.audit.verify import Problem, verify
 from hmsa_label.stores.errors import StoreError
-from hmsa_label.stores.format.schema import COMMITS, PRUNED, ROOT, RUNS, TAGS
+from hmsa_label.stores.format.layout import COMMITS, PRUNED, ROOT, RUNS, TAGS
 from hmsa_label.stores.versions.gc import gc
 from hmsa_label.stores.versions.rethreshold import rethreshold
 from hmsa_label.stores.versions.rollback import rollback

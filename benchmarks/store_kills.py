@@ -35,7 +35,7 @@ from hmsa_label.stores.audit.verify import verify_store
 from hmsa_label.stores.errors import NotAStore
 from hmsa_label.stores.exports.cityscapes_tree import export_cityscapes
 from hmsa_label.stores.exports.dense_zarr import export_zarr
-from hmsa_label.stores.format.schema import ROOT
+from hmsa_label.stores.format.layout import ROOT
 from hmsa_label.stores.manifest.table import EMPTY, Manifest
 from hmsa_label.stores.versions.gc import gc
 from hmsa_label.stores.versions.label_store import LabelStore

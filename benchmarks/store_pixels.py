@@ -1,9 +1,6 @@
-"""Pixels of the label store against PNG files and zarr's own API: bytes, writing, reading whole and in part."""
+"""Pixels of the label store against PNG files: bytes, writing, reading whole and in part."""
 
-import hashlib
 import math
-import subprocess
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -15,17 +12,15 @@ from typing import Any
 
 import cv2
 import numpy as np
-import zarr
 from results_page import markdown, page
 from s3_server import s3_server
 from teacher_like_labels import Drawn, draw
 
 from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.stores.files import FileRoot, create_bytes, join
-from hmsa_label.stores.format.chunks import decode_checked, encode
 from hmsa_label.stores.format.evidence import grid_with, label_at, level_of
+from hmsa_label.stores.format.layout import U8
 from hmsa_label.stores.format.receipt import ImageFacts, Receipt
-from hmsa_label.stores.format.schema import U8, UNWRITTEN, ZSTD_LEVEL
 from hmsa_label.stores.runs.segment import SegmentWriter
 from hmsa_label.stores.runs.writer import RunWriter
 from hmsa_label.stores.versions.label_store import LabelStore
@@ -41,8 +36,6 @@ PNG = {
 }
 STORE, EVIDENCE = "label store", "label store, with evidence"
 ARRAYS = {STORE: ("label",), EVIDENCE: ("label", "top1", "code")}
-WHAT = ("write", "read", "crop")
-CHUNK, ZARR = "its chunk alone", "zarr's own API"
 Times = dict[tuple[str, str], list[tuple[float, float]]]
 
 
@@ -71,22 +64,12 @@ class Bench:
         self.root = FileRoot(join(uri, "png"))
         self.uri = join(uri, "labels.zarr")
         self.times: Times = defaultdict(list)
-        self.digests: dict[str, str] = {}
-        self.array = zarr.create_array(
-            join(uri, "labels_of_zarr"),
-            shape=(len(images), *images[0].label.shape),
-            chunks=(1, *images[0].label.shape),
-            dtype="uint8",
-            fill_value=UNWRITTEN,
-            compressors=[zarr.codecs.ZstdCodec(level=ZSTD_LEVEL, checksum=True)],
-            chunk_key_encoding={"name": "default", "separator": "."},
-        )
 
     def clock(self, variant: str, what: str, work: Callable[[], Any]) -> Any:
         """The result of `work`, whose time is kept."""
-        wall, cpu = time.perf_counter(), time.process_time()  # zarr works in a thread of its own
+        wall, cpu = time.perf_counter(), time.thread_time()
         result = work()
-        self.times[variant, what].append((time.process_time() - cpu, time.perf_counter() - wall))
+        self.times[variant, what].append((time.thread_time() - cpu, time.perf_counter() - wall))
         return result
 
     def write(self) -> None:
@@ -100,8 +83,6 @@ class Bench:
                 receipts[variant].append(self.clock(variant, "write", write))
             for variant in PNG:
                 self.clock(variant, "write", partial(self._put_png, key, image.label, variant))
-            self.clock(CHUNK, "write", partial(self._put_chunk, key, image.label))
-            self.clock(ZARR, "write", partial(self.array.__setitem__, int(key), image.label))
         for variant, (run, _) in writers.items():
             run.append(receipts[variant])
             run.finish()
@@ -121,10 +102,6 @@ class Bench:
             crop = self.clock(STORE, what, lambda: store.read_crop(key, y, x, *CROP))
             assert np.array_equal(crop, label[window])
         assert np.array_equal(self.clock(STORE, "read", lambda: store.read(key)), label)
-        assert np.array_equal(self.clock(CHUNK, "read", lambda: self._get_chunk(key)), label)
-        self.clock(CHUNK, "crop", lambda: self._get_chunk(key)[window].copy())
-        assert np.array_equal(self.clock(ZARR, "read", lambda: self.array[int(key)]), label)
-        assert np.array_equal(self.clock(ZARR, "crop", lambda: self.array[int(key), *window]), label[window])
         for variant in PNG:
             self.clock(variant, "crop", lambda variant=variant: self._get_png(key, variant)[window].copy())
             self.clock(variant, "read", lambda variant=variant: self._get_png(key, variant))
@@ -133,16 +110,6 @@ class Bench:
         LabelStore.create(uri, CITYSCAPES.to_dict())
         run = RunWriter(uri, {"settings": {"threshold": THRESHOLD}})
         return run, SegmentWriter(uri, run.run_id, grid, THRESHOLD, len(self.images))
-
-    def _put_chunk(self, key: str, label: U8) -> None:
-        filesystem, root = self.root.open()
-        data = encode(label)
-        self.digests[key] = hashlib.sha256(data).hexdigest()
-        create_bytes(filesystem, join(root, f"{key}.chunk"), data)
-
-    def _get_chunk(self, key: str) -> U8:
-        size = self.images[key].label.shape
-        return decode_checked(self.root.read(f"{key}.chunk"), *size, chunk_digest=self.digests[key])
 
     def _put_png(self, key: str, label: U8, variant: str) -> None:
         filesystem, root = self.root.open()
@@ -212,32 +179,6 @@ def times_table(bench: Bench, clock: int) -> str:
     return markdown(["form", "write", "read", "first crop", "crop", "store is faster by: first crop, crop"], rows)
 
 
-def zarr_table(bench: Bench, clock: int) -> str:
-    """Median milliseconds of the store, of its chunks without all that is around them, and of zarr."""
-    rows = []
-    for variant in (STORE, CHUNK, ZARR):
-        figures = [bench.milliseconds(variant, what, clock) for what in WHAT]
-        ratios = [figure / bench.milliseconds(CHUNK, what, clock) for figure, what in zip(figures, WHAT, strict=True)]
-        rows.append([variant, *(f"{figure:.2f}" for figure in figures), ", ".join(f"{ratio:.1f}" for ratio in ratios)])
-    return markdown(["path", *WHAT, "times its chunk alone"], rows)
-
-
-def import_of_zarr(rounds: int) -> str:
-    """Median CPU and wall milliseconds, and MiB, that `import zarr` takes in a process that reads labels."""
-    code = (
-        "import time; import hmsa_label.stores.versions.label_store;"
-        "mebibytes = lambda: int(open('/proc/self/statm').read().split()[1]) * 4096 / 2**20;"
-        "before = time.process_time(), time.perf_counter(), mebibytes(); import zarr;"
-        "print(*(now - then for now, then in zip((time.process_time(), time.perf_counter(), mebibytes()), before)))"
-    )
-    runs = [subprocess.run([sys.executable, "-c", code], check=True, capture_output=True) for _ in range(rounds)]
-    cpu, wall, size = (median(column) for column in zip(*(map(float, run.stdout.split()) for run in runs), strict=True))
-    return (
-        f"`import zarr` ({zarr.__version__}) takes {1000 * cpu:.0f} ms of CPU, {1000 * wall:.0f} ms and {size:.0f} MiB "
-        "in a process that has loaded what a reader of labels needs."
-    )
-
-
 def measure(folder: str | None, num_images: int, rounds: int) -> str:
     """The result page."""
     cv2.setNumThreads(1)
@@ -261,15 +202,8 @@ def measure(folder: str | None, num_images: int, rounds: int) -> str:
             "and the arg-max with the code of 12 thresholds. *wrong px*: pixels per image whose label at another "
             "threshold, made from these, differs from that of the float32 probability, at the worst threshold.",
             bytes_table(images, map(Receipt.from_row, rows)),
-            "Disk, CPU milliseconds (files in the page cache; waiting for the disk not counted):",
+            "Disk, CPU milliseconds of one thread (files in the page cache; waiting for the disk not counted):",
             times_table(disk, 0),
             "S3 (moto on the loopback, in a process of its own), wall milliseconds:",
             times_table(s3, 1),
-            "The same chunks through zarr. *label store* also checks values and takes digests; when it writes, it "
-            "flushes to the disk and leaves a receipt. *its chunk alone* is encoded and created, or read, compared "
-            "with its digest and decoded. zarr does not flush, and compares no digest. Disk, CPU milliseconds:",
-            zarr_table(disk, 0),
-            "S3, wall milliseconds:",
-            zarr_table(s3, 1),
-            import_of_zarr(rounds),
         )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.pipeline.demo.scenes.street import draw_street
 from hmsa_label.stores.format.evidence import code_of, label_at, level_of
-from hmsa_label.stores.format.schema import U8
+from hmsa_label.stores.format.layout import U8
 
 F32 = NDArray[np.float32]
 SIZE = (1024, 2048)

@@ -9,7 +9,7 @@ from hmsa_label.pipeline.errors import EngineError
 from hmsa_label.pipeline.records import Failure
 from hmsa_label.stores.errors import StoreError
 from hmsa_label.stores.files import FileRoot
-from hmsa_label.stores.format.schema import RUNS
+from hmsa_label.stores.format.layout import RUNS
 from hmsa_label.stores.images.changed_files import SourceState, changed_sources
 from hmsa_label.stores.images.source import ImageRef
 from hmsa_label.stores.parallel import map_threads

@@ -54,7 +54,7 @@ from hmsa_label.stores.credentials import secret_values
 from hmsa_label.stores.format.evidence import grid_with
 from hmsa_label.stores.images.source import ImageRef
 from hmsa_label.stores.runs.claims import Claims
-from hmsa_label.stores.runs.rules import check_known_settings
+from hmsa_label.stores.runs.may_begin import check_known_settings
 from hmsa_label.stores.runs.writer import RunWriter
 from hmsa_label.stores.versions.label_store import LabelStore
 

@@ -15,7 +15,7 @@ from hmsa_label.pipeline.monitor.run_log import DRAINING, FINISHED, INTERRUPTED,
 from hmsa_label.stores.errors import LabelMissing, StoreError
 from hmsa_label.stores.files import FileRoot, public_uri
 from hmsa_label.stores.format.identity import read_identity
-from hmsa_label.stores.format.schema import RUNS
+from hmsa_label.stores.format.layout import RUNS
 from hmsa_label.stores.parallel import map_threads
 from hmsa_label.stores.result import Result
 from hmsa_label.stores.runs.events import last_state, list_logs

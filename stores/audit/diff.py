@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from hmsa_label.stores.errors import StoreConflict
-from hmsa_label.stores.format.schema import IGNORE_INDEX, U8
+from hmsa_label.stores.format.layout import IGNORE_INDEX, U8
 from hmsa_label.stores.parallel import map_threads
 from hmsa_label.stores.result import Result
 from hmsa_label.stores.versions.label_store import LabelStore

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing
 from hmsa_label.stores.files import FileRoot
-from hmsa_label.stores.format import schema
-from hmsa_label.stores.format.schema import log_path
-from hmsa_label.stores.manifest.objects import size_faults
+from hmsa_label.stores.format import layout
+from hmsa_label.stores.format.layout import log_path
+from hmsa_label.stores.manifest.pixel_objects import size_faults
 from hmsa_label.stores.manifest.table import Commit, Manifest
 from hmsa_label.stores.runs.record import outcome_faults, read_outcomes, read_run
 from hmsa_label.stores.versions.label_store import LabelStore
@@ -74,13 +74,13 @@ def _pruned_faults(root: FileRoot, commits: list[Commit]) -> Faults:
         for version in sorted(set(commit.pruned) - marked):
             with contextlib.suppress(LabelCorrupt, LabelMissing):  # the version's own damage
                 if any(kind == "missing" for _, kind, _ in size_faults(manifest.at(version).rows())):
-                    yield "tag", f"{schema.PRUNED}/{version}.json is gone; gc pruned version {version}"
+                    yield "tag", f"{layout.PRUNED}/{version}.json is gone; gc pruned version {version}"
 
 
 def _log_end_faults(root: FileRoot, commits: list[Commit], newest: int) -> Faults:
     """Versions that outcomes and marks of gc tell of and that the log does not reach: its newest files are gone."""
     told: dict[int, str] = {}
-    for run_id in root.list_names(schema.RUNS):
+    for run_id in root.list_names(layout.RUNS):
         with contextlib.suppress(LabelCorrupt):  # told by _run_faults
             outcomes = read_outcomes(root, run_id, commits)
             told |= {int(outcome["version"]): f"run {run_id}" for outcome in outcomes if "version" in outcome}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from hmsa_label.stores.errors import LabelCorrupt, StoreError, ThresholdNotStored
-from hmsa_label.stores.format import schema
+from hmsa_label.stores.format import layout
 from hmsa_label.stores.format.arrays import (
     ARRAYS,
     LABEL,
@@ -41,10 +41,10 @@ def metadata_faults(store: LabelStore, arrays: list[tuple[str, int, int, str]]) 
             yield "metadata", str(error)
             continue
         if not grid and any(array[0] == segment and counts_thresholds(array[3]) for array in arrays):
-            path = f"{schema.DATA}/{segment}/{schema.ROOT}"
+            path = f"{layout.DATA}/{segment}/{layout.ROOT}"
             yield "metadata", f"{path} names no thresholds for the codes of its segment"
     for segment, height, width, name in arrays:
-        path = f"{schema.size_folder(segment, height, width)}/{name}/{schema.ROOT}"
+        path = f"{layout.size_folder(segment, height, width)}/{name}/{layout.ROOT}"
         try:
             detail = metadata_fault(store.root.read(path), ARRAYS[name], height, width)
         except FileNotFoundError:
@@ -55,7 +55,7 @@ def metadata_faults(store: LabelStore, arrays: list[tuple[str, int, int, str]]) 
 
 def _row_faults(store: LabelStore, receipt: Receipt) -> list[Fault]:
     """A row against the receipt that its image's writer left beside the pixels: the same facts, stored twice."""
-    path = schema.receipt_path(receipt.segment, receipt.row)
+    path = layout.receipt_path(receipt.segment, receipt.row)
     try:
         written = parse_record(store.root.read(path), RECEIPT, path)
     except FileNotFoundError:

@@ -15,7 +15,7 @@ from hmsa_label.stores.format.identity import Identity, read_identity
 from hmsa_label.stores.format.receipt import Receipt
 from hmsa_label.stores.manifest.checkpoints import checkpoint_faults
 from hmsa_label.stores.manifest.log_files import log_faults, read_log
-from hmsa_label.stores.manifest.objects import arrays_in, size_faults
+from hmsa_label.stores.manifest.pixel_objects import arrays_in, size_faults
 from hmsa_label.stores.manifest.table import Commit, sound_commits_in
 from hmsa_label.stores.parallel import map_threads
 from hmsa_label.stores.result import Result

@@ -8,7 +8,7 @@ import numpy as np
 from hmsa_label.stores.exports.destination import Destination, Exported, Progress
 from hmsa_label.stores.exports.png import encode_png
 from hmsa_label.stores.format.forms import is_plain_name
-from hmsa_label.stores.format.schema import U8
+from hmsa_label.stores.format.layout import U8
 from hmsa_label.stores.versions.label_store import LabelStore
 
 UNLABELED_ID = 0  # Cityscapes' raw id for "unlabeled"

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from hmsa_label.stores.exports.destination import Destination, Exported, Progress
 from hmsa_label.stores.files import FileRoot, copy_on_server, join
 from hmsa_label.stores.format.arrays import ARRAYS, CHUNK_SHA256, LABEL
-from hmsa_label.stores.format.schema import IGNORE_INDEX, UNWRITTEN, ZSTD_LEVEL
+from hmsa_label.stores.format.layout import IGNORE_INDEX, UNWRITTEN, ZSTD_LEVEL
 from hmsa_label.stores.versions.label_store import LabelStore
 
 

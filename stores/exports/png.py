@@ -9,7 +9,7 @@ import zlib
 
 import numpy as np
 
-from hmsa_label.stores.format.schema import U8
+from hmsa_label.stores.format.layout import U8
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY, RGB = 0, 2

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hmsa_label.stores.format.evidence import label_at, level_of
-from hmsa_label.stores.format.schema import IGNORE_INDEX, UNWRITTEN
+from hmsa_label.stores.format.layout import IGNORE_INDEX, UNWRITTEN
 
 LABEL, TOP1, CODE = "label", "top1", "code"
 SHA256, CHUNK_SHA256, BYTES = "sha256", "chunk_sha256", "bytes"

@@ -7,7 +7,7 @@ from numcodecs.zstd import Zstd
 
 from hmsa_label.stores.errors import LabelCorrupt
 from hmsa_label.stores.format.arrays import Pixels
-from hmsa_label.stores.format.schema import MAX_PIXELS, ZSTD_LEVEL
+from hmsa_label.stores.format.layout import MAX_PIXELS, ZSTD_LEVEL
 from hmsa_label.stores.format.zstd_frame import content_bytes, without_checksum
 
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from hmsa_label.stores.format.arrays import ARRAYS, BYTES
 from hmsa_label.stores.format.forms import FIRST_YEAR, LAST_YEAR, MAX_COUNT, is_plain_name
-from hmsa_label.stores.format.schema import MAX_CLASSES, MAX_PIXELS
+from hmsa_label.stores.format.layout import MAX_CLASSES, MAX_PIXELS
 
 EPOCH = 1970
 MICROSECONDS_PER_YEAR = 31_556_952_000_000  # of the mean Gregorian year

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hmsa_label.stores.errors import ThresholdNotStored
-from hmsa_label.stores.format.schema import IGNORE_INDEX, U8
+from hmsa_label.stores.format.layout import IGNORE_INDEX, U8
 
 DEFAULT_GRID: tuple[float, ...] = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.97, 0.99)
 MAX_LEVELS = 253

@@ -7,10 +7,10 @@ from typing import Any
 
 from hmsa_label.stores.errors import LabelCorrupt, NotAStore, StoreConflict, StoreError
 from hmsa_label.stores.files import FileRoot, create_bytes, join, public_uri
-from hmsa_label.stores.format import schema
+from hmsa_label.stores.format import layout
 from hmsa_label.stores.format.forms import parse_json
+from hmsa_label.stores.format.layout import log_path
 from hmsa_label.stores.format.records import IDENTITY, refuse_other
-from hmsa_label.stores.format.schema import log_path
 from hmsa_label.stores.format.self_digest import is_whole, seal
 from hmsa_label.stores.format.zarr_metadata import group_metadata
 
@@ -30,7 +30,7 @@ class Identity:
     uuid: str
     classes: dict[str, Any]
     probe: dict[str, Any]
-    format_version: int = schema.FORMAT_VERSION
+    format_version: int = layout.FORMAT_VERSION
 
     @property
     def num_classes(self) -> int:
@@ -39,12 +39,12 @@ class Identity:
     def to_bytes(self) -> bytes:
         """The root `zarr.json`."""
         attributes = {
-            "format": schema.FORMAT,
+            "format": layout.FORMAT,
             "format_version": self.format_version,
             "uuid": self.uuid,
             "classes": self.classes,
-            "ignore_index": schema.IGNORE_INDEX,
-            "unwritten": schema.UNWRITTEN,
+            "ignore_index": layout.IGNORE_INDEX,
+            "unwritten": layout.UNWRITTEN,
             "probe": self.probe,
         }
         return group_metadata(seal(attributes))
@@ -60,7 +60,7 @@ def read_identity(root: FileRoot) -> Identity:
     """
     place = public_uri(root.uri)
     try:
-        document = parse_json(root.read(schema.ROOT))
+        document = parse_json(root.read(layout.ROOT))
     except FileNotFoundError:
         refuse_lost_identity(root)
         raise NotAStore(f"there is no label store at {place}; `hmsa-label run --store {place}` makes one") from None
@@ -70,20 +70,20 @@ def read_identity(root: FileRoot) -> Identity:
         raise StoreError(f"{what} is a file, not a folder; name a folder with --store") from None
     except ValueError:
         refuse_lost_identity(root, "is not JSON any more")
-        raise NotAStore(f"{place}/{schema.ROOT} is not JSON; that is no label store") from None
+        raise NotAStore(f"{place}/{layout.ROOT} is not JSON; that is no label store") from None
     attributes = document.get("attributes") if isinstance(document, dict) else None
-    if not isinstance(attributes, dict) or attributes.get("format") != schema.FORMAT:
+    if not isinstance(attributes, dict) or attributes.get("format") != layout.FORMAT:
         refuse_lost_identity(root, "is not what was written")
-        raise NotAStore(f"{place}/{schema.ROOT} is a Zarr group that is no label store of hmsa-label")
+        raise NotAStore(f"{place}/{layout.ROOT} is a Zarr group that is no label store of hmsa-label")
     found = attributes.get("format_version")
-    if isinstance(found, int) and found > schema.FORMAT_VERSION:
+    if isinstance(found, int) and found > layout.FORMAT_VERSION:
         raise StoreError(
-            f"the store {place} ({schema.ROOT}) has format version {found}, this hmsa-label reads up to "
-            f"{schema.FORMAT_VERSION}; upgrade it"
+            f"the store {place} ({layout.ROOT}) has format version {found}, this hmsa-label reads up to "
+            f"{layout.FORMAT_VERSION}; upgrade it"
         )
     if not is_whole(attributes):
-        raise LabelCorrupt(f"{place}/{schema.ROOT} is not what was written; {PUT_BACK}")
-    refuse_other(attributes, IDENTITY, f"{place}/{schema.ROOT}")
+        raise LabelCorrupt(f"{place}/{layout.ROOT} is not what was written; {PUT_BACK}")
+    refuse_other(attributes, IDENTITY, f"{place}/{layout.ROOT}")
     return Identity(
         uuid=attributes["uuid"],
         classes=attributes["classes"],
@@ -107,7 +107,7 @@ def refuse_lost_identity(root: FileRoot, what: str = "is gone") -> None:
     """
     filesystem, path = root.open()
     if filesystem.exists(join(path, log_path(1))):
-        raise LabelCorrupt(f"{public_uri(root.uri)}/{schema.ROOT} {what}; {PUT_BACK}")
+        raise LabelCorrupt(f"{public_uri(root.uri)}/{layout.ROOT} {what}; {PUT_BACK}")
 
 
 def write_identity(root: FileRoot, classes: dict[str, Any], probe: dict[str, Any]) -> Identity:
@@ -119,7 +119,7 @@ def write_identity(root: FileRoot, classes: dict[str, Any], probe: dict[str, Any
     filesystem, path = root.open()
     identity = Identity(uuid=uuid.uuid4().hex, classes=classes, probe=probe)
     try:
-        create_bytes(filesystem, join(path, schema.ROOT), identity.to_bytes())
+        create_bytes(filesystem, join(path, layout.ROOT), identity.to_bytes())
     except FileExistsError:
         identity = read_identity(root)
         check_classes(identity, classes, root.uri)

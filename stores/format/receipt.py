@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from hmsa_label.stores.format.arrays import ARRAYS, PARTS
 from hmsa_label.stores.format.columns import MANIFEST_SCHEMA
-from hmsa_label.stores.format.schema import chunk_path
+from hmsa_label.stores.format.layout import chunk_path
 
 
 @dataclass(frozen=True, kw_only=True)

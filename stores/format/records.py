@@ -34,7 +34,7 @@ from hmsa_label.stores.format.forms import (
     parse_json,
     whole,
 )
-from hmsa_label.stores.format.schema import FORMAT, IGNORE_INDEX, MAX_CLASSES, MAX_PIXELS
+from hmsa_label.stores.format.layout import FORMAT, IGNORE_INDEX, MAX_CLASSES, MAX_PIXELS
 
 # A number is a version, `v12` too, and `head` is the newest progress: no tag may look like one of them.
 TAG_NAME = re.compile(r"(?!v?\d+$)(?!head$)[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

@@ -7,7 +7,7 @@ import numpy as np
 
 from hmsa_label.stores.format.arrays import Array
 from hmsa_label.stores.format.forms import parse_json
-from hmsa_label.stores.format.schema import ZSTD_LEVEL
+from hmsa_label.stores.format.layout import ZSTD_LEVEL
 
 
 def group_metadata(attributes: dict[str, Any] | None = None) -> bytes:

@@ -18,8 +18,8 @@ from deltalake.exceptions import DeltaError
 from hmsa_label.stores.errors import LabelCorrupt
 from hmsa_label.stores.files import FileRoot, create_bytes, delete_files, join, sync_file
 from hmsa_label.stores.format import self_digest
+from hmsa_label.stores.format.layout import COMMITS, LOG
 from hmsa_label.stores.format.records import CHECKPOINT_NOTE, parse_sealed
-from hmsa_label.stores.format.schema import COMMITS, LOG
 from hmsa_label.stores.manifest.delta_actions import CHECKPOINT_INTERVAL, DataFile, data_file
 from hmsa_label.stores.manifest.delta_options import delta_options, delta_uri
 from hmsa_label.stores.manifest.log_files import digest_of, read_many

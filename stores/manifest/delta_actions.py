@@ -17,8 +17,8 @@ from deltalake import Schema
 
 from hmsa_label.stores.errors import LabelCorrupt
 from hmsa_label.stores.format.columns import MANIFEST_SCHEMA
+from hmsa_label.stores.format.layout import COMMITS, LOG, log_path
 from hmsa_label.stores.format.records import COMMIT
-from hmsa_label.stores.format.schema import COMMITS, LOG, log_path
 from hmsa_label.stores.format.self_digest import is_whole
 
 COMMIT_KEY = "hmsa_label"

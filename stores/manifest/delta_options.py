@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 from hmsa_label.stores.files import join, public_uri
-from hmsa_label.stores.format.schema import MANIFEST
+from hmsa_label.stores.format.layout import MANIFEST
 
 S3_SCHEMES = ("s3://", "s3a://")
 FOREIGN_SCHEMES = ("gs://", "gcs://", "abfs://", "abfss://", "az://")

@@ -13,8 +13,8 @@ from itertools import islice
 from hmsa_label.stores.errors import LabelCorrupt
 from hmsa_label.stores.files import FileRoot, create_bytes, join
 from hmsa_label.stores.format import self_digest
+from hmsa_label.stores.format.layout import COMMITS, LOG, LOG_FILE, log_path
 from hmsa_label.stores.format.records import COMMIT_MARK, parse_sealed
-from hmsa_label.stores.format.schema import COMMITS, LOG, LOG_FILE, log_path
 from hmsa_label.stores.manifest.delta_actions import BEFORE, LogFile, parse, way_out
 from hmsa_label.stores.parallel import map_threads
 

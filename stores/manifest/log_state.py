@@ -9,7 +9,7 @@ from typing import Any
 
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, NotAStore
 from hmsa_label.stores.files import FileRoot, public_uri
-from hmsa_label.stores.format.schema import LOG, log_path
+from hmsa_label.stores.format.layout import LOG, log_path
 from hmsa_label.stores.manifest.checkpoints import checkpoints_in, read_checkpoint
 from hmsa_label.stores.manifest.delta_actions import DataFile, LogFile, parse, way_out
 from hmsa_label.stores.manifest.log_files import (

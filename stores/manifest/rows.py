@@ -14,7 +14,7 @@ from hmsa_label.stores.errors import LabelCorrupt
 from hmsa_label.stores.files import FileRoot
 from hmsa_label.stores.format.columns import MANIFEST_SCHEMA, column_fault
 from hmsa_label.stores.format.forms import stays_below
-from hmsa_label.stores.format.schema import MANIFEST
+from hmsa_label.stores.format.layout import MANIFEST
 
 BATCH_ROWS = 4096
 # Files of this software carry their digest in their name; those of other tools are compared by size alone.

@@ -31,17 +31,17 @@ from hmsa_label.stores.files import (
     refuse_full_or_read_only,
     sync_file,
 )
-from hmsa_label.stores.format import schema
+from hmsa_label.stores.format import layout
 from hmsa_label.stores.format.arrays import ARRAYS, SHA256
+from hmsa_label.stores.format.layout import MANIFEST, log_path
 from hmsa_label.stores.format.receipt import now
-from hmsa_label.stores.format.schema import MANIFEST, log_path
 from hmsa_label.stores.format.self_digest import seal
 from hmsa_label.stores.manifest.checkpoints import write_checkpoint
 from hmsa_label.stores.manifest.delta_actions import WRITER_VERSION, DataFile, commit_body, creation_body, parse
 from hmsa_label.stores.manifest.delta_options import delta_uri
 from hmsa_label.stores.manifest.log_files import digest_of, mark_commit, read_log
 from hmsa_label.stores.manifest.log_state import Log, LogState
-from hmsa_label.stores.manifest.objects import arrays_in
+from hmsa_label.stores.manifest.pixel_objects import arrays_in
 from hmsa_label.stores.manifest.rows import Rows
 
 # What the content digest of a version covers.
@@ -322,10 +322,10 @@ class Manifest:
 
 def _pixel_folders(rows: pa.Table) -> list[str]:
     """Folders that hold the names of the rows' objects, and those above them."""
-    folders = {schema.DATA}
+    folders = {layout.DATA}
     for segment, height, width, name in arrays_in(rows):
-        size = schema.size_folder(segment, height, width)
-        folders |= {f"{schema.DATA}/{segment}", f"{schema.DATA}/{segment}/receipts", size, f"{size}/{name}"}
+        size = layout.size_folder(segment, height, width)
+        folders |= {f"{layout.DATA}/{segment}", f"{layout.DATA}/{segment}/receipts", size, f"{size}/{name}"}
     return sorted(folders)
 
 

@@ -4,7 +4,7 @@ import re
 
 from hmsa_label.stores.errors import LabelCorrupt, StoreError
 from hmsa_label.stores.files import FileRoot, join, list_names
-from hmsa_label.stores.format import schema
+from hmsa_label.stores.format import layout
 from hmsa_label.stores.format.arrays import ARRAYS
 from hmsa_label.stores.format.chunks import decode_checked, digest_of
 from hmsa_label.stores.format.receipt import Receipt
@@ -41,9 +41,9 @@ def list_places(root: FileRoot, run_id: str) -> list[tuple[str, int]]:
     """(segment, row) of every receipt that a run wrote."""
     filesystem, path = root.open()
     places = []
-    for segment in list_names(filesystem, join(path, schema.DATA)):
+    for segment in list_names(filesystem, join(path, layout.DATA)):
         if segment.startswith(f"{run_id}."):
-            names = list_names(filesystem, join(path, schema.DATA, segment, "receipts"))
+            names = list_names(filesystem, join(path, layout.DATA, segment, "receipts"))
             rows = sorted(int(name.removesuffix(".json")) for name in names if RECEIPT_NAME.fullmatch(name))
             places += [(segment, row) for row in rows]
     return places
@@ -65,7 +65,7 @@ def is_sound(root: FileRoot, receipt: Receipt) -> bool:
 def _read(root: FileRoot, segment: str, row: int) -> Receipt | None:
     """A receipt, or None if it is damaged; then its image is labelled again."""
     try:
-        path = schema.receipt_path(segment, row)
+        path = layout.receipt_path(segment, row)
         receipt = Receipt.from_dict(parse_record(root.read(path), RECEIPT, path))
     except (FileNotFoundError, LabelCorrupt):
         return None

@@ -15,8 +15,8 @@ from typing import Any
 
 from hmsa_label.stores.errors import StoreConflict
 from hmsa_label.stores.files import FileRoot, create_bytes, delete_files, join, list_names
+from hmsa_label.stores.format.layout import RUNS
 from hmsa_label.stores.format.receipt import now
-from hmsa_label.stores.format.schema import RUNS
 from hmsa_label.stores.parallel import map_threads
 from hmsa_label.stores.runs.events import last_state, list_logs
 from hmsa_label.stores.runs.presence import LIVE_SECONDS, Process, seconds_since, this_process

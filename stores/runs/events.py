@@ -10,8 +10,8 @@ from typing import Any
 
 from hmsa_label.stores.files import FileRoot, create_bytes, join
 from hmsa_label.stores.format.forms import parse_json
+from hmsa_label.stores.format.layout import RUNS
 from hmsa_label.stores.format.records import STATE as STATE_RECORD
-from hmsa_label.stores.format.schema import RUNS
 
 SUFFIX = ".jsonl"
 STATE = "state"  # the event that sums up all before it

@@ -17,8 +17,8 @@ from hmsa_label.stores.errors import LabelCorrupt, LabelMissing
 from hmsa_label.stores.files import FileRoot, create_bytes, join, public_uri
 from hmsa_label.stores.format import self_digest
 from hmsa_label.stores.format.forms import printable
+from hmsa_label.stores.format.layout import RUNS
 from hmsa_label.stores.format.records import OUTCOME, RUN, parse_record, parse_sealed
-from hmsa_label.stores.format.schema import RUNS
 from hmsa_label.stores.manifest.table import PAUSE, Commit
 
 # A run resumes only on the data it was begun with.

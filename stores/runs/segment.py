@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hmsa_label.stores.errors import StoreConflict
 from hmsa_label.stores.files import FileRoot, create_bytes, join
-from hmsa_label.stores.format import schema
+from hmsa_label.stores.format import layout
 from hmsa_label.stores.format.arrays import ARRAYS, LABEL, Bounds, Pixels, derivation_faults, set_fault
 from hmsa_label.stores.format.chunks import digest_of, encode
 from hmsa_label.stores.format.evidence import level_of
@@ -99,7 +99,7 @@ class SegmentWriter:
         if fault := RECEIPT.fault(receipt.to_dict(), ""):
             raise ValueError(f"{facts.key}: {fault}")
         body = json.dumps(receipt.to_dict(), sort_keys=True).encode()
-        self._put(schema.receipt_path(segment, row), body)
+        self._put(layout.receipt_path(segment, row), body)
         return receipt
 
     def _fault(self, arrays: Mapping[str, Pixels]) -> str:
@@ -112,8 +112,8 @@ class SegmentWriter:
             if pixels.dtype != dtype or pixels.ndim != 2 or pixels.shape != shape:
                 found = f"{pixels.dtype} {list(pixels.shape)} beside a label of {list(shape)}"
                 return f"{name} must be {dtype} [H, W] of one size; got {found}"
-        if not 0 < arrays[LABEL].size <= schema.MAX_PIXELS:
-            return f"a label of {list(shape)}; a store holds 1 to {schema.MAX_PIXELS:,} pixels"
+        if not 0 < arrays[LABEL].size <= layout.MAX_PIXELS:
+            return f"a label of {list(shape)}; a store holds 1 to {layout.MAX_PIXELS:,} pixels"
         bounds = Bounds(num_classes=self.num_classes, thresholds=self.grid or ())
         for name, pixels in arrays.items():
             if fault := ARRAYS[name].values.fault(pixels, bounds):
@@ -142,13 +142,13 @@ class SegmentWriter:
     def _begin_segment(self) -> None:
         segment = f"{self.run_id}.{secrets.token_hex(4)}"
         attributes = {"run": self.run_id, "began_at": now(), **self._cut()}
-        self._put(f"{schema.DATA}/{segment}/{schema.ROOT}", group_metadata(attributes))
+        self._put(f"{layout.DATA}/{segment}/{layout.ROOT}", group_metadata(attributes))
         self.segment, self._next_row = segment, 0
 
     def _begin_array(self, height: int, width: int, name: str) -> None:
         """Metadata of one array for images of one size; without a name, of the group that holds them."""
         metadata = array_metadata(ARRAYS[name], self.capacity, height, width, self._cut()) if name else group_metadata()
-        self._put(join(schema.size_folder(self.segment, height, width), name, schema.ROOT), metadata)
+        self._put(join(layout.size_folder(self.segment, height, width), name, layout.ROOT), metadata)
 
     def _cut(self) -> dict[str, Any]:
         """How labels are cut: the threshold and, in decimals for people and as exact float32, the stored ones."""
@@ -160,7 +160,7 @@ class SegmentWriter:
     def _put_chunk(self, segment: str, row: int, name: str, array: Pixels) -> StoredArray:
         """Stores one array of one image."""
         data, (height, width) = encode(array), array.shape
-        self._put(schema.chunk_path(segment, height, width, name, row), data)
+        self._put(layout.chunk_path(segment, height, width, name, row), data)
         return StoredArray(name, digest_of(array), hashlib.sha256(data).hexdigest(), len(data))
 
     def _put(self, path: str, data: bytes) -> None:

@@ -16,8 +16,8 @@ from hmsa_label.stores.format.receipt import Receipt, now, to_table
 from hmsa_label.stores.manifest import table as m
 from hmsa_label.stores.manifest.table import Change, Commit, Manifest, Snapshot, content_digest
 from hmsa_label.stores.runs.adoption import find_receipts
+from hmsa_label.stores.runs.may_begin import check_may_begin
 from hmsa_label.stores.runs.record import new_run, read_run, unique_id, write_outcome, write_run
-from hmsa_label.stores.runs.rules import check_may_begin
 
 MAX_FILES = 8  # more Parquet files than this are rewritten as one when a run finishes
 

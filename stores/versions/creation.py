@@ -5,7 +5,7 @@ from typing import Any
 
 from hmsa_label.stores.errors import StoreError
 from hmsa_label.stores.files import FileRoot, create_bytes, join, public_uri
-from hmsa_label.stores.format import schema
+from hmsa_label.stores.format import layout
 from hmsa_label.stores.format.identity import refuse_lost_identity, write_identity
 from hmsa_label.stores.format.zarr_metadata import group_metadata
 from hmsa_label.stores.manifest.table import Manifest
@@ -20,13 +20,13 @@ def make_store(root: FileRoot, classes: dict[str, Any], *, single_writer: bool) 
         StoreConflict: if another process made one with other classes meanwhile.
     """
     filesystem, path = root.open()
-    if filesystem.exists(join(path, schema.ROOT)):
+    if filesystem.exists(join(path, layout.ROOT)):
         return
     refuse_lost_identity(root)
     probe = _probed(root, single_writer=single_writer)
     Manifest(root.uri, root.storage_options).create()
     with contextlib.suppress(FileExistsError):  # made by another process, or before a crash
-        create_bytes(filesystem, join(path, schema.DATA, schema.ROOT), group_metadata())
+        create_bytes(filesystem, join(path, layout.DATA, layout.ROOT), group_metadata())
     write_identity(root, classes, probe)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from hmsa_label.stores.errors import LabelCorrupt, StoreConflict
 from hmsa_label.stores.files import LEFT_OVER, FileRoot, delete_files, join, list_infos, public_uri
-from hmsa_label.stores.format import schema
+from hmsa_label.stores.format import layout
 from hmsa_label.stores.format.arrays import ARRAYS
 from hmsa_label.stores.format.identity import read_identity
 from hmsa_label.stores.manifest.table import GC, Change, Commit, Manifest, Snapshot
@@ -19,9 +19,9 @@ from hmsa_label.stores.runs import claims
 from hmsa_label.stores.versions.tags import known_tags, mark_pruned, pruned_versions
 
 LEFT_OVER_SECONDS = 3600.0  # a younger file may be that of a writer who is at it
-CLAIM = re.compile(rf"{schema.RUNS}/([^/]+)/{claims.FOLDER}/[^/]+")
+CLAIM = re.compile(rf"{layout.RUNS}/([^/]+)/{claims.FOLDER}/[^/]+")
 CLOCKS_DIFFER = timedelta(days=1)  # at most, those of hosts that wrote
-CHUNK = re.compile(rf"{schema.DATA}/[^/]+/(?P<size>\d+x\d+)/(?P<array>[^/]+)/c\.(?P<row>\d+)\.0\.0")
+CHUNK = re.compile(rf"{layout.DATA}/[^/]+/(?P<size>\d+x\d+)/(?P<array>[^/]+)/c\.(?P<row>\d+)\.0\.0")
 PLACES = tuple(dict.fromkeys(array.place for array in ARRAYS.values()))
 PLACE_COLUMNS = ["height", "width", *(column for place in PLACES for column in place)]
 
@@ -69,18 +69,18 @@ def gc(
         ValueError: if `keep_last` is below 1 or `older_than` below 0.
         StoreConflict: if a tag was set on a version while it was being pruned; nothing was deleted then.
     """
-    keep = Keep(keep_last=keep_last, older_than=older_than)
+    retention = Retention(keep_last=keep_last, older_than=older_than)
     root = FileRoot(uri, dict(storage_options or {}))
     read_identity(root)
     manifest = Manifest(root.uri, storage_options)
     # Listed before the head is read: whatever begins later is not in the list and cannot be deleted.
     sizes = _list(root)
     if not apply:
-        return _plan(root, manifest, manifest.head(), sizes, keep)
+        return _plan(root, manifest, manifest.head(), sizes, retention)
     plans: list[Garbage] = []
 
     def decide(head: Snapshot) -> Change | None:
-        plans.append(_plan(root, manifest, head, sizes, keep))
+        plans.append(_plan(root, manifest, head, sizes, retention))
         return _record(head, plans[-1])
 
     commit = manifest.transact(decide)
@@ -91,7 +91,7 @@ def gc(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Keep:
+class Retention:
     """Which finished versions stay beside the tagged ones; `gc` explains the fields."""
 
     keep_last: int | None = None
@@ -129,7 +129,7 @@ def _list(root: FileRoot) -> dict[str, int]:
         if LEFT_OVER.search(name):
             if info.written_at is not None and time.time() - info.written_at > LEFT_OVER_SECONDS:
                 sizes[name] = info.size_bytes
-        elif name.startswith(f"{schema.DATA}/") or CLAIM.fullmatch(name):
+        elif name.startswith(f"{layout.DATA}/") or CLAIM.fullmatch(name):
             sizes[name] = info.size_bytes
     return sizes
 
@@ -142,11 +142,11 @@ def _delete(root: FileRoot, names: list[str]) -> None:
             filesystem.rmdir(join(path, folder))
 
 
-def _plan(root: FileRoot, manifest: Manifest, head: Snapshot, sizes: dict[str, int], keep: Keep) -> Garbage:
+def _plan(root: FileRoot, manifest: Manifest, head: Snapshot, sizes: dict[str, int], retention: Retention) -> Garbage:
     gone = pruned_versions(root)
     finished = [commit for commit in manifest.log() if commit.is_finished and commit.version not in gone]
     tags = known_tags(root)
-    kept = keep.of(finished, set(tags.by_version), head.commit)
+    kept = retention.of(finished, set(tags.by_version), head.commit)
     if tags.unknown and len(kept) < len(finished):
         raise LabelCorrupt(f"nothing is pruned, as nobody knows which version a tag names: {tags.unknown[0]}")
     rows, unreadable = _rows_of(manifest, head, kept)
@@ -216,7 +216,7 @@ class Needed:
 def _needed(rows: Iterable[dict[str, Any]]) -> Needed:
     needed = Needed(places={segment: set() for segment, _ in PLACES}, receipts=set())
     for row in rows:
-        needed.receipts.add(schema.receipt_path(row["segment"], row["row"]))
+        needed.receipts.add(layout.receipt_path(row["segment"], row["row"]))
         for segment, number in PLACES:
             if row[segment] is not None:
                 needed.places[segment].add((row[segment], f"{row['height']}x{row['width']}", str(row[number])))
@@ -234,7 +234,7 @@ def _is_needed(path: str, needed: Needed, segments: set[str], open_runs: tuple[s
     segment, name = parts[1], parts[-1]
     if segment.rpartition(".")[0] in open_runs:
         return True
-    if name == schema.ROOT:
+    if name == layout.ROOT:
         return segment in segments
     chunk = CHUNK.fullmatch(path)
     return chunk is not None and needed.has(chunk["array"], (segment, chunk["size"], chunk["row"]))
@@ -255,7 +255,7 @@ def _record(head: Snapshot, plan: Garbage) -> Change | None:
 def _mark_pruned(root: FileRoot, versions: list[int], pruned_by: int) -> None:
     """Marks come before deletion, so that nobody takes a version for whole; a tag set meanwhile calls it all off."""
     filesystem, path = root.open()
-    marks = {version: join(path, schema.PRUNED, f"{version}.json") for version in versions}
+    marks = {version: join(path, layout.PRUNED, f"{version}.json") for version in versions}
     for version in versions:
         mark_pruned(root, version, pruned_by)
     tagged = sorted(set(versions) & set(known_tags(root).by_version))

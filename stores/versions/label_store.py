@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing
 from hmsa_label.stores.files import FileRoot, public_uri
-from hmsa_label.stores.format import schema
+from hmsa_label.stores.format import layout
 from hmsa_label.stores.format.arrays import (
     ARRAYS,
     CHUNK_SHA256,
@@ -28,9 +28,9 @@ from hmsa_label.stores.format.identity import (
     check_classes,
     read_identity,
 )
+from hmsa_label.stores.format.layout import U8
 from hmsa_label.stores.format.receipt import Receipt
 from hmsa_label.stores.format.records import thresholds_in
-from hmsa_label.stores.format.schema import U8
 from hmsa_label.stores.location import Location, location_text
 from hmsa_label.stores.manifest.table import Commit, Manifest, Snapshot, content_digest
 from hmsa_label.stores.versions.creation import make_store
@@ -250,7 +250,7 @@ class LabelStore:
     def grid(self, segment: str) -> tuple[float, ...]:
         """Ascending thresholds that the codes of a segment count; empty for a segment without evidence."""
         if segment not in self._grids:
-            path = f"{schema.DATA}/{segment}/{schema.ROOT}"
+            path = f"{layout.DATA}/{segment}/{layout.ROOT}"
             try:
                 self._grids[segment] = thresholds_in(self.root.read(path), path)
             except FileNotFoundError:
@@ -285,7 +285,7 @@ class LabelStore:
             )
         height, width = self._value("height", place), self._value("width", place)
         bounds = Bounds(num_classes=self.identity.num_classes, thresholds=() if array.required else self.grid(segment))
-        path = schema.chunk_path(segment, height, width, name, row)
+        path = layout.chunk_path(segment, height, width, name, row)
         try:
             data = self.root.read(path)
             pixels = decode_checked(data, height, width, array.dtype, chunk_digest=digest)

@@ -13,10 +13,10 @@ from typing import Any
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, StoreConflict
 from hmsa_label.stores.files import FileRoot, create_bytes, delete_files, join, list_names, public_uri, replace_bytes
 from hmsa_label.stores.format import self_digest
+from hmsa_label.stores.format.layout import MANIFEST, PRUNED, TAGS
 from hmsa_label.stores.format.receipt import now
 from hmsa_label.stores.format.records import PRUNE_MARK, TAG_NAME, parse_sealed
 from hmsa_label.stores.format.records import TAG as TAG_RECORD
-from hmsa_label.stores.format.schema import MANIFEST, PRUNED, TAGS
 from hmsa_label.stores.manifest.table import TAG, Change, Commit, Manifest, Snapshot
 from hmsa_label.stores.result import Result
 

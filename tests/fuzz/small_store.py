@@ -23,8 +23,8 @@ from hmsa_label.stores.exports.cityscapes_tree import export_cityscapes
 from hmsa_label.stores.exports.dense_zarr import export_zarr
 from hmsa_label.stores.files import FileRoot
 from hmsa_label.stores.format.evidence import code_of, grid_with, label_at, level_of
+from hmsa_label.stores.format.layout import COMMITS, LOG
 from hmsa_label.stores.format.receipt import ImageFacts
-from hmsa_label.stores.format.schema import COMMITS, LOG
 from hmsa_label.stores.format.self_digest import CHECK, is_whole, seal
 from hmsa_label.stores.manifest.delta_actions import COMMIT_KEY
 from hmsa_label.stores.runs.events import write_part

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from hmsa_label.stores.format.evidence import code_of, grid_with, label_at, level_of
+from hmsa_label.stores.format.layout import U8
 from hmsa_label.stores.format.receipt import ImageFacts, Receipt
-from hmsa_label.stores.format.schema import U8
 from hmsa_label.stores.runs.segment import SegmentWriter
 from hmsa_label.stores.runs.writer import RunWriter
 from hmsa_label.stores.versions.label_store import LabelStore

@@ -9,7 +9,7 @@ from hmsa_label.pipeline.config import StoreConfig
 from hmsa_label.pipeline.data.selection import select_images
 from hmsa_label.pipeline.label.run import plan_labels
 from hmsa_label.stores.errors import StoreConflict
-from hmsa_label.stores.format.schema import chunk_path
+from hmsa_label.stores.format.layout import chunk_path
 from hmsa_label.stores.images.source import ImageRef
 from hmsa_label.stores.versions.label_store import LabelStore
 from hmsa_label.stores.versions.rethreshold import rethreshold

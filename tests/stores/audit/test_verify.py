@@ -13,14 +13,14 @@ from numcodecs.zstd import Zstd
 
 from hmsa_label.stores.audit.verify import verify, verify_store
 from hmsa_label.stores.errors import LabelCorrupt
-from hmsa_label.stores.format import schema
+from hmsa_label.stores.format import layout
 from hmsa_label.stores.format.receipt import ImageFacts
 from hmsa_label.stores.versions.label_store import LabelStore
 
 
 def chunk(uri: str, key: str, name: str = "label") -> Path:
     receipt = LabelStore.open(uri).receipt(key)
-    return Path(uri) / schema.chunk_path(receipt.segment, receipt.height, receipt.width, name, receipt.row)
+    return Path(uri) / layout.chunk_path(receipt.segment, receipt.height, receipt.width, name, receipt.row)
 
 
 def kinds(uri: str, **how: Any) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from hmsa_label.stores.audit.history import show
 from hmsa_label.stores.audit.verify import Problem, verify, verify_store
 from hmsa_label.stores.errors import LabelCorrupt
 from hmsa_label.stores.files import FileRoot
-from hmsa_label.stores.format import schema
+from hmsa_label.stores.format import layout
 from hmsa_label.stores.versions.gc import gc
 from hmsa_label.stores.versions.label_store import LabelStore
 from hmsa_label.stores.versions.log import store_log
@@ -21,7 +21,7 @@ from hmsa_label.stores.versions.tags import tag, tags
 
 def chunk(uri: str, key: str, version: int | None = None, name: str = "label") -> Path:
     receipt = LabelStore.open(uri, version).receipt(key)
-    return Path(uri) / schema.chunk_path(receipt.segment, receipt.height, receipt.width, name, receipt.row)
+    return Path(uri) / layout.chunk_path(receipt.segment, receipt.height, receipt.width, name, receipt.row)
 
 
 def rows_of(uri: str, version: int) -> Path:
@@ -83,7 +83,7 @@ def test_unfinished_progress_is_looked_at_too(uri: str, labels: Any) -> None:
     run = labels.begin(uri)
     version = run.writer.append([run.write("d")])
     receipt = LabelStore.open(uri, "head").receipt("d")
-    flip(Path(uri) / schema.chunk_path(receipt.segment, 16, 24, "label", receipt.row))
+    flip(Path(uri) / layout.chunk_path(receipt.segment, 16, 24, "label", receipt.row))
     assert verify(uri) == []
     (problem,) = verify(uri, every=True)
     assert (problem.key, problem.version) == ("d", version)

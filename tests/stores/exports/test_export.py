@@ -19,7 +19,7 @@ from hmsa_label.stores.exports.cityscapes_tree import export_cityscapes
 from hmsa_label.stores.exports.dense_zarr import export_zarr
 from hmsa_label.stores.exports.png import encode_png
 from hmsa_label.stores.files import open_filesystem
-from hmsa_label.stores.format.schema import chunk_path
+from hmsa_label.stores.format.layout import chunk_path
 from hmsa_label.stores.versions.label_store import LabelStore
 from tests.faulty_proxy import FaultyProxy
 

@@ -13,7 +13,7 @@ import pytest
 from hmsa_label.stores.audit.history import show
 from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing
-from hmsa_label.stores.format import schema
+from hmsa_label.stores.format import layout
 from hmsa_label.stores.format.chunks import digest_of, encode
 from hmsa_label.stores.format.receipt import ImageFacts, Receipt, StoredArray, to_table
 from hmsa_label.stores.format.self_digest import seal
@@ -291,7 +291,7 @@ def test_pixels_outside_of_the_store_are_not_read(uri: str, labels: Any, tmp_pat
     receipt = run.write("a")
     append_row(run, replace(receipt, segment="../../outside"))
     outside = Path(uri).parent / "outside/16x24/label/c.0.0.0"
-    outside.write_bytes((Path(uri) / schema.chunk_path(receipt.segment, 16, 24, "label", 0)).read_bytes())
+    outside.write_bytes((Path(uri) / layout.chunk_path(receipt.segment, 16, 24, "label", 0)).read_bytes())
     with pytest.raises(LabelCorrupt, match=r"'\.\./\.\./outside', which is no name"):
         LabelStore.open(uri, "head")
 
@@ -310,7 +310,7 @@ def test_pixels_that_are_no_class_are_refused(uri: str, labels: Any) -> None:
     receipt = run.write("a")
     pixels = np.full((16, 24), 9, np.uint8)
     data = encode(pixels)
-    (Path(uri) / schema.chunk_path(receipt.segment, 16, 24, "label", receipt.row)).write_bytes(data)
+    (Path(uri) / layout.chunk_path(receipt.segment, 16, 24, "label", receipt.row)).write_bytes(data)
     array = StoredArray("label", digest_of(pixels), hashlib.sha256(data).hexdigest(), len(data))
     run.writer.append([replace(receipt, arrays=(array,))])
     run.writer.finish()
@@ -323,7 +323,7 @@ def test_codes_beyond_the_thresholds_are_refused(uri: str, labels: Any) -> None:
     run = labels.begin(uri)
     receipt = run.write("a")
     data = encode(np.full((16, 24), 99, np.uint8))
-    (Path(uri) / schema.chunk_path(receipt.segment, 16, 24, "code", receipt.row)).write_bytes(data)
+    (Path(uri) / layout.chunk_path(receipt.segment, 16, 24, "code", receipt.row)).write_bytes(data)
     label, top1, code = receipt.arrays
     code = replace(code, chunk_sha256=hashlib.sha256(data).hexdigest())
     run.writer.append([replace(receipt, arrays=(label, top1, code))])

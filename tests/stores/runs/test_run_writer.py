@@ -10,7 +10,7 @@ from deltalake import DeltaTable
 
 from hmsa_label.stores.errors import StoreConflict
 from hmsa_label.stores.files import FileRoot
-from hmsa_label.stores.format import schema
+from hmsa_label.stores.format import layout
 from hmsa_label.stores.runs.record import read_outcomes
 from hmsa_label.stores.versions.label_store import LabelStore
 from hmsa_label.stores.versions.rollback import rollback
@@ -86,7 +86,7 @@ def test_rows_whose_receipt_was_lost_are_adopted(uri: str, labels: Any) -> None:
 def test_a_damaged_row_is_not_adopted(uri: str, labels: Any, name: str) -> None:
     first = labels.begin(uri)
     receipt = first.write("a")
-    path = Path(uri) / schema.chunk_path(receipt.segment, 16, 24, name, receipt.row)
+    path = Path(uri) / layout.chunk_path(receipt.segment, 16, 24, name, receipt.row)
     path.write_bytes(path.read_bytes()[:-1])
     assert labels.begin(uri).writer.adopt() == 0
 
@@ -94,8 +94,8 @@ def test_a_damaged_row_is_not_adopted(uri: str, labels: Any, name: str) -> None:
 def test_a_row_without_pixels_or_with_a_broken_receipt_is_not_adopted(uri: str, labels: Any) -> None:
     first = labels.begin(uri)
     gone, broken, whole = (first.write(key) for key in "abc")
-    (Path(uri) / schema.chunk_path(gone.segment, 16, 24, "label", gone.row)).unlink()
-    (Path(uri) / schema.receipt_path(broken.segment, broken.row)).write_text('{"key": "b"')
+    (Path(uri) / layout.chunk_path(gone.segment, 16, 24, "label", gone.row)).unlink()
+    (Path(uri) / layout.receipt_path(broken.segment, broken.row)).write_text('{"key": "b"')
     second = labels.begin(uri)
     assert second.writer.adopt() == 1
     assert second.writer.done_keys() == {whole.key}
@@ -104,7 +104,7 @@ def test_a_row_without_pixels_or_with_a_broken_receipt_is_not_adopted(uri: str, 
 def test_of_several_rows_of_an_image_a_sound_one_is_adopted(uri: str, labels: Any) -> None:
     first = labels.begin(uri)
     damaged, sound = first.write("a", seed=1), first.write("a", seed=2)
-    (Path(uri) / schema.chunk_path(damaged.segment, 16, 24, "label", damaged.row)).unlink()
+    (Path(uri) / layout.chunk_path(damaged.segment, 16, 24, "label", damaged.row)).unlink()
     second = labels.begin(uri)
     assert second.writer.adopt() == 1
     second.writer.finish()

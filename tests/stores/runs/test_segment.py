@@ -9,7 +9,7 @@ import pytest
 
 from hmsa_label.stores.errors import StoreConflict, ThresholdNotStored
 from hmsa_label.stores.files import create_bytes, join
-from hmsa_label.stores.format import schema
+from hmsa_label.stores.format import layout
 from hmsa_label.stores.format.chunks import encode
 from hmsa_label.stores.format.evidence import DEFAULT_GRID
 from hmsa_label.stores.format.receipt import ImageFacts, Receipt
@@ -98,7 +98,7 @@ def test_threads_get_rows_of_their_own_and_full_segments_are_followed_by_others(
 def test_an_object_of_another_process_is_never_overwritten(writer: SegmentWriter) -> None:
     receipt = writer.write(FACTS, {"label": label(0)})
     filesystem, root = writer.root.open()
-    path = schema.chunk_path(receipt.segment, 4, 6, "label", 1)
+    path = layout.chunk_path(receipt.segment, 4, 6, "label", 1)
     create_bytes(filesystem, join(root, path), b"someone else's")
     with pytest.raises(StoreConflict, match="was written by another process; nothing was overwritten"):
         writer.write(FACTS, {"label": label(1)})
@@ -108,7 +108,7 @@ def test_an_object_of_another_process_is_never_overwritten(writer: SegmentWriter
 def test_a_repeated_put_whose_answer_got_lost_is_no_conflict(writer: SegmentWriter) -> None:
     receipt = writer.write(FACTS, {"label": label(0)})
     filesystem, root = writer.root.open()
-    path = schema.chunk_path(receipt.segment, 4, 6, "label", 1)
+    path = layout.chunk_path(receipt.segment, 4, 6, "label", 1)
     create_bytes(filesystem, join(root, path), encode(label(1)))
     assert writer.write(FACTS, {"label": label(1)}).row == 1
 

@@ -14,7 +14,7 @@ import zarr
 from deltalake import DeltaTable
 
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, NotAStore, StoreConflict, StoreError
-from hmsa_label.stores.format import schema
+from hmsa_label.stores.format import layout
 from hmsa_label.stores.format.arrays import ARRAYS
 from hmsa_label.stores.format.chunks import encode
 from hmsa_label.stores.format.columns import MANIFEST_SCHEMA
@@ -25,7 +25,7 @@ from hmsa_label.stores.versions.label_store import LabelStore
 
 def chunk(uri: str, key: str, name: str = "label") -> Path:
     receipt = LabelStore.open(uri).receipt(key)
-    return Path(uri) / schema.chunk_path(receipt.segment, receipt.height, receipt.width, name, receipt.row)
+    return Path(uri) / layout.chunk_path(receipt.segment, receipt.height, receipt.width, name, receipt.row)
 
 
 def test_what_was_written_is_read(uri: str, labels: Any, drawn: Callable[..., Any]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.errors import LabelCorrupt, StoreConflict, ThresholdNotStored
 from hmsa_label.stores.format.evidence import label_at, level_of
-from hmsa_label.stores.format.schema import chunk_path
+from hmsa_label.stores.format.layout import chunk_path
 from hmsa_label.stores.manifest.table import Manifest
 from hmsa_label.stores.versions.label_store import LabelStore
 from hmsa_label.stores.versions.log import store_log

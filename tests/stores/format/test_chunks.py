@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from hmsa_label.stores.errors import LabelCorrupt
 from hmsa_label.stores.format.chunks import decode, decode_checked, digest_of, encode
-from hmsa_label.stores.format.schema import MAX_PIXELS
+from hmsa_label.stores.format.layout import MAX_PIXELS
 from hmsa_label.stores.format.zstd_frame import content_bytes
 
 IMAGES = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40))

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hmsa_label.stores.files import join, list_sizes
-from hmsa_label.stores.format import schema
+from hmsa_label.stores.format import layout
 from hmsa_label.stores.format.arrays import ARRAYS, BYTES, Array
 from hmsa_label.stores.manifest.rows import BATCH_ROWS, Rows
 
@@ -40,9 +40,9 @@ def size_faults(rows_of_version: Rows, seen: set[int] | None = None) -> Iterator
             if first is None:  # nothing to list for
                 continue
             # One array's listing at a time: millions of objects would not fit into memory.
-            sizes = list_sizes(filesystem, join(path, schema.size_folder(at, height, width), name))
+            sizes = list_sizes(filesystem, join(path, layout.size_folder(at, height, width), name))
             for row in chain([first], rows):
-                chunk = schema.chunk_path(at, height, width, name, row[number])
+                chunk = layout.chunk_path(at, height, width, name, row[number])
                 found, expected = sizes.get(join(path, chunk)), row[size_column]
                 if found is None:
                     yield row["key"], "missing", f"{name}: no object {chunk}"
