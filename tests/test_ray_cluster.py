@@ -38,7 +38,7 @@ def test_cluster_asks_for_a_token_and_notices_a_silent_host(path):
     assert [name for name in (*HEALTH, "RAY_JOB_STOP_WAIT_TIME_S") if f"{name}=" not in head] == []
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", AWS, ONPREM, RAYJOB], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [ROOT / "docs/guides/cluster.md", AWS, ONPREM, RAYJOB], ids=lambda path: path.stem)
 def test_head_that_is_said_to_be_on_the_loopback_is_there_with_all_its_ports(path):
     text = path.read_text()
     assert text.count("--node-ip-address 127.0.0.1") <= text.count("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0")

@@ -24,12 +24,12 @@ from hmsa_label.stores.versions.label_store import LabelStore
 from tests.fake_teacher import fake_arguments
 from tests.sockets import LOOPBACK, listening_addresses
 
-README = Path(hmsa_label.__path__[0]).parent / "README.md"
+GUIDE = Path(hmsa_label.__path__[0]).parent / "docs/guides/cluster.md"
 
 
-def readme_head() -> tuple[dict[str, str], list[str]]:
-    """Variables and command with which the README starts a head on one machine."""
-    (block,) = (part for part in README.read_text().split("```")[1::2] if "ray start --head" in part)
+def head_of_the_guide() -> tuple[dict[str, str], list[str]]:
+    """Variables and command with which the guide on clusters starts a head on one machine."""
+    (block,) = (part for part in GUIDE.read_text().split("```")[1::2] if "ray start --head" in part)
     lines = [shlex.split(line) for line in block.replace("\\\n", "").splitlines()]
     exports = dict(word.split("=", 1) for line in lines if line[:1] == ["export"] for word in line[1:])
     (start,) = (line for line in lines if line[:2] == ["ray", "start"])
@@ -53,10 +53,10 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[str]:
-    """Dashboard address of a head as the README starts it, without a token, with two slots for workers."""
+    """Dashboard address of a head as the guide starts it, without a token, with two slots for workers."""
     address, folder = f"http://127.0.0.1:{free_port()}", tempfile.mkdtemp(prefix="ray")  # sockets want a short path
     ports = {name: free_port() for name in ("port", "ray-client-server-port", "dashboard-agent-listen-port")}
-    exports, start = readme_head()
+    exports, start = head_of_the_guide()
     command = [*start, "--block"]
     command += [f"--dashboard-port={address.rpartition(':')[2]}", f"--temp-dir={folder}", "--num-cpus=2"]
     command += [f"--object-store-memory={80 * 2**20}", *(f"--{name}={port}" for name, port in ports.items())]
@@ -114,7 +114,7 @@ def run_command(bench: Any, ms: int, store: str) -> list[str]:
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads the sockets of processes from /proc")
-def test_head_of_the_readme_is_closed_to_the_outside(head):
+def test_head_of_the_guide_is_closed_to_the_outside(head):
     wait_until(lambda: len(listening_addresses(HEADS[head])) >= 9, 60)  # the agents come last
     assert set(listening_addresses(HEADS[head])) <= LOOPBACK
 
