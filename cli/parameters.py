@@ -191,6 +191,8 @@ def type_of(annotation: object, default: object) -> click.ParamType[object]:
     if admits_none(annotation):
         inner = next(part for part in typing.get_args(annotation) if part is not type(None))
         return OrNone(type_of(inner, default)) if default is not None else type_of(inner, default)
+    if isinstance(annotation, types.UnionType) and str in typing.get_args(annotation):  # a path or URL
+        return click.STRING
     if typing.get_origin(annotation) is Mapping:
         return NamedValues()
     if typing.get_origin(annotation) is dict:

@@ -9,7 +9,7 @@ from typing import Any
 
 from hmsa_label.labelers.registry import DEFAULT_TEACHER, checked_options, place_of
 from hmsa_label.stores.credentials import refuse_in_url
-from hmsa_label.stores.location import Location, location_text
+from hmsa_label.stores.location import Location, keep_as_text, location_text
 
 DATASETS = ("cityscapes", "mapillary", "folder")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -28,11 +28,11 @@ def at_least(name: str, value: float, least: float) -> None:
         raise ValueError(f"{name} must be at least {least}; got {value}")
 
 
-def check_place(option: str, place: str) -> None:
+def check_place(option: str, place: Location) -> None:
     """Refuses an empty path, as an unset variable of a shell gives it, and credentials in a URL."""
     if not place:
         raise ValueError(f"{option} is empty; give a path, or a URL such as s3://bucket/folder")
-    refuse_in_url(place)
+    refuse_in_url(str(place))
 
 
 def check_device(name: str) -> None:
@@ -44,13 +44,14 @@ def check_device(name: str) -> None:
 class DataConfig:
     """Where images come from: any fsspec URL or path, and which part of it."""
 
-    root: str
+    root: Location
     dataset: str = "cityscapes"
     split: str = "train_extra"
     limit: int | None = None
     storage_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        keep_as_text(self, "root")
         check_place("--data", self.root)
         one_of("dataset", self.dataset, DATASETS)
         if self.limit is not None:
@@ -153,7 +154,7 @@ class LabelConfig:
 
     data: DataConfig
     teacher: TeacherConfig
-    store: str
+    store: Location
     threshold: float = 0.9
     keep_evidence: bool = True
     keys: tuple[str, ...] = ()
@@ -166,6 +167,7 @@ class LabelConfig:
     storage_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        keep_as_text(self, "store")
         check_place("--store", self.store)
         if not 0.0 < self.threshold < 1.0:
             raise ValueError(f"threshold must lie between 0 and 1, both excluded; got {self.threshold}")
@@ -187,10 +189,11 @@ class ExplainConfig:
     """The picture of one image's prediction, and of what it is taken from."""
 
     teacher: TeacherConfig
-    output: str = "explained.png"
+    output: Location = "explained.png"
     threshold: float = 0.9
 
     def __post_init__(self) -> None:
+        keep_as_text(self, "output")
         if not 0.0 < self.threshold < 1.0:
             raise ValueError(f"threshold must lie between 0 and 1, both excluded; got {self.threshold}")
 
@@ -199,10 +202,11 @@ class ExplainConfig:
 class StoreConfig:
     """Which label store to look into."""
 
-    uri: str
+    uri: Location
     storage_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        keep_as_text(self, "uri")
         check_place("--store", self.uri)
 
 
@@ -224,13 +228,16 @@ class TraceConfig:
         deep: read and hash every label and every held-out image, not only what lists them.
     """
 
-    teacher: str | None = None
-    store: str | None = None
-    data: str | None = None
-    auto_data: str | None = None
+    teacher: Location | None = None
+    store: Location | None = None
+    data: Location | None = None
+    auto_data: Location | None = None
     deep: bool = False
     store_options: dict[str, Any] = field(default_factory=dict)
     data_options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        keep_as_text(self, "teacher", "store", "data", "auto_data")
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from fsspec.implementations.local import LocalFileSystem
 from hmsa_label.stores import disk
 from hmsa_label.stores.credentials import hide_in_text, refuse_in_url
 from hmsa_label.stores.errors import NotAFile, NotAStore
+from hmsa_label.stores.location import Location, location_text
 
 # One GET per object instead of HEAD + ranged GETs, and no listing that another writer made stale.
 S3_DEFAULTS: dict[str, Any] = {"max_concurrency": 1, "use_listings_cache": False}
@@ -38,7 +39,7 @@ class Entry:
     is_directory: bool
 
 
-def open_filesystem(uri: str, storage_options: dict[str, Any] | None = None) -> tuple[Any, str]:
+def open_filesystem(uri: Location, storage_options: dict[str, Any] | None = None) -> tuple[Any, str]:
     """The filesystem behind a path or URL, and the path in its own spelling without a trailing slash.
 
     Local paths become absolute, because workers run in other folders. `AWS_ENDPOINT_URL` is honoured by S3.
@@ -46,6 +47,7 @@ def open_filesystem(uri: str, storage_options: dict[str, Any] | None = None) -> 
     Raises:
         ValueError: if no filesystem is known for the URL, or its package is not installed.
     """
+    uri = location_text(uri)
     if not uri:
         raise ValueError("an empty path was given; expected a folder or a URL such as s3://bucket/folder")
     refuse_in_url(uri)
@@ -69,8 +71,9 @@ def _s3_endpoint(options: dict[str, Any]) -> dict[str, str]:
     return {"endpoint_url": endpoint} if endpoint and not given else {}
 
 
-def public_uri(uri: str) -> str:
+def public_uri(uri: Location) -> str:
     """The URL without user, password and query, fit for messages and provenance; local paths become absolute."""
+    uri = location_text(uri)
     if "://" not in uri:
         return os.path.abspath(os.path.expanduser(uri))
     parts = urlsplit(hide_in_text(uri))

@@ -91,3 +91,31 @@ def test_importing_the_library_and_asking_what_is_in_it_loads_nothing_heavy():
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'hmsa_label' has no attribute 'Labelstore'"):
         _ = hmsa_label.Labelstore
+
+
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [
+        (hmsa_label.DataConfig, "root"),
+        (hmsa_label.StoreConfig, "uri"),
+        (hmsa_label.AutoLabels, "store"),
+        (hmsa_label.AutoLabels, "data"),
+        (hmsa_label.ModelConfig, "init_weights"),
+        (hmsa_label.TraceConfig, "teacher"),
+        (hmsa_label.TraceConfig, "store"),
+    ],
+)
+def test_settings_take_a_path_and_are_those_of_its_text(config, field):
+    required = {"store": "labels"} if config is hmsa_label.AutoLabels else {}
+    assert config(**required | {field: Path("a/b")}) == config(**required | {field: "a/b"})
+    with pytest.raises(ValueError, match="s3:/bucket/a was a URL before it became a Path"):
+        config(**required | {field: Path("s3://bucket/a")})
+
+
+def test_settings_of_a_whole_run_and_a_training_take_paths():
+    data = hmsa_label.DataConfig(root=Path("images"))
+    teacher = hmsa_label.TeacherConfig(weights=Path("best.safetensors"))
+    assert hmsa_label.LabelConfig(data=data, teacher=teacher, store=Path("labels")).store == "labels"
+    assert hmsa_label.TrainConfig(data=data, output=Path("student")).output == "student"
+    assert hmsa_label.ExplainConfig(teacher=teacher, output=Path("a.png")).output == "a.png"
+    assert teacher.weights == "best.safetensors"

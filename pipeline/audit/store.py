@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hmsa_label.pipeline.config import StoreConfig, StorePlace, store_config
+from hmsa_label.pipeline.config import StorePlace, store_config
 from hmsa_label.pipeline.label.cautions import classes_absent, warnings_of_version
 from hmsa_label.pipeline.records import LabelSummary
 from hmsa_label.pipeline.software import git_state, library_versions, package_version
@@ -62,8 +62,8 @@ def list_versions(store: StorePlace, *, progress: bool = False) -> list[Version]
     Raises:
         NotAStore: there is no store.
     """
-    place = store_config(store)
-    return store_log(place.uri, progress=progress, storage_options=place.storage_options)[::-1]
+    uri, options = _at(store)
+    return store_log(uri, progress=progress, storage_options=options)[::-1]
 
 
 def show(store: StorePlace, name: int | str | None = None) -> VersionFacts | ImageHistory:
@@ -72,8 +72,8 @@ def show(store: StorePlace, name: int | str | None = None) -> VersionFacts | Ima
     Raises:
         LabelMissing: the store knows no such version, tag or image.
     """
-    place = store_config(store)
-    return facts_of(place.uri, name, storage_options=place.storage_options)
+    uri, options = _at(store)
+    return facts_of(uri, name, storage_options=options)
 
 
 def picture_of_label(store: StorePlace, key: str) -> bytes:
@@ -82,7 +82,7 @@ def picture_of_label(store: StorePlace, key: str) -> bytes:
     Raises:
         LabelMissing: the version has no label for the image.
     """
-    reader = _open(store_config(store))
+    reader = _open(store)
     palette = np.zeros((256, 3), np.uint8)
     palette[: len(reader.classes["colours"])] = reader.classes["colours"]
     return encode_png(palette[reader.read(key)])
@@ -107,14 +107,14 @@ def verify(
     Raises:
         NotAStore, LabelMissing: there is no such store or version to look at.
     """
-    place = store_config(store)
+    uri, options = _at(store)
     return verify_store(
-        place.uri,
+        uri,
         version,
         every=every,
         deep=deep,
         data_root=None if sources is None else location_text(sources),
-        storage_options=place.storage_options,
+        storage_options=options,
         data_options=source_options,
     )
 
@@ -125,8 +125,8 @@ def diff(store: StorePlace, a: int | str, b: int | str | None = None, *, pixels:
     Raises:
         LabelMissing: there is no such version or tag.
     """
-    place = store_config(store)
-    return diff_of_versions(place.uri, a, b, pixels=pixels, storage_options=place.storage_options)
+    uri, options = _at(store)
+    return diff_of_versions(uri, a, b, pixels=pixels, storage_options=options)
 
 
 def card(store: StorePlace, version: int | str | None = None) -> Card:
@@ -135,8 +135,8 @@ def card(store: StorePlace, version: int | str | None = None) -> Card:
     Raises:
         LabelMissing: there is no such version or tag.
     """
-    place = store_config(store)
-    return card_facts(place.uri, version, storage_options=place.storage_options)
+    uri, options = _at(store)
+    return card_facts(uri, version, storage_options=options)
 
 
 def tag_version(store: StorePlace, name: str, version: int | str | None = None, message: str = "") -> Tag:
@@ -145,8 +145,8 @@ def tag_version(store: StorePlace, name: str, version: int | str | None = None, 
     Raises:
         ValueError: a bad name, or an unfinished version. StoreConflict: the name is taken.
     """
-    place = store_config(store)
-    return tag(place.uri, name, version, message, storage_options=place.storage_options)
+    uri, options = _at(store)
+    return tag(uri, name, version, message, storage_options=options)
 
 
 def roll_back(store: StorePlace, version: int | str, message: str = "") -> RolledBack:
@@ -155,10 +155,10 @@ def roll_back(store: StorePlace, version: int | str, message: str = "") -> Rolle
     Raises:
         ValueError: `version` is unfinished. LabelMissing: there is no such version or tag, or its pixels are gone.
     """
-    place = store_config(store)
-    before = _open(place)
+    uri, options = _at(store)
+    before = _open(store)
     number = version_number(before.root, version)
-    made = rollback(place.uri, number, message, storage_options=place.storage_options)
+    made = rollback(uri, number, message, storage_options=options)
     return RolledBack(store=before.uri, version=made, restores=number, changed=made != before.version)
 
 
@@ -174,8 +174,8 @@ def collect_garbage(
     Raises:
         ValueError: keep_last is below 1. StoreConflict: a version was tagged meanwhile; nothing was deleted.
     """
-    place = store_config(store)
-    return gc(place.uri, keep_last=keep_last, older_than=older_than, apply=apply, storage_options=place.storage_options)
+    uri, options = _at(store)
+    return gc(uri, keep_last=keep_last, older_than=older_than, apply=apply, storage_options=options)
 
 
 def rethreshold(store: StorePlace, threshold: float, on_image: OnImage | None = None) -> LabelSummary:
@@ -185,12 +185,10 @@ def rethreshold(store: StorePlace, threshold: float, on_image: OnImage | None = 
         ThresholdNotStored: the threshold is not on the grid. ValueError: labels without evidence.
         StoreConflict: an unfinished run holds the store.
     """
-    place, started = store_config(store), time.monotonic()
-    done = rethreshold_store(
-        place.uri, threshold, provenance=_provenance(), on_image=on_image, storage_options=place.storage_options
-    )
+    (uri, options), started = _at(store), time.monotonic()
+    done = rethreshold_store(uri, threshold, provenance=_provenance(), on_image=on_image, storage_options=options)
     seconds = time.monotonic() - started
-    after = _open(place, done.version)
+    after = _open(store, done.version)
     summary = summarise(after.table(), after.classes)
     return LabelSummary(
         store=after.uri,
@@ -227,14 +225,21 @@ def export_labels(
     """
     if layout not in ("cityscapes", "zarr"):
         raise ValueError(f"layout must be cityscapes or zarr; got {layout!r}")
-    reader = _open(store_config(store), version)
+    reader = _open(store, version)
     if layout == "zarr":
         return export_zarr(reader, location_text(destination), on_image=on_image)
     return export_cityscapes(reader, location_text(destination), name=name, on_image=on_image)
 
 
-def _open(store: StoreConfig, version: int | str | None = None) -> LabelStore:
-    return LabelStore.open(store.uri, version, storage_options=store.storage_options)
+def _at(store: StorePlace) -> tuple[str, dict[str, Any]]:
+    """Where a store is, and the fsspec options of its storage."""
+    config = store_config(store)
+    return location_text(config.uri), config.storage_options
+
+
+def _open(store: StorePlace, version: int | str | None = None) -> LabelStore:
+    uri, options = _at(store)
+    return LabelStore.open(uri, version, storage_options=options)
 
 
 def _provenance() -> dict[str, Any]:

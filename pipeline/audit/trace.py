@@ -168,7 +168,7 @@ def _student_links(prefix: str, info: dict[str, Any], config: TraceConfig) -> tu
         links += found
     recorded = [run.record["teacher"] for run in runs if run.record.get("teacher")]
     place = config.teacher or next((teacher.get("weights") for teacher in recorded), None)
-    data, link = check_weights(f"{prefix}teacher", place, auto["teacher_sha256"])
+    data, link = check_weights(f"{prefix}teacher", place and str(place), auto["teacher_sha256"])
     teacher, below = _teacher_links(prefix, data, recorded, config)
     facts = None if data is None else NetworkFacts(**_network_facts(teacher, str(place), auto["teacher_sha256"]))
     trained_on = _without_keys(teacher.get("trained_on"))

@@ -147,7 +147,7 @@ def check_store(part: str, auto: dict[str, Any], config: TraceConfig) -> tuple[L
     try:
         store = LabelStore.open(place, auto["version"], storage_options=config.store_options)
     except NotAStore as error:
-        gone = not _holds_anything(place, config.store_options)
+        gone = not _holds_anything(str(place), config.store_options)
         return None, [Link(part=part, check="store", state=UNCHECKED if gone else BROKEN, detail=str(error))]
     except StoreError as error:
         return None, [Link(part=part, check="version", state=BROKEN, detail=str(error))]

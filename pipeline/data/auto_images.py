@@ -12,6 +12,7 @@ from hmsa_label.stores.audit.origins import origins_of
 from hmsa_label.stores.files import public_uri
 from hmsa_label.stores.images.open import open_images
 from hmsa_label.stores.images.source import ImageSource
+from hmsa_label.stores.location import Location
 from hmsa_label.stores.versions.label_store import LabelStore
 
 
@@ -19,7 +20,7 @@ from hmsa_label.stores.versions.label_store import LabelStore
 class Place:
     """A root of images, a path or URL; how it is laid out, None as it was recorded; fsspec options of its storage."""
 
-    root: str
+    root: Location
     dataset: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
 

@@ -19,6 +19,7 @@ from hmsa_label.stores.errors import NotAStore
 from hmsa_label.stores.format.evidence import level_of
 from hmsa_label.stores.images.open import open_images
 from hmsa_label.stores.images.source import ImageSource
+from hmsa_label.stores.location import Location
 from hmsa_label.stores.parallel import map_threads
 from hmsa_label.stores.versions.label_store import LabelStore
 
@@ -43,7 +44,7 @@ class FineLabelDataset:
 
     def __init__(
         self,
-        data: str,
+        data: Location,
         *,
         dataset: str = "cityscapes",
         split: str = "train",
@@ -111,7 +112,7 @@ class AutoLabelDataset:
     def __init__(
         self,
         store: LabelStore,
-        data: str | None = None,
+        data: Location | None = None,
         *,
         dataset: str | None = None,
         threshold: float | Mapping[str, float] | None = None,

@@ -21,6 +21,7 @@ from hmsa_label.pipeline.label.plan import (
 from hmsa_label.pipeline.label.worker import LabelWorker, WorkerSpec
 from hmsa_label.pipeline.teacher.user_code import UserCode, user_code
 from hmsa_label.stores.files import public_uri
+from hmsa_label.stores.location import Location
 
 ANY_RAY = {
     # Ray prints the deaths of workers to stdout, which belongs to results; they are events here. Skips all lines.
@@ -108,5 +109,5 @@ def _spec(config: LabelConfig, rule: Rule, placement: Placement, code: UserCode 
     )
 
 
-def _absolute(uri: str) -> str:
-    return uri if "://" in uri else public_uri(uri)
+def _absolute(uri: Location) -> str:
+    return str(uri) if "://" in str(uri) else public_uri(uri)

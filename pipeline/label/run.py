@@ -121,7 +121,7 @@ def _check_may_begin(config: LabelConfig, images: list[ImageRef], before: LookBa
     check_here(config)
     only_new = bool(before.changed)
     check_known_settings(
-        config.store,
+        str(config.store),
         known_record(config, images, only_new=only_new),
         relabel=config.relabel or only_new,
         join=_shares(config),
@@ -158,7 +158,7 @@ def _begin_run(
         return LabelStore.create(config.store, classes, storage_options=options, single_writer=single)
 
     def begin() -> RunWriter:
-        return RunWriter(config.store, record, relabel=config.relabel or only_new, storage_options=options)
+        return RunWriter(str(config.store), record, relabel=config.relabel or only_new, storage_options=options)
 
     with_retries("opening the store", create)
     return with_retries("beginning the run", begin)

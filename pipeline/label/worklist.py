@@ -52,7 +52,7 @@ def look_back(config: LabelConfig, images: list[ImageRef]) -> LookBack:
         store = LabelStore.open(config.store, "head", storage_options=config.storage_options)
     except NotAStore:
         return LookBack()
-    data = FileRoot(config.data.root, dict(config.data.storage_options))
+    data = FileRoot(str(config.data.root), dict(config.data.storage_options))
     stored = {image.key for image in images} & set(store.keys())
     changed = (
         changed_images(store, data, [image for image in images if image.key in stored]) if config.only_new else set()

@@ -127,7 +127,7 @@ def _taken(facts: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
 
 
 def _open(store: StoreConfig) -> FileRoot:
-    root = FileRoot(store.uri, dict(store.storage_options))
+    root = FileRoot(str(store.uri), dict(store.storage_options))
     read_identity(root)
     return root
 

@@ -18,6 +18,7 @@ from hmsa_label.pipeline.records import U8, Explanation
 from hmsa_label.stores.files import open_filesystem, read_bytes
 from hmsa_label.stores.images.cityscapes import IMAGE_TYPE
 from hmsa_label.stores.images.source import image_stem
+from hmsa_label.stores.location import Location
 
 CELL_WIDTH_PX, GAP_PX, TITLE_PX, LEGEND_PX = 512, 8, 30, 26
 INK, PAPER = (32, 32, 32), 255
@@ -88,7 +89,7 @@ def summarise(
     fused = explanation.top1
     pixels = np.bincount(fused.ravel(), minlength=classes.num_classes) / fused.size
     return ExplainSummary(
-        output=config.output,
+        output=str(config.output),
         shares={part.name: float(part.share.mean()) for part in explanation.parts},
         agreement={part.name: float((part.top1 == fused).mean()) for part in explanation.parts},
         mean_confidence=float(explanation.confidence.mean()),
@@ -160,7 +161,7 @@ def _write(canvas: U8, text: str, x: int, y: int) -> None:
     cv2.putText(canvas, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.5, INK, 1, cv2.LINE_AA)
 
 
-def _check_output(path: str) -> None:
+def _check_output(path: Location) -> None:
     target = Path(path)
     if target.suffix.lower() != ".png":
         raise ValueError(f"the picture is a PNG file; give --output a name that ends in .png, not {path}")
@@ -168,7 +169,7 @@ def _check_output(path: str) -> None:
         raise ValueError(f"{path} is a folder; give --output the name of a file in it")
 
 
-def _write_png(path: str, picture: U8) -> None:
+def _write_png(path: Location, picture: U8) -> None:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]

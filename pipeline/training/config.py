@@ -5,6 +5,7 @@ from typing import Any
 
 from hmsa_label.labelers.training import LossSettings
 from hmsa_label.pipeline.config import DATASETS, FLAT, PRECISIONS, DataConfig, at_least, check_device, one_of
+from hmsa_label.stores.location import Location, keep_as_text
 
 OPTIMIZERS = ("sgd", "adamw")
 ARMS = ("fine", "coarse", "auto")
@@ -20,8 +21,11 @@ class ModelConfig:
     """
 
     name: str = "hrnet_w48_ocr"
-    init_weights: str | None = None
+    init_weights: Location | None = None
     new_class_heads: bool = False
+
+    def __post_init__(self) -> None:
+        keep_as_text(self, "init_weights")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +71,8 @@ class AutoLabels:
         allow_leak: train although images that are validated on are among those trained on.
     """
 
-    store: str
-    data: str | None = None
+    store: Location
+    data: Location | None = None
     dataset: str | None = None
     version: str | None = None
     threshold: float | None = None
@@ -80,6 +84,7 @@ class AutoLabels:
     data_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        keep_as_text(self, "store", "data")
         if self.dataset is not None:
             one_of("auto_dataset", self.dataset, DATASETS)
 
@@ -117,7 +122,7 @@ class TrainConfig:
     """
 
     data: DataConfig
-    output: str
+    output: Location
     model: ModelConfig = field(default_factory=ModelConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     second: AutoLabels | CoarseLabels | None = None
@@ -149,6 +154,7 @@ class TrainConfig:
     resume: bool = False
 
     def __post_init__(self) -> None:
+        keep_as_text(self, "output")
         check_device(self.device)
         one_of("precision", self.precision, PRECISIONS)
         one_of("optimizer", self.optimizer, OPTIMIZERS)

@@ -50,7 +50,7 @@ class Trainer:
         self.precision = resolve_precision(config.precision, device)
         if config.cpu_threads is not None:
             torch.set_num_threads(config.cpu_threads)
-        self.folder = TrainFolder(config.output)
+        self.folder = TrainFolder(str(config.output))
         state = self._read_state()
         self.data = open_training_sets(config, processes, None if state is None else state["label_version"])
         self.total_steps = config.max_steps or config.epochs * self.data.steps_per_epoch

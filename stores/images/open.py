@@ -8,9 +8,10 @@ from hmsa_label.stores.images.cityscapes import CityscapesSource
 from hmsa_label.stores.images.folder import FolderSource
 from hmsa_label.stores.images.mapillary import MapillarySource
 from hmsa_label.stores.images.source import ImageSource
+from hmsa_label.stores.location import Location, location_text
 
 
-def open_images(dataset: str, root: str, storage_options: dict[str, Any] | None = None) -> ImageSource:
+def open_images(dataset: str, root: Location, storage_options: dict[str, Any] | None = None) -> ImageSource:
     """The reader for a kind of data set: `cityscapes`, `mapillary` or `folder`.
 
     Raises:
@@ -24,5 +25,6 @@ def open_images(dataset: str, root: str, storage_options: dict[str, Any] | None 
     }
     if dataset not in readers:
         raise ValueError(f"dataset must be one of {', '.join(readers)}; got {dataset!r}")
-    FileRoot(root, dict(storage_options or {})).require()
-    return readers[dataset](root, storage_options)
+    place = location_text(root)
+    FileRoot(place, dict(storage_options or {})).require()
+    return readers[dataset](place, storage_options)
