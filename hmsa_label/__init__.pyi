@@ -83,11 +83,17 @@ from hmsa_label.pipeline.monitor.run_states import RunState as RunState
 from hmsa_label.pipeline.monitor.run_states import RunStatus as RunStatus
 from hmsa_label.pipeline.monitor.run_states import list_runs as list_runs
 from hmsa_label.pipeline.monitor.run_states import run_status as run_status
+from hmsa_label.pipeline.records import Explanation as Explanation
 from hmsa_label.pipeline.records import Failure as Failure
+from hmsa_label.pipeline.records import LabelledImage as LabelledImage
 from hmsa_label.pipeline.records import LabelSummary as LabelSummary
+from hmsa_label.pipeline.records import Prediction as Prediction
+from hmsa_label.pipeline.records import PredictionPart as PredictionPart
+from hmsa_label.pipeline.teacher.errors import NonFiniteLogits as NonFiniteLogits
 from hmsa_label.pipeline.teacher.evaluate import evaluate as evaluate
 from hmsa_label.pipeline.teacher.explain import ExplainSummary as ExplainSummary
 from hmsa_label.pipeline.teacher.explain import explain_image as explain_image
+from hmsa_label.pipeline.teacher.semantic import Teacher as Teacher
 from hmsa_label.pipeline.training.config import AugmentConfig as AugmentConfig
 from hmsa_label.pipeline.training.config import AutoLabels as AutoLabels
 from hmsa_label.pipeline.training.config import CoarseLabels as CoarseLabels

@@ -74,7 +74,7 @@ class TeacherConfig:
             memory that is free, among the teachers on it.
     """
 
-    weights: str | None
+    weights: Location | None
     teacher: str = DEFAULT_TEACHER
     options: Mapping[str, Any] = field(default_factory=dict)
     precision: str = "auto"
@@ -85,6 +85,7 @@ class TeacherConfig:
     def __post_init__(self) -> None:
         if self.max_memory_gb is not None and self.max_memory_gb <= 0:
             raise ValueError(f"max_memory_gb must be positive; got {self.max_memory_gb}")
+        keep_as_text(self, "weights")
         if self.weights is not None:
             check_place("--weights", self.weights)
         elif self.teacher == DEFAULT_TEACHER:

@@ -60,6 +60,21 @@ class Explanation:
     confidence: NDArray[np.float32]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prediction:
+    """What a teacher says of one image.
+
+    Attributes:
+        label: [H, W] uint8 trainIds, ignore_index (255) where the confidence is below the threshold.
+        top1: [H, W] uint8 arg-max trainIds, whatever their confidence.
+        confidence: [H, W] float32 probability of the arg-max class, 0..1.
+    """
+
+    label: U8
+    top1: U8
+    confidence: NDArray[np.float32]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Failure:
     """An image that could not be labelled, and why in one line.

@@ -94,7 +94,7 @@ def _build_anywhere(spec: WorkerSpec, number: int) -> Worker:
 def _spec(config: LabelConfig, rule: Rule, placement: Placement, code: UserCode | None = None) -> WorkerSpec:
     """What workers are built from; local paths become absolute, because workers run in other folders."""
     teacher = config.teacher
-    if teacher.weights is not None and "://" not in teacher.weights and ":" not in teacher.weights:
+    if teacher.weights is not None and ":" not in str(teacher.weights):
         teacher = replace(teacher, weights=os.path.abspath(os.path.expanduser(teacher.weights)))
     return WorkerSpec(
         data=replace(config.data, root=_absolute(config.data.root)),

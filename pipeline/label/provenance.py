@@ -63,7 +63,7 @@ def known_record(config: LabelConfig, images: list[ImageRef], *, only_new: bool 
     The digest of the weights is among it if they are a file here that the workers read too.
     """
     teacher = config.teacher
-    is_here = teacher.weights is None or (cluster_address(config.engine) is None and "://" not in teacher.weights)
+    is_here = teacher.weights is None or (cluster_address(config.engine) is None and "://" not in str(teacher.weights))
     told = readable_settings(teacher) if is_here else settings_of_options(teacher)
     settings = {**told, "threshold": config.threshold}
     if teacher.precision != "auto":
@@ -84,7 +84,7 @@ def _data(config: LabelConfig, images: list[ImageRef], only_new: bool) -> dict[s
 def teacher_as_asked(config: TeacherConfig) -> dict[str, Any]:
     """What was asked of a teacher, as records hold it: options of one of this package stand beside the others."""
     document = to_dict(config)
-    document["weights"] = None if config.weights is None else hide_in_text(config.weights)
+    document["weights"] = None if config.weights is None else hide_in_text(str(config.weights))
     if is_built_in(config.teacher):
         options = document.pop("options")
         del document["teacher"]

@@ -23,7 +23,7 @@ from hmsa_label.labelers.device_errors import is_out_of_memory, one_line
 from hmsa_label.labelers.registry import is_built_in
 from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.pipeline.config import TeacherConfig
-from hmsa_label.pipeline.records import U8, Explanation, LabelledImage, PredictionPart
+from hmsa_label.pipeline.records import U8, Explanation, LabelledImage, Prediction, PredictionPart
 from hmsa_label.pipeline.teacher.devices import (
     allowed_bytes,
     arithmetic,
@@ -164,18 +164,7 @@ class Teacher:
         batch = _batch([image])
         explain = getattr(self._labeler, "explain", None)
         views = [] if explain is None else explain(batch[0])
-        best = FORMS[self._gives].best
-
-        def whole(parts: Iterator[Part], cut: str | None) -> tuple[Tensor, Tensor]:
-            top1 = torch.empty(image.shape[:2], dtype=torch.uint8)
-            confidence = torch.empty(image.shape[:2])
-            for part in self._checked(parts):
-                classes, sure = best(part.values)
-                top1[part.rows, part.columns] = classes[0].to(torch.uint8).cpu()
-                confidence[part.rows, part.columns] = sure[0].cpu()
-            return top1, confidence
-
-        top1, confidence = self._in_parts(batch, whole)
+        top1, confidence = self._best(batch)
         return Explanation(
             parts=[
                 PredictionPart(
@@ -183,9 +172,44 @@ class Teacher:
                 )
                 for view in views
             ],
-            top1=top1.numpy(),
-            confidence=confidence.numpy(),
+            top1=top1,
+            confidence=confidence,
         )
+
+    @_with_own_arithmetic
+    @torch.inference_mode()
+    def predict(self, image: U8, threshold: float = 0.9) -> Prediction:
+        """What the teacher says of one image, [H, W, 3] uint8 RGB of any size; the labels that a run would store.
+
+        Args:
+            threshold: pixels whose confidence is below become ignore_index, 255.
+
+        Raises:
+            ValueError: the array is no such image, or the threshold does not lie between 0 and 1.
+            BadImage: the image cannot be labelled, such as one that is too small for the smallest scale.
+        """
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            given = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
+            raise ValueError(f"an image is a NumPy array [height, width, 3] uint8 RGB; got {given}")
+        if not 0.0 < threshold < 1.0:
+            raise ValueError(f"threshold must lie between 0 and 1, both excluded; got {threshold}")
+        top1, confidence = self._best(_batch([np.ascontiguousarray(image)]))
+        label = np.where(confidence >= np.float32(threshold), top1, np.uint8(self.classes.ignore_index))
+        return Prediction(label=label, top1=top1, confidence=confidence)
+
+    def _best(self, batch: Tensor) -> tuple[U8, NDArray[np.float32]]:
+        """Arg-max trainIds and confidence, [H, W] each, of a batch of one image."""
+        best, size = FORMS[self._gives].best, batch.shape[1:3]
+
+        def whole(parts: Iterator[Part], cut: str | None) -> tuple[U8, NDArray[np.float32]]:
+            top1, confidence = torch.empty(size, dtype=torch.uint8), torch.empty(size)
+            for part in self._checked(parts):
+                classes, sure = best(part.values)
+                top1[part.rows, part.columns] = classes[0].to(torch.uint8).cpu()
+                confidence[part.rows, part.columns] = sure[0].cpu()
+            return top1.numpy(), confidence.numpy()
+
+        return self._in_parts(batch, whole)
 
     @_with_own_arithmetic
     @torch.inference_mode()

@@ -4,9 +4,10 @@ import hashlib
 
 from hmsa_label.labelers.base import WeightsFile
 from hmsa_label.stores.files import open_filesystem, public_uri, read_bytes
+from hmsa_label.stores.location import Location
 
 
-def read_weights(uri: str) -> bytes:
+def read_weights(uri: Location) -> bytes:
     """The bytes of a weights file at a path or URL.
 
     Raises:
@@ -26,7 +27,7 @@ def read_weights(uri: str) -> bytes:
         ) from error
 
 
-def open_weights(uri: str | None) -> tuple[WeightsFile | None, str | None]:
+def open_weights(uri: Location | None) -> tuple[WeightsFile | None, str | None]:
     """(the file, hex sha256 of its bytes) for a labeler to read; None twice for a teacher without one.
 
     Raises:

@@ -69,6 +69,42 @@ def test_without_evidence_only_labels_come_back(folder, image):
     assert labelled.label.shape == (48, 80)
 
 
+def test_predict_gives_the_labels_that_a_run_would_store(folder, image):
+    small = teacher(folder)
+    stored = small.label([image], GRID, 0.08, True)[0]
+    found = small.predict(image, threshold=0.08)
+    assert (found.label.shape, found.label.dtype, found.confidence.dtype) == ((48, 80), np.uint8, np.float32)
+    assert np.array_equal(found.label, stored.label)
+    assert np.array_equal(found.top1, stored.arrays["top1"])
+    assert np.array_equal(code_of(found.confidence, [float(t) for t in GRID]), stored.arrays["code"])
+    assert 0 < (found.label == 255).mean() < 1
+
+
+def test_predict_takes_views_and_arrays_that_may_not_be_written(folder, image):
+    small, mirrored = teacher(folder), image[:, ::-1]
+    mirrored.flags.writeable = False
+    assert np.array_equal(small.predict(mirrored).top1, small.predict(mirrored.copy()).top1)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (np.zeros((48, 80), np.uint8), r"\[height, width, 3\] uint8 RGB; got uint8 \[48, 80\]"),
+        (np.zeros((3, 48, 80), np.uint8), r"got uint8 \[3, 48, 80\]"),
+        (np.zeros((48, 80, 3), np.float32), r"got float32 \[48, 80, 3\]"),
+        ("street.png", "got str"),
+    ],
+)
+def test_predict_refuses_what_is_no_image_by_its_type_and_shape(folder, given, message):
+    with pytest.raises(ValueError, match=message):
+        teacher(folder).predict(given)
+
+
+def test_predict_refuses_a_threshold_that_is_no_share(folder, image):
+    with pytest.raises(ValueError, match="threshold must lie between 0 and 1, both excluded; got 90"):
+        teacher(folder).predict(image, threshold=90)
+
+
 def test_arg_max_in_blocks_is_that_of_the_whole(folder, image):
     small = teacher(folder)
     assert np.array_equal(small.top1(image), small.logits([image])[0].argmax(0).numpy())
