@@ -101,7 +101,7 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
         Setting("workers", "--workers", "Teachers at work.  [default: one per GPU, or per CPU share]"),
         Setting("gpus_per_worker", "--gpus-per-worker", "GPUs of one teacher; 0.5 puts two on a GPU."),
         Setting("cpus_per_worker", "--cpus-per-worker", "Threads of one teacher on a machine without GPUs."),
-        Setting("batch_size", "--batch-size", "Images of equal size handed to a teacher together."),
+        Setting("batch_size", "--batch-size", "Images of equal size predicted together; same labels on a CPU."),
         Setting("threads", "--threads", "Images in flight per teacher."),
         Setting("item_timeout", "--item-timeout", "Seconds without a result before a teacher counts as hung."),
         Setting("start_timeout", "--start-timeout", "Seconds after which a teacher that still loads counts as hung."),

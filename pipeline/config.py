@@ -104,6 +104,8 @@ class EngineConfig:
     Attributes:
         executor: `ray` runs one actor per GPU (or per share of the CPUs), `local` threads in this process.
         workers: number of teachers at work; None is one per GPU of the cluster, or one per CPU share without GPUs.
+        batch_size: images of equal size that a teacher predicts together, as far as its memory allows. On a CPU the
+            networks of this package give the same bits for every batch size; on a GPU a few pixels may differ.
         threads: images in flight per worker; decoding and writing overlap the forward pass.
         item_timeout: seconds without any result after which a busy worker counts as hung.
         start_timeout: seconds after which a worker that loads its teacher counts as hung.

@@ -14,8 +14,9 @@ from hmsa_label.labelers.hmsa.labeler.pass_memory import PassMemory
 from hmsa_label.labelers.hmsa.labeler.windows import Size, describe
 from hmsa_label.labelers.hmsa.net import SegmentationNet
 from hmsa_label.labelers.inference.explanation import explain
+from hmsa_label.labelers.inference.fused_rows import FusedLogits
 from hmsa_label.labelers.inference.net import InferenceNet
-from hmsa_label.labelers.inference.tiling import tiles
+from hmsa_label.labelers.inference.tiling import Tile, tiles
 from hmsa_label.labelers.weights.networks import read_network
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -68,10 +69,14 @@ class HmsaLabeler(LabelerBase):
         """
         height, width = images.shape[1:3]
         self._refuse_tiny(height, width)
-        return self._room.in_windows_that_fit(
-            (height, width),
-            lambda window_px: work(self._parts(images, window_px), describe((height, width), window_px)),
-        )
+
+        def over(at_once: int, window_px: Size) -> Result:
+            cut = describe((height, width), window_px)
+            # on a GPU another kernel may compute a batch, and round otherwise; on a CPU every image gets the same bits
+            batch = f"batches of {at_once}" if at_once > 1 and self._net.device.type == "cuda" else None
+            return work(self._parts(images, at_once, window_px), batch or cut)
+
+        return self._room.in_batches_that_fit((height, width), len(images), over)
 
     def explain(self, image: Tensor) -> list[View]:
         """Each scale's part in the prediction, without flip; the windows of large images are not looked at."""
@@ -89,23 +94,29 @@ class HmsaLabeler(LabelerBase):
                 f"the image has {height} x {width} px; the teacher's scale {smallest:g} needs {least} x {least} or more"
             )
 
-    def _parts(self, images: Tensor, window_px: Size) -> Iterator[Part]:
-        """Parts that cover each image once, of one image at a time."""
-        for index, image in enumerate(images):
-            for tile in tiles((image.shape[0], image.shape[1]), window_px):
-                window = image[slice(*tile.rows), slice(*tile.columns)].contiguous()
-                (top, bottom), (left, right) = tile.kept_rows, tile.kept_columns
-                for start, stop, logits in self._blocks(window):
-                    first, last = max(start + tile.rows[0], top), min(stop + tile.rows[0], bottom)
-                    if first < last:
-                        kept = logits[:, first - tile.rows[0] - start : last - tile.rows[0] - start]
-                        kept = kept[..., left - tile.columns[0] :][..., : right - left]
-                        yield Part(slice(index, index + 1), slice(first, last), slice(left, right), kept[None])
-
-    def _blocks(self, image: Tensor) -> Iterator[tuple[int, int, Tensor]]:
+    def _parts(self, images: Tensor, at_once: int, window_px: Size) -> Iterator[Part]:
+        """Parts that cover each image once, of one image at a time; `at_once` images are predicted together."""
         look = self._options
+        for number in range(0, len(images), at_once):
+            for tile in tiles((images.shape[1], images.shape[2]), window_px):
+                windows = images[number : number + at_once, slice(*tile.rows), slice(*tile.columns)].contiguous()
+                fused = self._net.fused(windows, self._scales, look.fusion, look.flip)
+                for index, logits in enumerate(fused, number):
+                    for rows, columns, kept in self._kept(logits, tile):
+                        yield Part(slice(index, index + 1), rows, columns, kept[None])
+
+    def _kept(self, logits: FusedLogits, tile: Tile) -> Iterator[tuple[slice, slice, Tensor]]:
+        """(rows, columns, logits [K, R, C] float32) of what is kept of one window, a few rows at a time."""
+        (top, bottom), (left, right) = tile.kept_rows, tile.kept_columns
+        for start, stop, block in self._blocks(logits):
+            first, last = max(start + tile.rows[0], top), min(stop + tile.rows[0], bottom)
+            if first < last:
+                kept = block[:, first - tile.rows[0] - start : last - tile.rows[0] - start]
+                yield slice(first, last), slice(left, right), kept[..., left - tile.columns[0] :][..., : right - left]
+
+    def _blocks(self, logits: FusedLogits) -> Iterator[tuple[int, int, Tensor]]:
         try:
-            yield from self._net.logit_blocks(image, self._scales, look.fusion, look.flip, finite=True)
+            yield from logits.blocks(finite=True)
         except FloatingPointError as error:
             full = self._precision == "fp32"
             way_out = "its weights are no good for this image: train it again" if full else "use --precision fp32"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hmsa_label.labelers.base import Place
+from hmsa_label.labelers.hmsa.labeler.batches import in_smaller_batches
 from hmsa_label.labelers.hmsa.labeler.options import HmsaOptions
 from hmsa_label.labelers.hmsa.labeler.windows import MemoryModel, Size, in_smaller_windows, measure, window_for
 from hmsa_label.labelers.hmsa.net import SegmentationNet
@@ -40,6 +41,33 @@ class PassMemory:
         self._budget_bytes = place.allowed_bytes()
         self._model: MemoryModel | None = None
 
+    def in_batches_that_fit(self, size_px: Size, count: int, work: Callable[[int, Size], Result]) -> Result:
+        """What `work` gives for as many images together as fit into memory, down to one and to windows of one.
+
+        Args:
+            size_px: (height, width) of the images. count: how many there are.
+            work: takes how many images go through the network together, and (height, width) of the windows.
+
+        Raises:
+            DoesNotFit: one image is too large even in the smallest windows.
+        """
+        return in_smaller_batches(
+            self.images_at_once(size_px, count),
+            lambda images: work(images, size_px),
+            lambda: self.in_windows_that_fit(size_px, lambda window_px: work(1, window_px)),
+            self._free,
+        )
+
+    def images_at_once(self, size_px: Size, count: int) -> int:
+        """How many of `count` images of this size may go through the network together; 1 where one has to be cut.
+
+        Raises:
+            DoesNotFit: not even the smallest windows of one image would do.
+        """
+        if self.window(size_px) != size_px:
+            return 1
+        return next((images for images in range(count, 1, -1) if self._fits((images * size_px[0], size_px[1]))), 1)
+
     def in_windows_that_fit(self, size_px: Size, work: Callable[[Size], Result]) -> Result:
         """What `work` gives for windows of a size that fits into memory, smaller ones if it turns out not to.
 
@@ -58,14 +86,23 @@ class PassMemory:
         Raises:
             DoesNotFit: not even the smallest would do.
         """
-        pixels, budget = size_px[0] * size_px[1], self._budget_bytes
-        if not self._on_gpu:
-            budget -= pixels * IMAGE_BYTES_PER_PIXEL
-        if pixels * FAR_TOO_MANY_BYTES_PER_PIXEL * max(1.0, *self._options.scales) ** 2 <= budget:
-            return size_px
+        return size_px if self._fits(size_px) else window_for(size_px, self._measured(), self._left_bytes(size_px))
+
+    def _fits(self, size_px: Size) -> bool:
+        """Whether a pass over an image of this size fits; a batch takes what one image of all its pixels takes."""
+        pixels, left = size_px[0] * size_px[1], self._left_bytes(size_px)
+        if pixels * FAR_TOO_MANY_BYTES_PER_PIXEL * max(1.0, *self._options.scales) ** 2 <= left:
+            return True
+        return self._measured().peak_bytes(size_px) <= left
+
+    def _left_bytes(self, size_px: Size) -> float:
+        """What is left for a pass beside the images themselves."""
+        return self._budget_bytes - (0 if self._on_gpu else size_px[0] * size_px[1] * IMAGE_BYTES_PER_PIXEL)
+
+    def _measured(self) -> MemoryModel:
         if self._model is None:
             self._model = measure(self._peak_on_gpu if self._on_gpu else self._counted_peak)
-        return window_for(size_px, self._model, budget)
+        return self._model
 
     def _counted_peak(self, size_px: Size) -> float:
         """What a pass over an image of this size takes beside the model on a CPU, the same wherever it is asked.

@@ -96,6 +96,28 @@ def test_labels_repeat_themselves_bit_by_bit(tiny, precision):
     assert np.array_equal(first.arrays["code"], again.arrays["code"])
 
 
+@pytest.mark.parametrize(("precision", "changed"), [("fp32", 1e-3), ("bf16", 0.05), ("fp16", 0.01)])
+def test_a_batch_changes_few_labels_and_is_named_with_each_image(tiny, precision, changed):
+    teacher = Teacher(TeacherConfig(weights=tiny, precision=precision, device="cuda"))
+    pixels = [np.roll(image(144, 272), 16 * number, 1) for number in range(4)]
+    for alone, together in zip(
+        (label(teacher, one) for one in pixels), teacher.label(pixels, GRID, 0.06, True), strict=True
+    ):
+        assert (alone.arrays["top1"] != together.arrays["top1"]).mean() < changed
+        assert alone.tiles is None
+        assert together.tiles == "batches of 4"
+
+
+def test_batches_of_the_published_network_stay_within_the_memory_allowed(w48):
+    allowed = 2.0
+    teacher = Teacher(TeacherConfig(weights=w48, device="cuda", max_memory_gb=allowed))
+    label(teacher, image(256, 256))
+    held = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    teacher.label([image(512, 1024)] * 8, GRID, 0.06, True)
+    assert (torch.cuda.max_memory_allocated() - held) / 1e9 <= allowed
+
+
 def test_passes_of_the_published_network_stay_within_the_memory_allowed(w48):
     allowed = 2.0
     teacher = Teacher(
