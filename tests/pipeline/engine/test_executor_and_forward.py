@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from hmsa_label.labelers.base import DoesNotFit
 from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.pipeline.engine.events import WorkerLoading, WorkerStarted
 from hmsa_label.pipeline.engine.executor import LocalExecutor, Task, TaskDone
@@ -15,7 +14,7 @@ from hmsa_label.pipeline.errors import DeviceLost, EngineError
 from hmsa_label.pipeline.interrupt import threads_left
 from hmsa_label.pipeline.label.forward_thread import ForwardThread, Rule
 from hmsa_label.pipeline.records import Failure, LabelledImage
-from hmsa_label.stores.images.source import ImageRef
+from hmsa_label.stores.images.source import BadImage, ImageRef
 
 RULE = Rule(thresholds=(0.5, 0.9), threshold=0.9, keep_evidence=False)
 
@@ -122,7 +121,7 @@ def test_of_a_batch_only_the_image_that_does_not_fit_fails():
         def label(self, images, thresholds, threshold, keep_evidence):
             labelled = super().label(images, thresholds, threshold, keep_evidence)
             if any(image[0, 0, 0] == 1 for image in images):
-                raise DoesNotFit("an image of 2 x 3 px ran out of memory")
+                raise BadImage("an image of 2 x 3 px ran out of memory")
             return labelled
 
     teacher = Tight(seconds=0.05)
@@ -132,7 +131,7 @@ def test_of_a_batch_only_the_image_that_does_not_fit_fails():
     def ask(number: int, image: np.ndarray) -> None:
         try:
             outcomes[number] = forward.label(image)[0].label[0, 0]
-        except DoesNotFit as error:
+        except BadImage as error:
             outcomes[number] = str(error)
 
     threads = [threading.Thread(target=ask, args=pair) for pair in enumerate(images([(2, 3)] * 4))]
