@@ -86,15 +86,15 @@ def test_second_signal_leaves_at_once_though_an_image_hangs(run, tmp_path):
     while "stopping after the" not in running.stderr.readline():
         assert running.poll() is None
     running.send_signal(signal.SIGINT)
-    _, stderr = running.communicate(timeout=20)
+    _, stderr = running.communicate(timeout=60)
     assert running.returncode == 130, stderr
 
 
 def test_local_run_with_an_image_that_hangs_ends_with_2_and_keeps_the_others(run, tmp_path):
-    running = start(run(*local(*HANGS, "--item-timeout", 1)))
-    stdout, stderr = running.communicate(timeout=30)
+    running = start(run(*local(*HANGS, "--item-timeout", 2)))
+    stdout, stderr = running.communicate(timeout=120)
     assert (running.returncode, stdout) == (2, "")
-    assert "Error: worker 0 gave no result for 1 s (working on images/4.png)" in stderr
+    assert "Error: worker 0 gave no result for 2 s (working on images/4.png)" in stderr
     assert len(list((tmp_path / "labels").glob("data/*/receipts/*"))) == 4
 
 

@@ -83,7 +83,7 @@ def test_teacher_that_cannot_be_loaded_ends_the_run_with_its_own_message(drawn):
         match="FakeTeacher cannot be made: ValueError: it was asked not to start",
     ):
         drawn.label(fake(start="fail"), **ray_options(1))
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60  # and not after the 10 minutes that a teacher has to load
 
 
 def test_teacher_that_crashes_its_process_while_loading_ends_the_run(drawn, monkeypatch):
