@@ -23,8 +23,8 @@ from teacher_like_labels import draw
 from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.stores.files import FileRoot, create_bytes, join
 from hmsa_label.stores.format.chunks import decode_checked, encode
+from hmsa_label.stores.format.layout import U8, UNWRITTEN, ZSTD_LEVEL
 from hmsa_label.stores.format.receipt import ImageFacts
-from hmsa_label.stores.format.schema import U8, UNWRITTEN, ZSTD_LEVEL
 from hmsa_label.stores.runs.segment import SegmentWriter
 from hmsa_label.stores.runs.writer import RunWriter
 from hmsa_label.stores.versions.label_store import LabelStore

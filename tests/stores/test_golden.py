@@ -11,6 +11,7 @@ import zarr
 
 from hmsa_label.stores.audit.diff import diff
 from hmsa_label.stores.audit.verify import verify
+from hmsa_label.stores.format.arrays import ARRAYS
 from hmsa_label.stores.format.receipt import ImageFacts
 from hmsa_label.stores.runs.segment import SegmentWriter
 from hmsa_label.stores.runs.writer import RunWriter
@@ -66,9 +67,16 @@ def test_diff_counts_the_pixels_that_the_lower_threshold_kept(golden: str) -> No
 
 
 def test_plain_zarr_reads_it(golden: str) -> None:
-    receipt = LabelStore.open(golden).receipt("town/wide")
-    label = zarr.open_group(golden, mode="r")[f"data/{receipt.segment}/2x6/label"][receipt.row]
+    store, group = LabelStore.open(golden), zarr.open_group(golden, mode="r")
+    receipt = store.receipt("town/wide")
+    label = group[f"data/{receipt.segment}/2x6/label"][receipt.row]
     np.testing.assert_array_equal(label, label_at(2, 6, 5))
+    assert [array.name for array in receipt.arrays] == list(ARRAYS)
+    for name, array in ARRAYS.items():
+        folder, _, chunk = receipt.path_of(name).rpartition("/")
+        pixels = group[folder][int(chunk.split(".")[1])]
+        assert pixels.dtype == array.dtype
+        np.testing.assert_array_equal(pixels, store.read_array("town/wide", name))
 
 
 def test_its_history_goes_on(golden: str, tmp_path: Path) -> None:
