@@ -1,6 +1,7 @@
 """The public library: whole, found by `dir` and by type checkers, and light to import."""
 
 import builtins
+import dataclasses
 import inspect
 import re
 import subprocess
@@ -119,3 +120,24 @@ def test_settings_of_a_whole_run_and_a_training_take_paths():
     assert hmsa_label.TrainConfig(data=data, output=Path("student")).output == "student"
     assert hmsa_label.ExplainConfig(teacher=teacher, output=Path("a.png")).output == "a.png"
     assert teacher.weights == "best.safetensors"
+
+
+PLACES = {"auto_data", "checkpoint", "data", "destination", "image", "init_weights", "output", "root", "sources"}
+PLACES |= {"store", "uri", "weights"}
+
+
+def test_whatever_is_a_place_may_be_given_as_a_path():
+    offences = set()
+    for name, thing in signatures():
+        owner = PUBLIC[name.partition(".")[0]]
+        if dataclasses.is_dataclass(owner) and not owner.__module__.endswith(".config"):
+            continue
+        try:
+            found = typing.get_type_hints(thing)
+        except NameError:
+            continue
+        for part in PLACES & set(found):
+            kinds = set(classes_in(found[part]))
+            if str in kinds and Path not in kinds:
+                offences.add(f"{name.removesuffix('.__init__')}.{part}")
+    assert offences == set()

@@ -49,7 +49,7 @@ class ExplainSummary:
     warnings: list[str] = field(default_factory=list)
 
 
-def explain_image(image: str, config: ExplainConfig) -> ExplainSummary:
+def explain_image(image: Location, config: ExplainConfig) -> ExplainSummary:
     """Writes the picture and returns its numbers.
 
     Args:
@@ -71,7 +71,7 @@ def explain_image(image: str, config: ExplainConfig) -> ExplainSummary:
     explanation = teacher.explain(pixels)
     _write_png(config.output, draw(pixels, explanation, teacher.classes, config.threshold))
     summary = summarise(explanation, teacher.classes, config, teacher.info)
-    return replace(summary, warnings=warnings_of(image, teacher.classes))
+    return replace(summary, warnings=warnings_of(str(image), teacher.classes))
 
 
 def warnings_of(image: str, classes: ClassTable) -> list[str]:
