@@ -48,6 +48,7 @@ HOMES = {
         "pipeline/training/estimate.py",
         "pipeline/training/log.py",
         "pipeline/training/loop.py",
+        "pipeline/training/model.py",
         "pipeline/training/optimizer.py",
         "pipeline/training/state.py",
         "pipeline/training/trainer.py",

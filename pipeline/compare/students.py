@@ -32,7 +32,7 @@ from hmsa_label.pipeline.teacher.semantic import Teacher
 from hmsa_label.pipeline.training.config import AutoLabels, CoarseLabels, CompareConfig, TrainConfig
 from hmsa_label.pipeline.training.log import TrainEvent
 from hmsa_label.pipeline.training.loop import train_teacher
-from hmsa_label.pipeline.training.model import model_of
+from hmsa_label.pipeline.training.model import labeler_of
 from hmsa_label.pipeline.training.trainer import FREE_ON_RESUME
 from hmsa_label.stores.files import open_filesystem, replace_bytes
 from hmsa_label.stores.images.source import ImageRef, ImageSource
@@ -190,13 +190,11 @@ def _confusion(student: Teacher, source: ImageSource, ref: ImageRef) -> NDArray[
 
 def teacher_of(config: TrainConfig, checkpoint: str, classes: ClassTable) -> TeacherConfig:
     """A teacher that predicts as the student was validated in its training."""
-    model, config = model_of(config)
-    with torch.device("meta"):
-        net = model.build(classes.num_classes, model.describe(config.objective))
+    teacher, options = labeler_of(config, classes.num_classes)
     return TeacherConfig(
         weights=checkpoint,
-        teacher=model.labeler,
-        options=model.labeler_options(net, config.objective),
+        teacher=teacher,
+        options=options,
         precision=config.precision,
         device=config.device,
         cpu_threads=config.cpu_threads or torch.get_num_threads(),

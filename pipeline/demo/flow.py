@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.pipeline.config import DataConfig, EngineConfig, EvaluateConfig, LabelConfig, TeacherConfig
 from hmsa_label.pipeline.data.scores import Evaluation
 from hmsa_label.pipeline.demo.scenes.tree import DEFAULT_COUNTS, DEFAULT_SIZE, draw_tree
@@ -21,12 +22,12 @@ from hmsa_label.pipeline.teacher.evaluate import evaluate
 from hmsa_label.pipeline.training.config import AugmentConfig, ModelConfig, TrainConfig
 from hmsa_label.pipeline.training.log import TrainEvent
 from hmsa_label.pipeline.training.loop import TrainSummary, train_teacher
+from hmsa_label.pipeline.training.model import labeler_of
 from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.images.open import open_images
 from hmsa_label.stores.versions.label_store import LabelStore
 
 LINE_SECONDS = 10.0
-SCALES = (0.5, 1.0)  # those that the teacher is trained at; 2.0 needs larger crops to be worth it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,7 @@ class DemoSummary:
 
     Attributes:
         report: the page to open. checkpoint: the teacher. store: the labels, at `version` with `digest`.
-        teacher_miou: on drawn validation images, at the scales that label, 0..1.
+        teacher_miou: on drawn validation images, predicted as labels are, 0..1.
         kept_share: share of pixels that are labelled; coarse_agreement: share of those inside coarse polygons that
             have the polygon's class, 0..1.
         problems: what verification found; 0 is as it should be.
@@ -109,7 +110,7 @@ def demonstrate(config: DemoConfig, say: Callable[[str], None] | None = None) ->
     draw_tree(config.streets, config.counts, config.size, config.seed)
     clock.begin("train", f"training {config.model} on {config.counts['train']} of them, {config.max_steps} steps")
     trained = train_teacher(_training(config), _Watcher(clock.say))
-    teacher = TeacherConfig(weights=trained.checkpoint, options={"scales": SCALES})
+    teacher = _teacher(config, trained)
     clock.begin("evaluate", f"scoring it on {config.counts['val']} scenes it has not seen")
     scores = evaluate(EvaluateConfig(data=_data(config, "val"), teacher=teacher))
     clock.begin("label", f"labelling {config.counts['train_extra']} scenes that have coarse polygons only")
@@ -140,7 +141,7 @@ def _data(config: DemoConfig, split: str) -> DataConfig:
 
 
 def _training(config: DemoConfig) -> TrainConfig:
-    """A schedule for minutes on a CPU: small crops and AdamW; the two-scale objective as in full size."""
+    """A schedule for minutes on a CPU: small crops and AdamW; the objective as in full size."""
     return TrainConfig(
         data=_data(config, "train"),
         output=config.teacher,
@@ -159,6 +160,12 @@ def _training(config: DemoConfig) -> TrainConfig:
         seed=config.seed,
         resume=True,
     )
+
+
+def _teacher(config: DemoConfig, trained: TrainSummary) -> TeacherConfig:
+    """The trained teacher, predicting as it was validated: more needs larger crops to be worth it."""
+    labeler, options = labeler_of(_training(config), CITYSCAPES.num_classes)
+    return TeacherConfig(weights=trained.checkpoint, teacher=labeler, options=options)
 
 
 def _labelling(config: DemoConfig, teacher: TeacherConfig) -> LabelConfig:
@@ -208,11 +215,20 @@ def _facts(
         ("Teacher mIoU on val", f"{scores.miou:.3f}"),
         ("Teacher pixel accuracy on val", _percent(scores.pixel_accuracy)),
         ("Teacher", f"{config.model}, {trained.steps} steps"),
-        ("Scales", ", ".join(f"{scale:g}" for scale in SCALES)),
+        *((name.capitalize(), _shown(value)) for name, value in _teacher(config, trained).options.items()),
         ("Verification", "no problems" if problems == 0 else f"{problems} problems"),
         ("Store", f"{labelled.store}, version {labelled.version}"),
         ("Content digest", labelled.digest),
     ]
+
+
+def _shown(value: object) -> str:
+    """An option of the teacher as a person reads it: `0.5, 1`, `no`."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_shown, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _percent(share: float | None) -> str:

@@ -1,6 +1,9 @@
-"""The model of a training, found by its name, and the settings of its loss."""
+"""The model of a training, found by its name, the settings of its loss, and the labeler of what comes out."""
 
 from dataclasses import fields, replace
+from typing import Any
+
+import torch
 
 from hmsa_label.labelers.model_registry import find_model
 from hmsa_label.labelers.training import TrainableModel
@@ -27,3 +30,15 @@ def model_of(config: TrainConfig) -> tuple[TrainableModel, TrainConfig]:
             f"the model {config.model.name} has no settings {', '.join(changed)}; those of its loss are {own}"
         )
     return model, replace(config, objective=model.settings())
+
+
+def labeler_of(config: TrainConfig, num_classes: int) -> tuple[str, dict[str, Any]]:
+    """(name, options) of the labeler that predicts with a trained network as its validation did.
+
+    Raises:
+        ValueError: as `model_of`.
+    """
+    model, config = model_of(config)
+    with torch.device("meta"):
+        net = model.build(num_classes, model.describe(config.objective))
+    return model.labeler, model.labeler_options(net, config.objective)

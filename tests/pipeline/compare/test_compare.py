@@ -200,7 +200,7 @@ def test_page_tells_the_outcome_and_asks_nothing_from_anywhere(compared):
     assert document["miou"] == found.to_dict()["miou"]
     text = (folder / "compare.html").read_text()
     assert headline(document) in text
-    assert f"{found.miou['auto']['mean']:.4f}" in text
+    assert f"{found.miou['auto'].mean:.4f}" in text
     assert "audit trace" in text
     assert document["labels"]["digest"] in text
 
