@@ -49,7 +49,7 @@ from hmsa_label.pipeline.config import LabelConfig as LabelConfig
 from hmsa_label.pipeline.config import StoreConfig as StoreConfig
 from hmsa_label.pipeline.config import TeacherConfig as TeacherConfig
 from hmsa_label.pipeline.config import TraceConfig as TraceConfig
-from hmsa_label.pipeline.data.auto_images import Place as Place
+from hmsa_label.pipeline.data.auto_images import ImageRoot as ImageRoot
 from hmsa_label.pipeline.data.datasets import AutoLabelDataset as AutoLabelDataset
 from hmsa_label.pipeline.data.datasets import FineLabelDataset as FineLabelDataset
 from hmsa_label.pipeline.data.sampler import Draw as Draw

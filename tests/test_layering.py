@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import hmsa_label
-from hmsa_label import pipeline
+from hmsa_label import labelers, pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = ("cli", "pipeline", "labelers", "stores")
@@ -193,7 +193,7 @@ def test_package_holds_links_to_the_layers_and_nothing_that_is_read_twice():
 
 
 def test_public_names_of_the_packages_can_all_be_imported():
-    for module in (hmsa_label, pipeline):
+    for module in (hmsa_label, pipeline, labelers):
         assert len(module.__all__) == len(set(module.__all__))
         for name in module.__all__:
             assert getattr(module, name) is not None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hmsa_label.pipeline.config import TraceConfig
-from hmsa_label.pipeline.data.auto_images import Place
+from hmsa_label.pipeline.data.auto_images import ImageRoot
 from hmsa_label.pipeline.data.datasets import AutoLabelDataset, FineLabelDataset
 from hmsa_label.pipeline.teacher.weight_files import read_weights
 from hmsa_label.pipeline.training.crops import keys_digest
@@ -121,7 +121,7 @@ def check_polygons(
     if not auto.get("polygons"):
         return []
     data, options = (info.get("config") or {}).get("data") or {}, config.data_options
-    fine = Place(root=config.data or info["trained_on"]["data"], dataset=data.get("dataset"), options=options)
+    fine = ImageRoot(root=config.data or info["trained_on"]["data"], dataset=data.get("dataset"), options=options)
 
     def digest() -> str | None:
         kind, place = auto["polygons"], config.auto_data

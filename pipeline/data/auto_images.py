@@ -17,7 +17,7 @@ from hmsa_label.stores.versions.label_store import LabelStore
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class ImageRoot:
     """A root of images, a path or URL; how it is laid out, None as it was recorded; fsspec options of its storage."""
 
     root: Location
@@ -35,10 +35,10 @@ class AutoImages:
     def __init__(
         self,
         store: LabelStore,
-        given: Place | None,
+        given: ImageRoot | None,
         *,
         options: dict[str, Any] | None = None,
-        near: Place | None = None,
+        near: ImageRoot | None = None,
     ) -> None:
         """Finds the images.
 
@@ -57,7 +57,7 @@ class AutoImages:
         origins, self._origin_of = origins_of(store)
         self._source_of: list[int] = []
         for number, origin in enumerate(origins):
-            recorded = None if origin.root is None else Place(root=origin.root, options=options or {})
+            recorded = None if origin.root is None else ImageRoot(root=origin.root, options=options or {})
             places = [given] if given else [place for place in (near, recorded) if place is not None]
             self._source_of.append(self._find(np.flatnonzero(self._origin_of == number), origin.dataset, places))
 
@@ -79,7 +79,7 @@ class AutoImages:
             raise ValueError(f"{self._keys[index]}: {path} below {root} is not the file that was labelled; {hint}")
         return data
 
-    def _find(self, images: NDArray[np.int64], dataset: str | None, places: list[Place]) -> int:
+    def _find(self, images: NDArray[np.int64], dataset: str | None, places: list[ImageRoot]) -> int:
         """Number of the source that holds some of the images of one origin, and with them all of these."""
         sample = [int(images[place]) for place in sorted({0, len(images) // 2, len(images) - 1})]
         for place in places:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hmsa_label.labelers.taxonomy import ClassTable
-from hmsa_label.pipeline.data.auto_images import AutoImages, Place
+from hmsa_label.pipeline.data.auto_images import AutoImages, ImageRoot
 from hmsa_label.pipeline.data.classes import classes_of
 from hmsa_label.pipeline.data.decode import decode_image, decode_labels
 from hmsa_label.pipeline.data.scores import labelled_images, read_pair
@@ -119,11 +119,11 @@ class AutoLabelDataset:
         polygons: str | None = None,
         transform: Transform | None = None,
         storage_options: dict[str, Any] | None = None,
-        near: Place | None = None,
+        near: ImageRoot | None = None,
     ) -> None:
         self.store, self.keys = store, store.keys()
         self.classes = ClassTable.from_dict(store.classes)
-        given = Place(root=data, dataset=dataset, options=storage_options or {}) if data else None
+        given = ImageRoot(root=data, dataset=dataset, options=storage_options or {}) if data else None
         self.images = AutoImages(store, given, options=storage_options, near=near)
         self.threshold = threshold
         self.transform = transform

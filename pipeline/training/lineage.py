@@ -7,7 +7,7 @@ from typing import Any
 
 from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.pipeline.config import to_dict
-from hmsa_label.pipeline.data.auto_images import Place
+from hmsa_label.pipeline.data.auto_images import ImageRoot
 from hmsa_label.pipeline.data.datasets import AutoLabelDataset, FineLabelDataset
 from hmsa_label.pipeline.software import git_state, package_version
 from hmsa_label.pipeline.training.config import AutoLabels, CoarseLabels, TrainConfig
@@ -56,7 +56,7 @@ def open_auto_labels(
         threshold=threshold,
         polygons=labels.polygons,
         storage_options=labels.data_options or data.storage_options,
-        near=Place(root=data.root, dataset=data.dataset, options=data.storage_options),
+        near=ImageRoot(root=data.root, dataset=data.dataset, options=data.storage_options),
     )
 
 
