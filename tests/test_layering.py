@@ -5,6 +5,7 @@ files and are not followed.
 """
 
 import ast
+import re
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -128,6 +129,17 @@ def test_command_line_knows_the_types_of_what_it_shows():
         for path in sources("cli")
         for node in ast.walk(ast.parse(path.read_text()))
         if (isinstance(node, ast.Name) and node.id == "Any") or (isinstance(node, ast.Attribute) and node.attr == "Any")
+    ]
+    assert offences == []
+
+
+def test_pipeline_names_nothing_that_only_one_labeler_or_model_has():
+    own = re.compile(r"\b(?:low_scale|multi_scale|scales|fusions?|attention)\b", re.IGNORECASE)
+    offences = [
+        f"{path.relative_to(ROOT)}:{number} names {found.group()}"
+        for path in sources("pipeline")
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if (found := own.search(line))
     ]
     assert offences == []
 

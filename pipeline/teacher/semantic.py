@@ -186,7 +186,7 @@ class Teacher:
 
         Raises:
             ValueError: the array is no such image, or the threshold does not lie between 0 and 1.
-            BadImage: the image cannot be labelled, such as one that is too small for the smallest scale.
+            BadImage: the image cannot be labelled, such as one that is too small for this teacher.
         """
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             given = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
