@@ -1,6 +1,5 @@
 """How the documents are built: `make docs`. Nothing is fetched, neither while building nor while reading."""
 
-import logging
 import sys
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -48,6 +47,3 @@ html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#1f6f5c", "color-brand-content": "#1f6f5c"},
     "dark_css_variables": {"color-brand-primary": "#6cc3ab", "color-brand-content": "#6cc3ab"},
 }
-
-# The table of contents names pages that are still being written.
-logging.getLogger("sphinx.sphinx.directives.other").addFilter(lambda record: "glob pattern" not in record.msg)

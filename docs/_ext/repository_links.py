@@ -1,12 +1,14 @@
 """Links of pages to documents outside docs/ that are pages here too, for readers of either."""
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
-LINK = re.compile(r"\[([^\]]+)\]\((?:\.\./)+(ARCHITECTURE|stores/FORMAT|benchmarks/results/\w+)\.md\)")
+LINK = re.compile(r"\[([^\]]+)\]\((?:\.\./)*(ARCHITECTURE|stores/FORMAT|benchmarks/results/\w+)\.md(?:#[\w-]+)?\)")
+INCLUDED = re.compile(r"```{include} (\S+)\n```")
 PAGES = {"ARCHITECTURE": "explanations/architecture", "stores/FORMAT": "reference/store_format"}
 
 
@@ -20,7 +22,10 @@ def page_of(document: str) -> str:
 
 
 def _rewrite(app: "Sphinx", name: str, source: list[str]) -> None:
-    source[0] = linked(source[0])
+    page = Path(str(app.env.doc2path(name)))
+    for file in INCLUDED.findall(source[0]):
+        app.env.note_dependency(str(page.parent / file), docname=name)
+    source[0] = linked(INCLUDED.sub(lambda found: (page.parent / found[1]).read_text(), source[0]))
 
 
 def setup(app: "Sphinx") -> dict[str, bool]:

@@ -1,6 +1,7 @@
 """What pages find in their folder: streets, photos, a teacher, its labels and a student, all tiny and made once."""
 
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def s3(given: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> Iterato
 @pytest.fixture
 def follow(
     given: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> Callable[[Page], None]:
+) -> Iterator[Callable[[Page], None]]:
     """`follow(page)` runs a page from top to bottom in a fresh folder."""
 
     def follow(page: Page) -> None:
@@ -101,6 +102,10 @@ def follow(
                 request.getfixturevalue(name)
             else:
                 shutil.copytree(given(name), tmp_path, dirs_exist_ok=True)
+        monkeypatch.syspath_prepend(tmp_path)  # as for a script in that folder
         Session(tmp_path, monkeypatch).follow(page)
 
-    return follow
+    yield follow
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
