@@ -204,6 +204,18 @@ def test_package_holds_links_to_the_layers_and_nothing_that_is_read_twice():
         assert (package / layer).readlink().as_posix() == f"../{layer}"
 
 
+def test_pipeline_knows_nothing_of_how_one_teacher_looks_at_images():
+    """But for the demo, which chooses for the teacher that it trains."""
+    words = re.compile(r"\b(scales|attention|fusions?|low_scale|multi_scale|trained_scales)\b", re.IGNORECASE)
+    offences = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in [*sources("pipeline"), *(ROOT / "pipeline").rglob("*.pyi")]
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if path.parent.name != "demo" and words.search(line)
+    ]
+    assert offences == []
+
+
 def test_public_names_of_the_packages_can_all_be_imported():
     for module in (hmsa_label, pipeline, labelers):
         assert len(module.__all__) == len(set(module.__all__))

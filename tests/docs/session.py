@@ -45,6 +45,7 @@ class Session:
         self.folder, self.env = folder, env
         self.names: dict[str, Any] = {}
         env.chdir(folder)
+        env.syspath_prepend(folder)  # as `python` has it
         for name in os.environ:
             if name.startswith("HMSA_LABEL_") or name in ("CITYSCAPES_DATASET", "RAY_ADDRESS"):
                 env.delenv(name)
