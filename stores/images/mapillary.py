@@ -97,5 +97,9 @@ class MapillarySource(TreeSource):
 def _split_folder(split: str) -> str:
     name = SHORT_SPLITS.get(split, split)
     if name not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)} for Mapillary Vistas; got {split!r}")
+        # Nobody gave this one: it is what `run` takes by default.
+        default = " (without --split `run` takes train_extra, which Cityscapes has)" if split == "train_extra" else ""
+        raise ValueError(
+            f"Mapillary Vistas has no split {split!r}{default}; give one with --split: {', '.join(SPLITS)}"
+        )
     return name

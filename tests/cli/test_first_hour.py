@@ -77,8 +77,14 @@ def test_other_layouts_and_splits_are_recognised(refused, run_args, street_image
     assert refused(*run_args, "--data", tmp_path / "vistas").endswith("use --dataset mapillary")
     line = refused(*run_args, "--dataset", "mapillary", "--split", "training")
     assert line.endswith("it looks like a Cityscapes tree: use --dataset cityscapes")
-    assert "split must be one of training, validation, testing" in refused(
-        *run_args, "--dataset", "mapillary", "--split", "x"
+    known = "give one with --split: training, validation, testing"
+    line = refused(*run_args, "--dataset", "mapillary", "--split", "x")
+    assert line == f"Mapillary Vistas has no split 'x'; {known}"
+    ungiven = [argument for argument in run_args if argument not in ("--split", "train")]
+    line = refused(*ungiven, "--dataset", "mapillary")
+    assert line == (
+        "Mapillary Vistas has no split 'train_extra' (without --split `run` takes train_extra, which Cityscapes has); "
+        + known
     )
 
 

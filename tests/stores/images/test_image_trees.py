@@ -240,7 +240,7 @@ def test_mapillary_errors_name_what_is_missing(tmp_path: Path) -> None:
         source.list("training", labels="gtFine")
     with pytest.raises(NotAStore, match="no image in validation/images"):
         source.list("val")
-    with pytest.raises(ValueError, match="split must be one of training, validation, testing"):
+    with pytest.raises(ValueError, match="give one with --split: training, validation, testing"):
         source.list("train_extra")
     (tmp_path / "config.json").write_text('{"labels": [{"readable": "Bird"}]}')
     with pytest.raises(ValueError, match=r"config.json .*a label lacks 'color'"):
