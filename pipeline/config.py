@@ -18,14 +18,19 @@ ON_ERROR = ("skip", "fail")
 FLAT = {"flat": True}  # metadata of a field whose config is written among the fields beside it, not below its name
 
 
-def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+def one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
+        raise ValueError(f"{option} must be one of {', '.join(allowed)}; got {value!r}")
 
 
-def at_least(name: str, value: float, least: float) -> None:
+def at_least(option: str, value: float, least: float) -> None:
     if value < least:
-        raise ValueError(f"{name} must be at least {least}; got {value}")
+        raise ValueError(f"{option} must be at least {least}; got {value}")
+
+
+def option_of(field: str) -> str:
+    """The option of a field that is called like it."""
+    return f"--{field.replace('_', '-')}"
 
 
 def check_place(option: str, place: Location) -> None:
@@ -53,9 +58,9 @@ class DataConfig:
     def __post_init__(self) -> None:
         keep_as_text(self, "root")
         check_place("--data", self.root)
-        one_of("dataset", self.dataset, DATASETS)
+        one_of("--dataset", self.dataset, DATASETS)
         if self.limit is not None:
-            at_least("limit", self.limit, 1)
+            at_least("--limit", self.limit, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,17 +89,17 @@ class TeacherConfig:
 
     def __post_init__(self) -> None:
         if self.max_memory_gb is not None and self.max_memory_gb <= 0:
-            raise ValueError(f"max_memory_gb must be positive; got {self.max_memory_gb}")
+            raise ValueError(f"--max-memory must be positive; got {self.max_memory_gb}")
         keep_as_text(self, "weights")
         if self.weights is not None:
             check_place("--weights", self.weights)
         elif self.teacher == DEFAULT_TEACHER:
             raise ValueError(f"the teacher {DEFAULT_TEACHER} needs a checkpoint; give it with --weights")
         check_device(self.device)
-        one_of("precision", self.precision, PRECISIONS)
+        one_of("--precision", self.precision, PRECISIONS)
         place_of(self.teacher)
         object.__setattr__(self, "options", checked_options(self.teacher, self.options))
-        at_least("cpu_threads", self.cpu_threads, 1)
+        at_least("--cpu-threads", self.cpu_threads, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,17 +134,17 @@ class EngineConfig:
     max_failures: int | None = None
 
     def __post_init__(self) -> None:
-        one_of("executor", self.executor, EXECUTORS)
-        one_of("on_error", self.on_error, ON_ERROR)
+        one_of("--executor", self.executor, EXECUTORS)
+        one_of("--on-error", self.on_error, ON_ERROR)
         if self.max_failures is not None:
-            at_least("max_failures", self.max_failures, 0)
+            at_least("--max-failures", self.max_failures, 0)
         for name in ("cpus_per_worker", "batch_size", "threads"):
-            at_least(name, getattr(self, name), 1)
+            at_least(option_of(name), getattr(self, name), 1)
         if self.workers is not None:
-            at_least("workers", self.workers, 1)
+            at_least("--workers", self.workers, 1)
         for name in ("gpus_per_worker", "item_timeout", "start_timeout", "worker_timeout"):
             if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive; got {getattr(self, name)}")
+                raise ValueError(f"{option_of(name)} must be positive; got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +178,7 @@ class LabelConfig:
         keep_as_text(self, "store")
         check_place("--store", self.store)
         if not 0.0 < self.threshold < 1.0:
-            raise ValueError(f"threshold must lie between 0 and 1, both excluded; got {self.threshold}")
+            raise ValueError(f"--threshold must lie between 0 and 1, both excluded; got {self.threshold}")
         if self.relabel and self.only_new:
             raise ValueError("--relabel labels every image again, --only-new those that changed; give one of them")
 
@@ -198,7 +203,7 @@ class ExplainConfig:
     def __post_init__(self) -> None:
         keep_as_text(self, "output")
         if not 0.0 < self.threshold < 1.0:
-            raise ValueError(f"threshold must lie between 0 and 1, both excluded; got {self.threshold}")
+            raise ValueError(f"--threshold must lie between 0 and 1, both excluded; got {self.threshold}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hmsa_label.labelers.training import LossSettings
-from hmsa_label.pipeline.config import DATASETS, FLAT, PRECISIONS, DataConfig, at_least, check_device, one_of
+from hmsa_label.pipeline.config import DATASETS, FLAT, PRECISIONS, DataConfig, at_least, check_device, one_of, option_of
 from hmsa_label.stores.location import Location, keep_as_text
 
 OPTIMIZERS = ("sgd", "adamw")
@@ -49,11 +49,11 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         if min(self.crop_px) < 32:
-            raise ValueError(f"crop_px must be at least 32 x 32; got {self.crop_px}")
+            raise ValueError(f"--crop must be at least 32 x 32; got {'x'.join(map(str, self.crop_px))}")
         if not 0 < self.scale_range[0] <= self.scale_range[1]:
-            raise ValueError(f"scale_range must be two positive factors in ascending order; got {self.scale_range}")
+            raise ValueError(f"--scale-range must be two positive factors in ascending order; got {self.scale_range}")
         if not 0.0 <= self.class_uniform <= 1.0:
-            raise ValueError(f"class_uniform is a share between 0 and 1; got {self.class_uniform}")
+            raise ValueError(f"--class-uniform is a share between 0 and 1; got {self.class_uniform}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ class AutoLabels:
     def __post_init__(self) -> None:
         keep_as_text(self, "store", "data")
         if self.dataset is not None:
-            one_of("auto_dataset", self.dataset, DATASETS)
+            one_of("--auto-dataset", self.dataset, DATASETS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,7 @@ class CoarseLabels:
 
     def __post_init__(self) -> None:
         if self.limit is not None:
-            at_least("limit", self.limit, 1)
+            at_least("--coarse-limit", self.limit, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,13 +156,13 @@ class TrainConfig:
     def __post_init__(self) -> None:
         keep_as_text(self, "output")
         check_device(self.device)
-        one_of("precision", self.precision, PRECISIONS)
-        one_of("optimizer", self.optimizer, OPTIMIZERS)
+        one_of("--precision", self.precision, PRECISIONS)
+        one_of("--optimizer", self.optimizer, OPTIMIZERS)
         for name in ("epochs", "batch_size", "accumulate"):
-            at_least(name, getattr(self, name), 1)
+            at_least(option_of(name), getattr(self, name), 1)
         for name in ("mix", "fine_tail"):
             if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} is a share between 0 and 1; got {getattr(self, name)}")
+                raise ValueError(f"{option_of(name)} is a share between 0 and 1; got {getattr(self, name)}")
         weighted = isinstance(self.second, AutoLabels) and self.second.confidence_weight
         if weighted and self.objective is not None:
             self.objective.check_pixel_weights()
@@ -185,7 +185,7 @@ class RayTrainConfig:
     ray_address: str | None = None
 
     def __post_init__(self) -> None:
-        at_least("workers", self.workers, 0)
+        at_least("--train-workers", self.workers, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,13 +212,13 @@ class CompareConfig:
 
     def __post_init__(self) -> None:
         for arm in self.arms:
-            one_of("arms", arm, ARMS)
+            one_of("--arms", arm, ARMS)
         if self.train.poly_by_epoch:
-            raise ValueError("poly_by_epoch would give each arm another schedule; compare without it")
+            raise ValueError("--poly-by-epoch would give each arm another schedule; compare without it")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
-            raise ValueError(f"seeds must be distinct and not negative, such as 0,1,2; got {self.seeds}")
+            raise ValueError(f"--seeds must be distinct and not negative, such as 0,1,2; got {self.seeds}")
         if len(set(self.arms)) != len(self.arms):
-            raise ValueError(f"arms must be distinct; got {self.arms}")
-        at_least("resamples", self.resamples, 100)
+            raise ValueError(f"--arms must be distinct; got {self.arms}")
+        at_least("--resamples", self.resamples, 100)
         if not 0.0 < self.confidence < 1.0:
-            raise ValueError(f"confidence must lie between 0 and 1, both excluded; got {self.confidence}")
+            raise ValueError(f"--confidence must lie between 0 and 1, both excluded; got {self.confidence}")

@@ -26,7 +26,7 @@ class AveragedWeights:
 
     def __init__(self, net: nn.Module, decay: float) -> None:
         if not 0 < decay < 1:
-            raise ValueError(f"the averaging decay must lie between 0 and 1, both excluded; got {decay}")
+            raise ValueError(f"--ema must lie between 0 and 1, both excluded; got {decay}")
         self.decay = decay
         self.net = copy.deepcopy(net).requires_grad_(False)
 

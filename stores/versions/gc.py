@@ -99,9 +99,9 @@ class Retention:
 
     def __post_init__(self) -> None:
         if self.keep_last is not None and self.keep_last < 1:
-            raise ValueError(f"keep_last must be at least 1, the version readers take by default; got {self.keep_last}")
+            raise ValueError(f"--keep-last must be at least 1, the version taken by default; got {self.keep_last}")
         if self.older_than is not None and not self.older_than >= 0:
-            raise ValueError(f"older_than must be at least 0 seconds; got {self.older_than}")
+            raise ValueError(f"--older-than must be at least 0 seconds; got {self.older_than}")
 
     def of(self, finished: list[Commit], tagged: set[int], head: Commit) -> list[int]:
         """Versions that stay, among the finished ones that still have their pixels."""

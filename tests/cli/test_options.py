@@ -2,11 +2,23 @@
 
 import dataclasses
 import typing
+from typing import Any
 
 import click
 import pytest
 
-from hmsa_label import DataConfig, EvaluateConfig, HmsaLoss, TeacherConfig, TrainConfig
+from hmsa_label import (
+    AugmentConfig,
+    AutoLabels,
+    CoarseLabels,
+    DataConfig,
+    EngineConfig,
+    EvaluateConfig,
+    HmsaLoss,
+    HmsaOptions,
+    TeacherConfig,
+    TrainConfig,
+)
 from hmsa_label.cli.options import SETTINGS, settings
 from hmsa_label.cli.parameters import Numbers, OrNone, Section, Size
 
@@ -100,4 +112,30 @@ def test_bad_value_is_refused_with_an_example(kind, given, message):
 def test_value_that_the_config_refuses_is_one_line_and_exit_code_2(call):
     result = call("run", "--data", "d", "--weights", "w", "--store", "s", "--threshold", "1.5")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == "Error: threshold must lie between 0 and 1, both excluded; got 1.5\n"
+    assert result.stderr == "Error: --threshold must lie between 0 and 1, both excluded; got 1.5\n"
+
+
+@pytest.mark.parametrize(
+    ("make", "option"),
+    [
+        (lambda: DataConfig(root="streets", limit=0), "--limit must"),
+        (lambda: EngineConfig(item_timeout=0), "--item-timeout must"),
+        (lambda: TeacherConfig(weights="w.pth", max_memory_gb=0), "--max-memory must"),
+        (lambda: AugmentConfig(crop_px=(16, 16)), "--crop must be at least 32 x 32; got 16x16"),
+        (lambda: train_config(fine_tail=2), "--fine-tail is"),
+        (lambda: train_config(second=CoarseLabels(limit=0)), "--coarse-limit must"),
+        (
+            lambda: train_config(second=AutoLabels(store="labels", confidence_weight=True), objective=HmsaLoss()),
+            "--confidence-weight needs --loss ce",
+        ),
+        (lambda: HmsaLoss(aux_loss="none"), "--aux-loss must"),
+        (lambda: HmsaOptions(fusion="none"), "--fusion must"),
+    ],
+)
+def test_a_refused_value_is_told_by_the_name_of_its_option(make, option):
+    with pytest.raises(ValueError, match=f"^{option}"):
+        make()
+
+
+def train_config(**fields: Any) -> TrainConfig:
+    return TrainConfig(data=DataConfig(root="streets"), output="out", **fields)

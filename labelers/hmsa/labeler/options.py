@@ -24,13 +24,13 @@ class HmsaOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "scales", tuple(self.scales))  # records hold lists
         if self.fusion not in self.FUSIONS:
-            raise ValueError(f"fusion must be one of {', '.join(self.FUSIONS)}; got {self.fusion!r}")
+            raise ValueError(f"--fusion must be one of {', '.join(self.FUSIONS)}; got {self.fusion!r}")
         if not self.scales or min(self.scales) <= 0 or len(set(self.scales)) != len(self.scales):
-            raise ValueError(f"scales must be distinct and positive, such as 0.5,1.0,2.0; got {self.scales}")
+            raise ValueError(f"--scales must be distinct and positive, such as 0.5,1.0,2.0; got {self.scales}")
         if self.fusion == "hierarchical" and 1.0 not in self.scales:
-            raise ValueError(f"hierarchical fusion needs scale 1.0 among the scales; got {self.scales}")
+            raise ValueError(f"--fusion hierarchical needs 1.0 among --scales; got {self.scales}")
         if self.fusion == "single" and len(self.scales) != 1:
-            raise ValueError(f"single fusion takes exactly one scale; got {self.scales}")
+            raise ValueError(f"--fusion single takes exactly one of --scales; got {self.scales}")
 
     @staticmethod
     def identity(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,11 +24,11 @@ class HmsaLoss:
     side_weight: float = 0.05
 
     def __post_init__(self) -> None:
-        for name, allowed in (("loss", LOSSES), ("aux_loss", AUX_LOSSES)):
+        for option, name, allowed in (("--loss", "loss", LOSSES), ("--aux-loss", "aux_loss", AUX_LOSSES)):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")
+                raise ValueError(f"{option} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")
 
     def check_pixel_weights(self) -> None:
         """Raises ValueError if a term is that of regions."""
         if "rmi" in (self.loss, self.aux_loss):
-            raise ValueError("confidence_weight needs --loss ce, which weighs single pixels; rmi weighs regions")
+            raise ValueError("--confidence-weight needs --loss ce, which weighs single pixels; rmi weighs regions")

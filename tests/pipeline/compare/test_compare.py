@@ -284,7 +284,7 @@ def test_coarse_arm_is_left_out_where_there_are_no_coarse_labels(tree, tmp_path)
 
 
 def test_unfit_settings_are_refused_before_anything_is_done(tree, tmp_path):
-    with pytest.raises(ValueError, match="arms must be one of fine, coarse, auto; got 'pseudo'"):
+    with pytest.raises(ValueError, match="--arms must be one of fine, coarse, auto; got 'pseudo'"):
         settings(tree, tmp_path, arms=("pseudo",))
     with pytest.raises(ValueError, match="seeds must be distinct"):
         settings(tree, tmp_path, seeds=(1, 1))

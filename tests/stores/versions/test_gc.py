@@ -161,7 +161,7 @@ def test_versions_are_pruned_by_their_age(uri: str, labels: Any) -> None:
     assert gc(uri, older_than=0, apply=True).pruned == [first]
     assert gc(uri, older_than=0).pruned == []
     assert verify(uri, second) == []
-    with pytest.raises(ValueError, match="older_than must be at least 0 seconds; got -1"):
+    with pytest.raises(ValueError, match="--older-than must be at least 0 seconds; got -1"):
         gc(uri, older_than=-1)
 
 
@@ -185,5 +185,5 @@ def test_two_collections_at_once_do_not_disturb_each_other(uri: str, labels: Any
 
 def test_keeping_no_version_is_refused(uri: str, labels: Any) -> None:
     labels.fill(uri)
-    with pytest.raises(ValueError, match="keep_last must be at least 1"):
+    with pytest.raises(ValueError, match="--keep-last must be at least 1"):
         gc(uri, keep_last=0)
