@@ -11,6 +11,7 @@ from hmsa_label.pipeline.interrupt import threads_left as threads_left
 from hmsa_label.pipeline.monitor.progress import open_display as open_display
 from hmsa_label.pipeline.training.config import OPTIMIZERS as OPTIMIZERS
 from hmsa_label.pipeline.training.progress import open_training_display as open_training_display
+from hmsa_label.pipeline.wording import counted as counted
 from hmsa_label.stores.credentials import hide_in_text as hide_in_text
 from hmsa_label.stores.credentials import missing_credentials as missing_credentials
 from hmsa_label.stores.errors import is_network_trouble as is_network_trouble

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 import hmsa_label
-from hmsa_label import StoreConfig
+from hmsa_label import StoreConfig, pipeline
 from hmsa_label.cli import output
 from hmsa_label.cli.command import LazyGroup
 from hmsa_label.cli.options import argument, command, flag, settings
@@ -16,7 +16,8 @@ PLACES = (
     | {name: f"hmsa_label.cli.commands.versions:{name}" for name in ("tag", "rollback", "gc")}
     | {"trace": "hmsa_label.cli.commands.trace:trace"}
 )
-LOG_COLUMNS = ("version", "time", "kind", "images", "threshold", "teacher", "digest", "remarks")
+LOG_COLUMNS = ("version", "time (UTC)", "kind", "images", "threshold", "teacher", "digest", "remarks")
+UNFINISHED = ("begin", "progress", "pause")  # commits with part of a run; tag, gc and close change no label
 MAX_CHANGES_SHOWN = 10
 
 
@@ -43,19 +44,20 @@ def log(store: StoreConfig, progress: bool, as_json: bool) -> None:
 @command("show", example="hmsa-label audit show --store labels train_extra/troisdorf/troisdorf_000000_000073")
 @settings(StoreConfig, "store")
 @argument("name")
+@flag("--version", "Version or tag to look at an image in.  [default: the last finished one]", section="Labels")
 @flag("--png", "File to draw an image's label into, in the colours of its classes.", type=click.Path(dir_okay=False),
       section="Labels")  # fmt: skip
-def show(store: StoreConfig, name: str | None, png: str | None, as_json: bool) -> None:
+def show(store: StoreConfig, name: str | None, version: str | None, png: str | None, as_json: bool) -> None:
     """Show where a version or a label came from.
 
     NAME is a version, a tag, `head` for unfinished progress, or the key of an image; without it the last finished
     version is shown.
     """
-    facts = hmsa_label.show(store, name)
+    facts = hmsa_label.show(store, name, version)
     if png is not None:
         if name is None or isinstance(facts, hmsa_label.VersionFacts):
             raise ValueError(f"--png draws one image's label; {name or 'a version'} is not the key of an image")
-        Path(png).write_bytes(hmsa_label.picture_of_label(store, name))
+        Path(png).write_bytes(hmsa_label.picture_of_label(store, name, version))
     if as_json:
         output.show_json(facts)
         return
@@ -95,8 +97,9 @@ def verify(
     else:
         for problem in report.problems:
             output.show(f"{problem.kind}  {problem.key or 'store'}: {problem.detail}")
-        of = f" of {len(report.versions)} versions" if asked["all"] else ""
-        output.show(f"{report.images} images{of}, {len(report.problems) or 'no'} problems")
+        of = f" of {pipeline.counted(len(report.versions), 'version')}" if asked["all"] else ""
+        found = pipeline.counted(len(report.problems), "problem") if report.problems else "no problems"
+        output.show(f"{pipeline.counted(report.images, 'image')}{of}, {found}")
         if report.repair:
             output.show(f"repair: `{report.repair}`, with the other options of their run, labels these images again")
     ctx.exit(0 if report.ok else 1)
@@ -140,7 +143,8 @@ def card(store: StoreConfig, version: str | None, format: str, as_json: bool) ->
 
 def _log_row(entry: "hmsa_label.Version") -> list[object]:
     tags = [f"{name} (file damaged)" if name in entry.damaged_tags else name for name in entry.tags]
-    remarks = [*tags, entry.note, "pruned" if entry.pruned else None, None if entry.finished else "unfinished"]
+    unfinished = "unfinished" if entry.kind in UNFINISHED else None
+    remarks = [*tags, entry.note, "pruned" if entry.pruned else None, unfinished]
     remarks += [f"restores {entry.restores}" if entry.restores is not None else None]
     threshold = None if entry.threshold is None else f"{entry.threshold}"
     return [entry.version, entry.time[:19], entry.kind, entry.images, threshold, (entry.teacher_sha256 or "-")[:12],

@@ -1,6 +1,7 @@
 """`hmsa-label demo`: the whole flow on drawn streets, with no data, weights or GPU."""
 
 import hmsa_label
+from hmsa_label import pipeline
 from hmsa_label.cli import output
 from hmsa_label.cli.options import command, flag
 
@@ -21,7 +22,7 @@ def demo(output_folder: str, seed: int, as_json: bool) -> None:
     output.show_facts({
         "report": summary.report,
         "teacher": f"{summary.checkpoint}, mIoU {summary.teacher_miou:.3f} on scenes it has not seen",
-        "labels": f"{summary.store}, version {summary.version}, {summary.images_labelled} images",
+        "labels": f"{summary.store}, version {summary.version}, {pipeline.counted(summary.images_labelled, 'image')}",
         "kept": f"{output.percent(summary.kept_share)} of pixels",
         "problems": summary.problems or "none",
         "time": f"{sum(summary.seconds.values()):.0f} s",

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import click
 
 import hmsa_label
-from hmsa_label import TraceConfig
+from hmsa_label import TraceConfig, pipeline
 from hmsa_label.cli import output
 from hmsa_label.cli.options import argument, command, settings
 
@@ -74,7 +74,8 @@ def _network(facts: "hmsa_label.NetworkFacts | None") -> str | None:
 def _data(trained_on: Mapping[str, object] | None) -> str | None:
     if trained_on is None:
         return None
-    return f"{trained_on['images']} images of {trained_on['split']} with {trained_on['labels']}; {trained_on['data']}"
+    images = "image" if trained_on["images"] == 1 else "images"
+    return f"{trained_on['images']} {images} of {trained_on['split']} with {trained_on['labels']}; {trained_on['data']}"
 
 
 def _run(run: "hmsa_label.RunFacts") -> str:
@@ -87,4 +88,4 @@ def _run(run: "hmsa_label.RunFacts") -> str:
 def _verdict(found: "hmsa_label.Trace") -> str:
     unchecked = sum(link.state == "not checked" for link in found.links)
     missing = f", {unchecked} could not be checked" if unchecked else ""
-    return f"{len(found.links)} links: {len(found.problems) or 'none'} broken{missing}"
+    return f"{pipeline.counted(len(found.links), 'link')}: {len(found.problems) or 'none'} broken{missing}"

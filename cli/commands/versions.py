@@ -5,7 +5,7 @@ import time
 import click
 
 import hmsa_label
-from hmsa_label import StoreConfig
+from hmsa_label import StoreConfig, pipeline
 from hmsa_label.cli import output
 from hmsa_label.cli.commands.label import show_summary
 from hmsa_label.cli.options import argument, command, flag, settings
@@ -69,7 +69,7 @@ def gc(store: StoreConfig, keep_last: int | None, older_than: float | None, appl
         output.show_json(garbage)
         return
     verb = "deleted" if garbage.applied else "would delete"
-    output.show(f"{verb} {garbage.objects} objects, {output.size(garbage.bytes)}")
+    output.show(f"{verb} {pipeline.counted(garbage.objects, 'object')}, {output.size(garbage.bytes)}")
     output.show(f"versions without pixels then: {_listed(garbage.pruned)}; kept: {_listed(garbage.kept)}")
 
 
@@ -106,7 +106,8 @@ def export(store: StoreConfig, destination: str, version: str | None, layout: st
     if as_json:
         output.show_json(made)
         return
-    output.show(f"{made.images} images of version {made.version} in {made.destination}, {made.files} files")
+    images, files = pipeline.counted(made.images, "image"), pipeline.counted(made.files, "file")
+    output.show(f"{images} of version {made.version} in {made.destination}, {files}")
 
 
 class Counter:

@@ -2,6 +2,7 @@
 
 from hmsa_label.labelers.registry import option_names
 from hmsa_label.pipeline.audit.markdown import code, text
+from hmsa_label.pipeline.wording import counted
 from hmsa_label.stores.audit.card_facts import Card, ClassFacts
 
 SHORT = 12  # characters of a digest that a person compares
@@ -39,7 +40,7 @@ def _class_row(facts: ClassFacts) -> str:
 
 def _summary(facts: Card) -> list[str]:
     summary = facts.summary
-    sizes = ", ".join(f"{size} ({images} images)" for size, images in summary.sizes.items())
+    sizes = ", ".join(f"{size} ({counted(images, 'image')})" for size, images in summary.sizes.items())
     converted = ", ".join(f"{images} {text(kind)}" for kind, images in summary.converted.items())
     return [
         f"- Content digest: {code(facts.digest)}",
@@ -59,7 +60,7 @@ def _origin(facts: Card) -> list[str]:
     ]
     for settings in facts.settings:
         shown = ("threshold", "teacher", "options", *option_names(), "precision")
-        chosen = (f"{name} {text(settings[name])}" for name in shown if name in settings)
+        chosen = (f"{name} {_value(settings[name])}" for name in shown if name in settings)
         lines.append(
             f"- Labelled by {text(settings.get('model', 'a teacher'))}, weights sha256 "
             f"{code(str(settings.get('teacher_sha256'))[:SHORT] + '...')}; {', '.join(chosen)}"
@@ -83,6 +84,10 @@ def _cautions(facts: Card) -> list[str]:
         names = ", ".join(f"{code(entry['key'])} ({text(entry['reason'])})" for entry in facts.failed)
         lines.append(f"- Images without a label: {names}")
     return lines
+
+
+def _value(setting: object) -> str:
+    return text(", ".join(map(str, setting)) if isinstance(setting, (list, tuple)) else setting)
 
 
 def _percent(share: float | None) -> str:

@@ -5,6 +5,7 @@ Provenance follows the responsible-AI vocabulary and W3C PROV; pixels are descri
 
 from typing import Any
 
+from hmsa_label.pipeline.wording import counted
 from hmsa_label.stores.audit.card_facts import Card
 from hmsa_label.stores.audit.summary import Summary
 
@@ -76,7 +77,7 @@ def render_croissant(facts: Card) -> dict[str, Any]:
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": f"hmsa-label-{facts.uuid[:8]}-v{facts.version}",
-        "description": f"Semantic segmentation labels of {facts.summary.images} images, made by a network.",
+        "description": f"Semantic segmentation labels of {counted(facts.summary.images, 'image')}, made by a network.",
         "url": facts.store,
         "version": f"{facts.version}.0.0",
         "identifier": f"sha256:{facts.digest}",

@@ -66,23 +66,32 @@ def list_versions(store: StorePlace, *, progress: bool = False) -> list[Version]
     return store_log(uri, progress=progress, storage_options=options)[::-1]
 
 
-def show(store: StorePlace, name: int | str | None = None) -> VersionFacts | ImageHistory:
+def show(
+    store: StorePlace, name: int | str | None = None, version: int | str | None = None
+) -> VersionFacts | ImageHistory:
     """All that is known of a version (number, tag, "head", None for the last finished one) or of an image (its key).
+
+    Args:
+        version: in which an image is looked at: number or tag; None is the last finished one.
 
     Raises:
         LabelMissing: the store knows no such version, tag or image.
+        ValueError: `name` is a version and `version` is given too.
     """
     uri, options = _at(store)
-    return facts_of(uri, name, storage_options=options)
+    return facts_of(uri, name, version, storage_options=options)
 
 
-def picture_of_label(store: StorePlace, key: str) -> bytes:
-    """PNG file of an image's label in the last finished version, in the colours of its classes; ignored pixels black.
+def picture_of_label(store: StorePlace, key: str, version: int | str | None = None) -> bytes:
+    """PNG file of an image's label in the colours of its classes; ignored pixels black.
+
+    Args:
+        version: number or tag; None is the last finished one.
 
     Raises:
-        LabelMissing: the version has no label for the image.
+        LabelMissing: there is no such version, or it has no label for the image.
     """
-    reader = _open(store)
+    reader = _open(store, version)
     palette = np.zeros((256, 3), np.uint8)
     palette[: len(reader.classes["colours"])] = reader.classes["colours"]
     return encode_png(palette[reader.read(key)])
@@ -224,7 +233,7 @@ def export_labels(
         ValueError: the destination is not empty, or the layout is unknown.
     """
     if layout not in ("cityscapes", "zarr"):
-        raise ValueError(f"layout must be cityscapes or zarr; got {layout!r}")
+        raise ValueError(f"--format must be cityscapes or zarr; got {layout!r}")
     reader = _open(store, version)
     if layout == "zarr":
         return export_zarr(reader, location_text(destination), on_image=on_image)

@@ -14,6 +14,7 @@ from hmsa_label.pipeline.data.datasets import AutoLabelDataset, FineLabelDataset
 from hmsa_label.pipeline.teacher.weight_files import read_weights
 from hmsa_label.pipeline.training.crops import keys_digest
 from hmsa_label.pipeline.training.lineage import HELD_OUT_SPLITS, file_digests, held_out_images
+from hmsa_label.pipeline.wording import counted
 from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.errors import NotAStore, StoreError
 from hmsa_label.stores.files import FileRoot
@@ -162,10 +163,12 @@ def check_labels(part: str, store: LabelStore, auto: dict[str, Any], info: dict[
     problems = verify(
         store.root.uri, store.version, deep=deep, storage_options=store.root.storage_options
     )  # not store.uri, from which credentials were cut
-    detail = f"{len(store)} images, " + ("every label read and hashed" if deep else "--deep reads every label")
+    detail = (
+        counted(len(store), "image") + ", " + ("every label read and hashed" if deep else "--deep reads every label")
+    )
     if problems:
         first = problems[0]
-        detail = f"{len(problems)} problems, such as {first.kind} {first.key}: {first.detail}"
+        detail = f"{counted(len(problems), 'problem')}, such as {first.kind} {first.key}: {first.detail}"
     whole = Link(part=part, check="labels as written", state=BROKEN if problems else OK, detail=detail)
     val_split = (info.get("config") or {}).get("val_split")
     left_out = check_held_out(part, "labelled images", store.keys(), val_split)

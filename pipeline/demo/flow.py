@@ -23,6 +23,7 @@ from hmsa_label.pipeline.training.config import AugmentConfig, ModelConfig, Trai
 from hmsa_label.pipeline.training.log import TrainEvent
 from hmsa_label.pipeline.training.loop import TrainSummary, train_teacher
 from hmsa_label.pipeline.training.model import labeler_of
+from hmsa_label.pipeline.wording import counted
 from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.images.open import open_images
 from hmsa_label.stores.versions.label_store import LabelStore
@@ -214,9 +215,9 @@ def _facts(
         ("Agreement with coarse polygons", _percent(agreement)),
         ("Teacher mIoU on val", f"{scores.miou:.3f}"),
         ("Teacher pixel accuracy on val", _percent(scores.pixel_accuracy)),
-        ("Teacher", f"{config.model}, {trained.steps} steps"),
+        ("Teacher", f"{config.model}, {counted(trained.steps, 'step')}"),
         *((name.capitalize(), _shown(value)) for name, value in _teacher(config, trained).options.items()),
-        ("Verification", "no problems" if problems == 0 else f"{problems} problems"),
+        ("Verification", "no problems" if problems == 0 else counted(problems, "problem")),
         ("Store", f"{labelled.store}, version {labelled.version}"),
         ("Content digest", labelled.digest),
     ]

@@ -26,6 +26,7 @@ from hmsa_label.pipeline.engine.events import (
     WorkerStarted,
     WorkerUnusable,
 )
+from hmsa_label.pipeline.wording import counted
 
 LINE_SECONDS = 30.0
 WINDOW_SECONDS = 60.0
@@ -125,7 +126,7 @@ class Lines:
     def _state(self) -> str:
         count = self._count
         if count.workers and not count.ready and not count.labelled:
-            return f"waiting for {_count(count.workers, 'worker')}, none is ready yet"
+            return f"waiting for {counted(count.workers, 'worker')}, none is ready yet"
         rate, left = count.images_per_second, count.seconds_left
         parts = [f"{count.done}/{count.total} images"]
         parts += [f"{rate:.2f} images/s"] if rate else []
@@ -197,23 +198,19 @@ def remark_on(event: Event) -> str | None:
     if isinstance(event, Warned):
         return f"Warning: {event.text}"
     if isinstance(event, FailuresKnown):
-        left_out = _count(len(event.failures), "image")
+        left_out = counted(len(event.failures), "image")
         return f"left out {left_out} that failed before and whose files are the same; --retry-failed tries them"
     if isinstance(event, Draining):
-        flying = _count(event.images_in_flight, "image")
+        flying = counted(event.images_in_flight, "image")
         return f"stopping after the {flying} in flight, which are kept; press Ctrl-C again to leave at once"
     if isinstance(event, WorkersStarting):
-        return f"starting {_count(event.workers, 'worker')} ({event.where})"
+        return f"starting {counted(event.workers, 'worker')} ({event.where})"
     if isinstance(event, RunStarted) and event.images_done_before == event.images_total:
         return f"nothing to do: all {event.images_total} images have labels"
     if isinstance(event, WorkerStarted):
         where = " ".join(str(event.info[name]) for name in ("host", "device") if name in event.info)
         return f"worker {event.worker} is ready on {where}" if where else None
     return None
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _clock_time(seconds: float) -> str:

@@ -63,8 +63,8 @@ class ImageHistory(Result):
     """An image through the versions.
 
     Attributes:
-        version: the last finished one. row: the image's row of the manifest there, with `class_px` by class name; None
-            if that version has no label for it.
+        version: the one that was asked for. row: the image's row of the manifest there, with `class_px` by class name;
+            None if that version has no label for it.
         history: the versions in which its label came, changed or went, oldest first.
     """
 
@@ -75,21 +75,32 @@ class ImageHistory(Result):
 
 
 def show(
-    uri: str, name: int | str | None = None, *, storage_options: dict[str, Any] | None = None
+    uri: str,
+    name: int | str | None = None,
+    version: int | str | None = None,
+    *,
+    storage_options: dict[str, Any] | None = None,
 ) -> VersionFacts | ImageHistory:
     """Everything known of a version (number, tag, "head", None for the last finished one) or of an image (its key).
 
+    Args:
+        version: in which an image is looked at; None is the last finished one.
+
     Raises:
         LabelMissing: if the store knows neither such a version or tag nor such an image.
+        ValueError: if `name` is a version and `version` is given too.
     """
     root = FileRoot(uri, dict(storage_options or {}))
     read_identity(root)
+    name, version = (version, None) if name is None else (name, version)
     try:
         resolve(root, name)
     except LabelMissing as error:
         if not isinstance(name, str):
             raise
-        return _show_image(uri, name, storage_options, error)
+        return _show_image(LabelStore.open(uri, version, storage_options=storage_options), name, error)
+    if version is not None:
+        raise ValueError(f"{name} is a version itself; --version goes with the key of an image")
     return show_version(LabelStore.open(uri, name, storage_options=storage_options))
 
 
@@ -115,11 +126,8 @@ def version_facts(store: LabelStore) -> dict[str, Any]:
     }
 
 
-def _show_image(
-    uri: str, key: str, storage_options: dict[str, Any] | None, unknown_version: LabelMissing
-) -> ImageHistory:
-    """An image's manifest row in the last finished version, and every version in which its label changed."""
-    store = LabelStore.open(uri, storage_options=storage_options)
+def _show_image(store: LabelStore, key: str, unknown_version: LabelMissing) -> ImageHistory:
+    """An image's manifest row in one version, and every version in which its label changed."""
     changes = image_history(store, key)
     if all(change.unreadable for change in changes):
         raise LabelMissing(f"{unknown_version}; and no version holds an image of that key") from None

@@ -71,6 +71,27 @@ def test_show_draws_a_label_in_the_colours_of_its_classes(call, store, tmp_path)
     assert call("audit", "show", "--store", store, "--png", picture).exit_code == 2
 
 
+def test_show_draws_the_label_of_a_version(call, call_json, store, tmp_path):
+    before = call_json("audit", "tag", "--store", store, "before")["version"]
+    after = call_json("rethreshold", "--store", store, "--threshold", 0.5)["version"]
+
+    def drawn(*version: object) -> tuple[int, float, int]:
+        picture = tmp_path / "label.png"
+        shown = call_json("audit", "show", "--store", store, KEY, *version, "--png", picture)
+        black = (np.asarray(Image.open(picture)) == 0).all(axis=2)
+        return shown["version"], shown["row"]["threshold"], int(black.sum())
+
+    def ignored(version: int) -> int:
+        return int((LabelStore.open(str(store), version).read(KEY) == 255).sum())
+
+    assert ignored(before) > ignored(after)
+    assert drawn() == (after, 0.5, ignored(after))
+    assert drawn("--version", before) == drawn("--version", "before") == (before, 0.9, ignored(before))
+    assert call_json("audit", "show", "--store", store, "--version", "before")["version"] == before
+    twice = call("audit", "show", "--store", store, before, "--version", after)
+    assert (twice.exit_code, "--version goes with the key of an image" in twice.stderr) == (2, True)
+
+
 def test_card_as_croissant_names_the_version_its_tools_and_its_columns(call, store):
     card = json.loads(call("audit", "card", "--store", store, "--format", "croissant").stdout)
     version = LabelStore.open(str(store))
@@ -78,6 +99,20 @@ def test_card_as_croissant_names_the_version_its_tools_and_its_columns(call, sto
     assert "teacher_sha256" in card["rai:machineAnnotationTools"][0]
     columns = {field["source"]["extract"]["column"] for field in card["recordSet"][0]["field"]}
     assert columns <= set(version.table().column_names)
+
+
+def test_log_calls_progress_alone_unfinished_and_says_that_times_are_utc(call, store):
+    call("audit", "tag", "--store", store, "paper")
+    heading, *rows = call("audit", "log", "--store", store, "--progress").stdout.splitlines()
+    assert heading.startswith("version  time (UTC)")
+    marked = {row.split()[2]: row.endswith("unfinished") for row in rows}
+    assert marked == {"tag": False, "label": False, "progress": True, "begin": True, "create": False}
+
+
+def test_card_names_scales_as_plain_numbers(labelled_tree):
+    facts = hmsa_label.card(str(labelled_tree / "labels"))
+    shown = hmsa_label.render_card(replace(facts, settings=[{"threshold": 0.9, "scales": [0.5, 1.0]}]))
+    assert "; threshold 0.9, scales 0.5, 1.0\n" in shown
 
 
 def test_log_begins_with_the_newest_version(call_json, store):
@@ -101,7 +136,9 @@ def test_verify_names_a_changed_label_and_ends_with_exit_code_1(call_json, call,
     report = call_json("audit", "verify", "--store", store, exit_code=1)
     assert not report["ok"]
     assert [problem["kind"] for problem in report["problems"]] == ["corrupt"]
-    assert report["problems"][0]["key"] in call("audit", "verify", "--store", store).stdout
+    told = call("audit", "verify", "--store", store).stdout
+    assert report["problems"][0]["key"] in told
+    assert "\n5 images, 1 problem\n" in told
     assert call("audit", "verify", "--store", store, "--quick").exit_code == 0
 
 
