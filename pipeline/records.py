@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from hmsa_label.stores.result import Result
+
 U8 = NDArray[np.uint8]
 
 
@@ -94,7 +96,7 @@ class NetworkFailure(Failure):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelSummary:
+class LabelSummary(Result):
     """What one `label_images` call did; the JSON object of `hmsa-label run --json`.
 
     `images_labelled_elsewhere` were labelled by other drivers of the same run meanwhile. `images_not_retried` of the

@@ -141,3 +141,10 @@ def test_whatever_is_a_place_may_be_given_as_a_path():
             if str in kinds and Path not in kinds:
                 offences.add(f"{name.removesuffix('.__init__')}.{part}")
     assert offences == set()
+
+
+def test_results_of_verbs_turn_into_json_by_themselves():
+    named = ("Summary", "Plan", "Evaluation", "Comparison", "Trace", "Diff", "Card", "Verified", "Version", "RunStatus")
+    results = [thing for name, thing in PUBLIC.items() if name.endswith(named)]
+    assert len(results) >= 12
+    assert [thing for thing in results if not hasattr(thing, "to_dict")] == []

@@ -12,10 +12,11 @@ from hmsa_label.pipeline.data.decode import decode_image, decode_labels
 from hmsa_label.pipeline.data.label_checks import refuse_train_ids
 from hmsa_label.pipeline.records import U8
 from hmsa_label.stores.images.source import BadImage, ImageRef, ImageSource
+from hmsa_label.stores.result import Result
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class Evaluation(Result):
     """Scores over a split.
 
     Attributes:

@@ -26,6 +26,7 @@ from hmsa_label.pipeline.training.model import labeler_of
 from hmsa_label.pipeline.wording import counted
 from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.images.open import open_images
+from hmsa_label.stores.result import Result
 from hmsa_label.stores.versions.label_store import LabelStore
 
 LINE_SECONDS = 10.0
@@ -67,7 +68,7 @@ class DemoConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DemoSummary:
+class DemoSummary(Result):
     """What the demonstration made and measured.
 
     Attributes:

@@ -1,8 +1,7 @@
 """What a labelling run would do, decided before anything starts: images, workers, devices, bytes."""
 
 import os
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from hmsa_label.labelers.registry import is_built_in
 from hmsa_label.pipeline.config import EngineConfig, LabelConfig, TeacherConfig
@@ -13,6 +12,7 @@ from hmsa_label.pipeline.teacher.user_code import find_teacher
 from hmsa_label.stores.files import open_filesystem, public_uri
 from hmsa_label.stores.images.open import open_images
 from hmsa_label.stores.images.source import BadImage, ImageRef, ImageSource
+from hmsa_label.stores.result import Result
 
 # Measured on road scenes of 1024 x 2048: 25 KB of labels, 125 KB of evidence.
 LABEL_BYTES_PER_PIXEL = 0.012
@@ -35,7 +35,7 @@ class Placement:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelPlan:
+class LabelPlan(Result):
     """The answer of `hmsa-label run --dry-run`.
 
     Attributes:
@@ -59,10 +59,6 @@ class LabelPlan:
     device: str | None
     estimated_store_bytes: int | None
     estimated_buffer_bytes: int | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able form."""
-        return asdict(self)
 
 
 def plan_labels(config: LabelConfig) -> LabelPlan:

@@ -19,13 +19,14 @@ from hmsa_label.stores.files import open_filesystem, read_bytes
 from hmsa_label.stores.images.cityscapes import IMAGE_TYPE
 from hmsa_label.stores.images.source import image_stem
 from hmsa_label.stores.location import Location
+from hmsa_label.stores.result import Result
 
 CELL_WIDTH_PX, GAP_PX, TITLE_PX, LEGEND_PX = 512, 8, 30, 26
 INK, PAPER = (32, 32, 32), 255
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExplainSummary:
+class ExplainSummary(Result):
     """The numbers of an explained image; the JSON object of `hmsa-label explain --json`.
 
     Attributes:

@@ -19,12 +19,13 @@ from hmsa_label.pipeline.training.distributed import Processes, joined
 from hmsa_label.pipeline.training.log import TrainEvent, TrainLog
 from hmsa_label.pipeline.training.state import best_key
 from hmsa_label.pipeline.training.trainer import Passes, Trainer
+from hmsa_label.stores.result import Result
 
 OnEvent = Callable[[TrainEvent], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSummary:
+class TrainSummary(Result):
     """What a training reached.
 
     `best_score` is the highest validation score, 0..1 (None if the split to validate on is empty), `score` its name,

@@ -122,6 +122,24 @@ def test_log_begins_with_the_newest_version(call_json, store):
     assert versions[0] == made
 
 
+@pytest.mark.parametrize(
+    ("command", "ask"),
+    [
+        (("audit", "show"), lambda store: hmsa_label.show(store)),
+        (("audit", "show", KEY), lambda store: hmsa_label.show(store, KEY)),
+        (("audit", "verify"), lambda store: hmsa_label.verify(store)),
+        (("audit", "diff", "0"), lambda store: hmsa_label.diff(store, 0)),
+        (("audit", "card"), lambda store: hmsa_label.card(store)),
+        (("audit", "gc"), lambda store: hmsa_label.collect_garbage(store)),
+        (("status",), lambda store: hmsa_label.run_status(store)),
+    ],
+)
+def test_json_of_a_command_is_what_the_function_of_the_library_returns(call_json, store, command, ask):
+    found = call_json(*command, "--store", store)
+    returned = json.loads(json.dumps(ask(store).to_dict()))
+    assert (found, list(found)) == (returned, list(returned))
+
+
 def test_verify_finds_nothing_in_a_sound_store(call_json, call, store):
     report = call_json("audit", "verify", "--store", store)
     assert (report["ok"], report["images"], report["problems"], report["repair"]) == (True, 5, [], None)
