@@ -160,6 +160,10 @@ class InferenceNet:
             while features:
                 yield self._head(features.pop(0))
 
+    def most_at_once(self, size_px: tuple[int, int], scales: Sequence[float]) -> int:
+        """How many images of this size go through the trunk together at the lowest scale; more gain nothing."""
+        return self._images_at_once(scaled_size(*size_px, min(scales)))
+
     def _images_at_once(self, size_px: tuple[int, int]) -> int:
         """How many images go through the trunk together at one scale."""
         if self.device.type == "cuda":

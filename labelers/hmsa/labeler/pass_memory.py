@@ -59,13 +59,16 @@ class PassMemory:
         )
 
     def images_at_once(self, size_px: Size, count: int) -> int:
-        """How many of `count` images of this size may go through the network together; 1 where one has to be cut.
+        """How many of `count` images of this size go through the network together; 1 where one has to be cut.
+
+        On a CPU no more than its cache holds the maps of at the lowest scale: others would only take memory.
 
         Raises:
             DoesNotFit: not even the smallest windows of one image would do.
         """
         if self.window(size_px) != size_px:
             return 1
+        count = min(count, self._net.most_at_once(size_px, self._options.scales))
         return next((images for images in range(count, 1, -1) if self._fits((images * size_px[0], size_px[1]))), 1)
 
     def in_windows_that_fit(self, size_px: Size, work: Callable[[Size], Result]) -> Result:

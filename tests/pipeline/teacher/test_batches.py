@@ -78,6 +78,11 @@ def test_a_batch_that_takes_more_than_is_allowed_goes_in_smaller_ones(weights):
     assert sum(seen) == 16
 
 
+def test_no_more_images_wait_for_each_other_on_a_cpu_than_go_through_the_trunk_together(weights):
+    room = teacher(weights, options={"scales": (0.5, 1.0)})._labeler._room
+    assert [room.images_at_once(size_px, 8) for size_px in ((128, 256), (256, 512), (512, 1024))] == [8, 4, 1]
+
+
 def test_images_that_have_to_be_cut_go_one_by_one(weights):
     images = random_images(2, 600, 600)
     tight = teacher(weights, options={"scales": (1.0,)}, max_memory_gb=0.0225)
