@@ -23,8 +23,9 @@ from results_page import markdown, page
 
 from hmsa_label.stores.audit import verify as verify_module
 from hmsa_label.stores.audit.diff import diff
+from hmsa_label.stores.format.arrays import ARRAYS
 from hmsa_label.stores.format.receipt import Receipt, StoredArray, now, to_table
-from hmsa_label.stores.manifest import objects
+from hmsa_label.stores.manifest import pixel_objects
 from hmsa_label.stores.manifest.table import PROGRESS, Change, Manifest
 from hmsa_label.stores.runs.writer import RunWriter
 from hmsa_label.stores.versions.label_store import LabelStore
@@ -160,19 +161,19 @@ def measure_verify(uri: str, deep: bool) -> Figures:
 
     One segment holds all rows, which is the most that one listing can be.
     """
-    whole, listed = Manifest(uri).head().rows(), objects.list_sizes
+    whole, listed = Manifest(uri).head().rows(), pixel_objects.list_sizes
 
     def made_up(_: object, folder: str) -> dict[str, int]:
         name = folder.rpartition("/")[2]
-        if name not in objects.PLACES:
+        if name not in ARRAYS:
             return listed(_, folder)
-        at, number = objects.PLACES[name]
+        at, number = ARRAYS[name].place
         rows = whole.table([at, number, f"{name}_bytes"])
         rows = rows.filter(pc.equal(rows[at], folder.split("/")[-3]))
         numbers, sizes = (rows[column].to_pylist() for column in (number, f"{name}_bytes"))
         return {f"{folder}/c.{row}.0.0": size for row, size in zip(numbers, sizes, strict=True)}
 
-    with patch.object(objects, "list_sizes", made_up), patch.object(verify_module, "image_faults", lambda *_: []):
+    with patch.object(pixel_objects, "list_sizes", made_up), patch.object(verify_module, "image_faults", lambda *_: []):
         seconds, problems = timed(lambda: verify_module.verify(uri, deep=deep))
     assert {problem.kind for problem in problems} <= {"metadata"}, problems[:3]  # there is none
     return {"seconds": seconds}

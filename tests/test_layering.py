@@ -7,6 +7,7 @@ files and are not followed.
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -189,6 +190,41 @@ def test_every_library_is_imported_only_in_its_home():
 def test_zarr_is_loaded_only_where_it_is_called():
     # It takes longer than reading an image, in every worker and loader process.
     assert "zarr" not in imports_at_top(ROOT / HOMES["zarr"][0])
+
+
+@cache
+def names_in(module: Path) -> set[str]:
+    """What can be imported from a module: all that stands at its top level."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return found
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted name of ours is a module, or something in one."""
+    place = ROOT.joinpath(*name.split(".")[1:])
+    if place.with_suffix(".py").is_file() or (place / "__init__.py").is_file():
+        return True
+    above = place.parent
+    modules = (above.with_suffix(".py"), above / "__init__.py", above / "__init__.pyi")
+    return any(place.name in names_in(module) for module in modules if module.is_file())
+
+
+def test_benchmarks_import_only_what_there_is():
+    # Nobody runs all of them after a file was renamed, and no type checker reads them.
+    lost = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path in sorted((ROOT / "benchmarks").rglob("*.py"))
+        for name, line in imports(path)
+        if name.startswith(tuple(f"hmsa_label.{layer}." for layer in LAYERS)) and not exists(name)
+    ]
+    assert lost == []
 
 
 def test_command_line_imports_no_library_but_click_at_module_level():
