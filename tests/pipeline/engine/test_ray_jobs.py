@@ -108,7 +108,8 @@ def job(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def run_command(bench: Any, ms: int, store: str) -> list[str]:
     source = ["--data", str(bench.folder), "--dataset", "folder", "--split", "all"]
-    return ["hmsa-label", "run", *source, *fake_arguments(ms=ms), "--store", store, "--json"]
+    here = f"PYTHONPATH={GUIDE.parents[2]}"  # of the driver alone: workers get the fake teacher from it
+    return ["env", here, "hmsa-label", "run", *source, *fake_arguments(ms=ms), "--store", store, "--json"]
 
 
 @pytest.mark.ray
