@@ -41,7 +41,12 @@ LABELERS = {
 
 def is_built_in(name: str) -> bool:
     """Whether this package brings the labeler."""
-    return name in LABELERS
+    return _own(name) is not None
+
+
+def _own(name: str) -> Entry | None:
+    """The entry of a labeler of this package, asked for by its name or as `module:Class`."""
+    return next((entry for own, entry in LABELERS.items() if name in (own, entry.labeler)), None)
 
 
 def place_of(name: str) -> str:
@@ -50,8 +55,8 @@ def place_of(name: str) -> str:
     Raises:
         ValueError: nobody knows a labeler of this name.
     """
-    if name in LABELERS:
-        return LABELERS[name].labeler
+    if (own := _own(name)) is not None:
+        return own.labeler
     if name.count(":") == 1 and all(part.replace(".", "_").isidentifier() for part in name.split(":")):
         return name
     installed = {entry.name: entry.value for entry in entry_points(group=GROUP)}
@@ -123,10 +128,10 @@ def option_names() -> list[str]:
 
 def _declared(name: str) -> Any:
     """The dataclass of a labeler's options; None if it takes any."""
-    place = LABELERS[name].options if name in LABELERS else None
-    if place is None:
+    own = _own(name)
+    if own is None or own.options is None:
         return None
-    module, _, attribute = place.partition(":")
+    module, _, attribute = own.options.partition(":")
     return getattr(importlib.import_module(module), attribute)
 
 

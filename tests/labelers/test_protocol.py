@@ -111,5 +111,11 @@ def test_torch_is_left_with_the_threads_it_had(config, images):
     assert torch.get_num_threads() == before
 
 
+def test_labeler_of_this_package_asked_for_as_a_class_is_the_same_teacher(configs, images):
+    config = configs["hmsa"]
+    by_class = replace(config, teacher=LABELERS["hmsa"].labeler)
+    assert Teacher(by_class).info["settings"] == Teacher(config).info["settings"]
+
+
 def test_every_labeler_of_this_package_is_what_its_name_says():
     assert all(issubclass(find(name), LabelerBase) for name in LABELERS)
