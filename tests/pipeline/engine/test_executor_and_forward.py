@@ -22,19 +22,33 @@ RULE = Rule(thresholds=(0.5, 0.9), threshold=0.9, keep_evidence=False)
 class Recorder:
     """A teacher that notes its batches and threads; the first `failures` calls raise `error`."""
 
-    def __init__(self, seconds: float = 0.0, error: Exception | None = None, failures: int = 99) -> None:
+    def __init__(self, error: Exception | None = None, failures: int = 99) -> None:
         self.classes, self.info = CITYSCAPES, {"model": "recorder"}
         self.batches: list[list[tuple[int, ...]]] = []
         self.threads: set[int] = {threading.get_ident()}
-        self._seconds, self._error, self._failures = seconds, error, failures
+        self.hold: Callable[[], None] = lambda: None  # what each pass begins with
+        self._error, self._failures = error, failures
 
     def label(self, images, thresholds, threshold, keep_evidence):
         self.threads.add(threading.get_ident())
         self.batches.append([image.shape for image in images])
-        time.sleep(self._seconds)
+        self.hold()
         if self._error is not None and len(self.batches) <= self._failures:
             raise self._error
         return [LabelledImage(arrays={"label": image[..., 0].copy()}, mean_confidence=1.0) for image in images]
+
+
+def hold_the_first_pass(teacher: Recorder, forward: ForwardThread, images: int) -> None:
+    """The first pass of `teacher` lasts until all images are in it or wait behind it."""
+
+    def hold() -> None:
+        while len(teacher.batches) == 1 and len(teacher.batches[0]) + waiting() < images:
+            threading.Event().wait(0.001)
+
+    def waiting() -> int:
+        return len(forward._waiting) + forward._queue.qsize()
+
+    teacher.hold = hold
 
 
 def label_at_once(forward: ForwardThread, images: list[np.ndarray]) -> list[np.ndarray]:
@@ -47,7 +61,6 @@ def label_at_once(forward: ForwardThread, images: list[np.ndarray]) -> list[np.n
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(len(images))]
     for thread in threads:
         thread.start()
-        time.sleep(0.002)
     for thread in threads:
         thread.join(timeout=10)
     return [labels[number] for number in range(len(images))]
@@ -72,9 +85,10 @@ def test_teacher_is_built_and_called_in_one_thread_which_is_not_ours():
 
 
 def test_batches_hold_images_of_one_size_and_everybody_gets_his_own_labels():
-    teacher = Recorder(seconds=0.05)
+    teacher = Recorder()
     forward = ForwardThread(lambda: teacher, RULE, 3)
     asked = images([(2, 3), (4, 5), (2, 3), (4, 5), (2, 3), (2, 3), (2, 3), (4, 5)])
+    hold_the_first_pass(teacher, forward, 8)
     labels = label_at_once(forward, asked)
     for image, label in zip(asked, labels, strict=True):
         np.testing.assert_array_equal(label, image[..., 0])
@@ -84,8 +98,9 @@ def test_batches_hold_images_of_one_size_and_everybody_gets_his_own_labels():
 
 
 def test_batch_of_one_never_joins_images():
-    teacher = Recorder(seconds=0.01)
+    teacher = Recorder()
     forward = ForwardThread(lambda: teacher, RULE, 1)
+    hold_the_first_pass(teacher, forward, 6)
     label_at_once(forward, images([(2, 3)] * 6))
     assert [len(batch) for batch in teacher.batches] == [1] * 6
     forward.close()
@@ -124,8 +139,9 @@ def test_of_a_batch_only_the_image_that_does_not_fit_fails():
                 raise BadImage("an image of 2 x 3 px ran out of memory")
             return labelled
 
-    teacher = Tight(seconds=0.05)
+    teacher = Tight()
     forward = ForwardThread(lambda: teacher, RULE, 3)
+    hold_the_first_pass(teacher, forward, 4)
     outcomes: dict[int, object] = {}
 
     def ask(number: int, image: np.ndarray) -> None:

@@ -115,12 +115,12 @@ def test_driver_killed_and_started_again_ends_with_the_same_labels_and_labels_no
     whole = bench.label(store=bench.store + ".whole")
     reference = LabelStore.open(bench.store + ".whole")
     expected = dict(zip(reference.keys(), map(reference.read, reference.keys()), strict=True))
-    process = start(bench.folder, bench.store, "local", last=13)  # between two commits of five images
+    process = start(bench.folder, bench.store, "local", last=13)  # between two commits of five images or more
     errors = process.communicate(timeout=120)[1]
     assert process.returncode == -signal.SIGKILL, errors
     on_disk = receipts(bench.store)
     assert on_disk >= 13
-    assert check_complete_images_only(bench.store, expected) in (5, 10)
+    assert 5 <= check_complete_images_only(bench.store, expected) <= on_disk
     summary = bench.label(fake(ms=15))
     assert summary.images_done_before == on_disk  # the uncommitted ones too
     assert receipts(bench.store) == IMAGES
