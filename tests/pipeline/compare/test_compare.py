@@ -288,7 +288,7 @@ def test_unfit_settings_are_refused_before_anything_is_done(tree, tmp_path):
         settings(tree, tmp_path, arms=("pseudo",))
     with pytest.raises(ValueError, match="seeds must be distinct"):
         settings(tree, tmp_path, seeds=(1, 1))
-    with pytest.raises(ValueError, match="poly_by_epoch would give each arm another schedule"):
+    with pytest.raises(ValueError, match="--poly-by-epoch would give each arm another schedule"):
         settings(tree, tmp_path, poly_by_epoch=True)
 
 
