@@ -50,7 +50,8 @@ def errors_in_one_line() -> Iterator[None]:
         ctx = click.get_current_context(silent=True)
         if ctx is not None and ctx.meta.get("debug"):
             say(traceback.format_exc().rstrip())
-        raise OneLineError(_reason(error)) from None
+        notes: list[str] = getattr(error, "__notes__", [])  # what it means for the work, from where that is known
+        raise OneLineError("; ".join([_reason(error), *notes])) from None
 
 
 class Reporting(click.Command):

@@ -22,6 +22,11 @@ from hmsa_label.pipeline.training.trainer import Passes, Trainer
 from hmsa_label.stores.result import Result
 
 OnEvent = Callable[[TrainEvent], None]
+GOES_ON = "the last save is whole: the same call goes on from it (train-teacher and train-student with --resume)"
+
+
+class Diverged(ValueError):
+    """The loss is NaN or infinite; the same steps again would lead there again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +66,8 @@ def train_teacher(config: TrainConfig, on_event: OnEvent | None = None) -> Train
 
     Raises:
         ValueError: see `Trainer`; or the loss became NaN or infinite, naming the step.
+        Exception: whatever ends a step or a save, such as OSError of a full disk; with a note if there is a state to
+            go on from.
         KeyboardInterrupt: interrupted while lists and labels were read, or for the second time.
     """
     with joined(config.device) as (processes, device), stop_on_signals() as stop:
@@ -127,7 +134,7 @@ def _train(trainer: Trainer, batches: Iterator[Passes], tell: OnEvent, stop: Sto
             loss, rate = trainer.advance(passes, stop)
             due = bool(trainer.data.val_refs) and (trainer.step % every == 0 or trainer.step == trainer.total_steps)
             if not math.isfinite(loss):
-                raise ValueError(f"the loss is {loss} at step {trainer.step}; lower --lr, or use --precision fp32")
+                raise Diverged(f"the loss is {loss} at step {trainer.step}; lower --lr, or use --precision fp32")
             speed = trainer.config.batch_size / max(time.monotonic() - tick, 1e-9)
             tell(_event(trainer, loss=loss, learning_rate=rate, images_per_second=speed))
             _obey(trainer, stop)
@@ -141,6 +148,12 @@ def _train(trainer: Trainer, batches: Iterator[Passes], tell: OnEvent, stop: Sto
     except Stopped:
         trainer.save(None, unscored=due)
         return trainer.step == trainer.total_steps and not due
+    except Diverged:
+        raise
+    except Exception as error:
+        if trainer.folder.holds_state():
+            error.add_note(GOES_ON)
+        raise
     return True
 
 

@@ -64,4 +64,4 @@ def _reason(error: Exception) -> str:
     failures = getattr(error, "worker_failures", None) or {0: error}
     rank, first = min(failures.items())
     cause = getattr(first, "_base_exc", None) or first.__cause__ or first
-    return f"process {rank} of the training failed: {cause}"
+    return "; ".join([f"process {rank} of the training failed: {cause}", *getattr(cause, "__notes__", [])])

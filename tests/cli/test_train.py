@@ -1,5 +1,6 @@
 """`train-teacher` and `evaluate`: a tiny network through the whole command."""
 
+import errno
 import os
 import signal
 
@@ -60,6 +61,22 @@ def test_interrupted_training_says_so_and_how_to_go_on(call, street_images, tmp_
     result = call("train-teacher", "--data", street_images, "--output", tmp_path / "teacher", *TINY)
     assert result.exit_code == 130
     assert "\nsteps        1 of 2\ninterrupted  yes; the same call with --resume goes on\n" in result.stdout
+
+
+@pytest.mark.parametrize("full_at", [1, 2])
+def test_training_that_fails_after_a_save_says_how_to_go_on(call, street_images, tmp_path, monkeypatch, full_at):
+    def fill_the_disk(event):
+        if event.step == full_at:
+            raise OSError(errno.ENOSPC, "No space left on device", "metrics.jsonl")
+
+    args = ("train-teacher", "--data", street_images, "--output", tmp_path / "teacher", *TINY, "--save-every", 1)
+    monkeypatch.setattr(pipeline, "open_training_display", lambda: fill_the_disk, raising=False)
+    result = call(*args)
+    told = "; the last save is whole: the same call goes on from it (train-teacher and train-student with --resume)"
+    saved = full_at == 2
+    assert result.stderr == f"Error: No space left on device: metrics.jsonl{told if saved else ''}\n"
+    monkeypatch.setattr(pipeline, "open_training_display", lambda: None, raising=False)
+    assert "steps        2 of 2" in call(*args, "--resume").stdout
 
 
 def test_scores_on_images_of_the_training_say_so(call, call_json, teacher, street_images):
