@@ -66,6 +66,7 @@ def _facts(facts: "hmsa_label.RunStatus") -> dict[str, object]:
         "error": facts.error,
         "images": None if facts.images_total is None else f"{facts.images_done} of {facts.images_total} done, "
         f"{facts.images_failed} failed" + (f", {rate:.2f} images/s" if rate else ""),
+        "version": facts.version,
         "left": output.duration(left) if live and left else None,
         "workers": f"{facts.workers_ready} of {facts.workers} ready" if live and facts.workers else None,
         "restarts": facts.restarts or None,

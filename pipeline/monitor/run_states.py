@@ -6,7 +6,8 @@ the clock here.
 """
 
 import contextlib
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -16,6 +17,7 @@ from hmsa_label.stores.errors import LabelMissing, StoreError
 from hmsa_label.stores.files import FileRoot, public_uri
 from hmsa_label.stores.format.identity import read_identity
 from hmsa_label.stores.format.layout import RUNS
+from hmsa_label.stores.manifest.table import RETHRESHOLD, Commit, Manifest
 from hmsa_label.stores.parallel import map_threads
 from hmsa_label.stores.result import Result
 from hmsa_label.stores.runs.events import last_state, list_logs
@@ -94,7 +96,12 @@ def list_runs(store: StorePlace) -> list[RunState]:
         NotAStore: there is no store.
     """
     root = _open(store_config(store))
-    return list(map_threads(lambda run_id: RunState(**_summary(root, run_id)), _run_ids(root), THREADS))
+    commits = _commits(root)
+
+    def state_of(run_id: str) -> RunState:
+        return RunState(**_summary(root, run_id, _attempts(root, run_id, commits)))
+
+    return list(map_threads(state_of, _run_ids(root), THREADS))
 
 
 def run_status(store: StorePlace, run_id: str | None = None) -> RunStatus:
@@ -113,7 +120,7 @@ def run_status(store: StorePlace, run_id: str | None = None) -> RunStatus:
             f"the store has no run {run_id}; `hmsa-label runs --store {public_uri(place.uri)}` lists them"
         )
     run_id = run_id or known[0]
-    attempts = _attempts(root, run_id)
+    attempts = _attempts(root, run_id, _commits(root))
     newest = attempts[-1] if attempts else {}
     return RunStatus(
         **_summary(root, run_id, attempts),
@@ -137,12 +144,11 @@ def _run_ids(root: FileRoot) -> list[str]:
     return sorted((n.removesuffix(".json") for n in root.list_names(RUNS) if n.endswith(".json")), reverse=True)
 
 
-def _summary(root: FileRoot, run_id: str, attempts: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+def _summary(root: FileRoot, run_id: str, attempts: list[dict[str, Any]]) -> dict[str, Any]:
     run: Run | None = None
     with contextlib.suppress(StoreError):  # a damaged record is for verify to name
         run = read_run(root, run_id)
     record = run.record if run else {}
-    attempts = _attempts(root, run_id) if attempts is None else attempts
     newest = attempts[-1] if attempts else {"seen_at": record.get("began_at"), "state": _state_of({}, None)}
     return {
         "run": run_id,
@@ -155,7 +161,19 @@ def _summary(root: FileRoot, run_id: str, attempts: list[dict[str, Any]] | None 
     }
 
 
-def _attempts(root: FileRoot, run_id: str) -> list[dict[str, Any]]:
+def _commits(root: FileRoot) -> Callable[[], list[Commit]]:
+    """Reads the log of the store when it is first asked for, which most runs do not need."""
+
+    @functools.cache
+    def read() -> list[Commit]:
+        with contextlib.suppress(StoreError):  # a damaged log is for verify to name
+            return Manifest(root.uri, root.storage_options).log()
+        return []
+
+    return read
+
+
+def _attempts(root: FileRoot, run_id: str, commits: Callable[[], list[Commit]]) -> list[dict[str, Any]]:
     """What log and outcome tell of each attempt, oldest first."""
     outcomes: dict[str, dict[str, Any]] = {}
     with contextlib.suppress(StoreError):  # damaged ones are for verify to name
@@ -164,9 +182,10 @@ def _attempts(root: FileRoot, run_id: str) -> list[dict[str, Any]]:
     attempts = []
     for attempt in sorted({*outcomes, *logs}):
         state, outcome = last_state(root, logs.get(attempt, [])), outcomes.get(attempt)
-        known = {**_from_outcome(outcome), **state}
-        facts = {"attempt": attempt, "state": _state_of(state, outcome), "seen_at": known.get("time")}
-        attempts.append({**known, **facts})
+        phase = _state_of(state, outcome)
+        made = _from_version(commits(), run_id) if phase == FINISHED and not state else {}
+        known = {**_from_outcome(outcome), **made, **state}
+        attempts.append({**known, "attempt": attempt, "state": phase, "seen_at": known.get("time")})
     return sorted(attempts, key=lambda attempt: seconds_since(attempt.get("began_at")), reverse=True)
 
 
@@ -182,6 +201,12 @@ def _from_outcome(outcome: dict[str, Any] | None) -> dict[str, Any]:
         "images_failed": len(outcome["failures"]),
         "images_per_second": labelled / seconds if labelled and seconds else None,
     }
+
+
+def _from_version(commits: list[Commit], run_id: str) -> dict[str, Any]:
+    """What the version of a finished rethreshold tells, which keeps no log and is about every image of the store."""
+    made = (commit for commit in commits if commit.run == run_id and commit.kind == RETHRESHOLD)
+    return next(({"images_total": c.images, "images_done": c.images, "version": c.version} for c in made), {})
 
 
 def _state_of(state: dict[str, Any], outcome: dict[str, Any] | None) -> str:

@@ -17,6 +17,16 @@ def test_runs_and_status_show_a_finished_run(call, call_json, labelled_tree, tmp
     assert "5 of 5 done, 0 failed" in shown
 
 
+def test_runs_and_status_show_what_a_rethreshold_made(call, call_json, labelled_tree, tmp_path):
+    store = shutil.copytree(labelled_tree, tmp_path / "copy") / "labels"
+    version = call_json("rethreshold", "--store", store, "--threshold", 0.8)["version"]
+    shown = call("status", "--store", store).stdout
+    assert "images    5 of 5 done, 0 failed" in shown
+    assert f"version   {version}\n" in shown
+    listed = call_json("runs", "--store", store)["runs"]
+    assert [(run["kind"], run["images_done"]) for run in listed] == [("rethreshold", 5), ("label", 5)]
+
+
 def test_status_of_an_unknown_run_is_one_line(call, labelled_tree):
     result = call("status", "--store", labelled_tree / "labels", "nonsense")
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
