@@ -134,7 +134,7 @@ def check_fusion(net: SegmentationNet, options: HmsaOptions, source: str) -> Non
     if options.fusion == "hierarchical" and options.scales == (1.0,):
         return
     way_out = {
-        "single": "has no attention head; use --fusion average, or --scales 1.0",
+        "single": "has no attention head, which weighs scales; use --scales 1.0 --fusion single, or --fusion average",
         "explicit": "has explicit attention; use --fusion explicit",
         "hierarchical": "has hierarchical attention; use --fusion hierarchical",
     }

@@ -114,7 +114,7 @@ def test_arg_max_in_blocks_is_that_of_the_whole(folder, image):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("single", {}, "has no attention head; use --fusion average, or --scales 1.0"),
+        ("single", {}, "has no attention head, .*; use --scales 1.0 --fusion single, or --fusion average"),
         ("hrnet_tiny_ocr", {"fusion": "explicit"}, "has hierarchical attention; use --fusion hierarchical"),
         ("hrnet_tiny_ocr_explicit", {}, "has explicit attention; use --fusion explicit"),
     ],

@@ -104,7 +104,9 @@ def test_single_scale_training_has_no_attention_head(tree, tmp_path):
     train_teacher(settings(tree, tmp_path, low_scale=None, max_steps=1))
     assert not [key for key in weights(tmp_path / "last.safetensors") if key.startswith("attention")]
     teacher = TeacherConfig(weights=str(tmp_path / "last.safetensors"), device="cpu")
-    with pytest.raises(ValueError, match="no attention head; use --fusion average"):
+    with pytest.raises(
+        ValueError, match=r"last\.safetensors has no attention head, .*; use --scales 1\.0 --fusion single"
+    ):
         evaluate(EvaluateConfig(data=DataConfig(root=str(tree), split="val"), teacher=teacher))
 
 
