@@ -29,6 +29,8 @@ ROOM = 0.8  # of what is left: options that are named need no more than this
 STATES = {"sgd": 1, "adamw": 2}  # numbers that an optimizer keeps for each parameter, beside its gradient
 SMALLEST_CROP_PX = 128
 SMALL_MODEL = "hrnet_s_ocr"
+# For a CPU, where what merely fits may take days; the tutorial trains so.
+SMALL_CROP, SMALL_BATCH, SMALL_STEPS = (128, 256), 4, 400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +84,10 @@ def estimate(
     footprint = measure(objective, config, device, num_classes)
     step_bytes = footprint.pass_bytes(images, config.augment.crop_px)
     if step_bytes > left:
-        ways = "; ".join(_ways_out(footprint, config, world, left)) or "train on a machine with more memory"
+        ways = (
+            "; ".join(_ways_out(footprint, config, world, left, on_cpu=device.type == "cpu"))
+            or "train on a machine with more memory"
+        )
         raise ValueError(
             f"a step of --batch-size {config.batch_size} --accumulate {config.accumulate} --crop "
             f"{_size(config.augment.crop_px)} with {config.model.name} takes about {_gb(step_bytes)}, and {_gb(left)} "
@@ -135,9 +140,14 @@ def _tensors(net: nn.Module) -> Iterator[Tensor]:
     yield from net.buffers()
 
 
-def _ways_out(footprint: Footprint, config: TrainConfig, world: int, left: float) -> Iterator[str]:
-    """Options with which a step fits, those that change least first."""
+def _ways_out(footprint: Footprint, config: TrainConfig, world: int, left: float, *, on_cpu: bool) -> Iterator[str]:
+    """Options with which a step fits: on a CPU first those that end within hours, then those that change least."""
     crop, mine, left = config.augment.crop_px, config.batch_size // world, ROOM * left
+    if on_cpu and config.model.name != SMALL_MODEL:
+        yield (
+            f"--model {SMALL_MODEL} --crop {_size(SMALL_CROP)} --batch-size {SMALL_BATCH * world} "
+            f"--max-steps {SMALL_STEPS}, which a CPU ends within hours"
+        )
     for passes in range(config.accumulate + 1, mine + 1):
         if mine % passes == 0 and footprint.pass_bytes(mine // passes, crop) <= left:
             yield f"--accumulate {passes}"
@@ -149,7 +159,7 @@ def _ways_out(footprint: Footprint, config: TrainConfig, world: int, left: float
     smaller = _largest_crop(footprint, crop, left)
     if smaller is not None:
         yield f"--crop {_size(smaller)} --accumulate {mine}"
-    if config.model.name != SMALL_MODEL:
+    if not on_cpu and config.model.name != SMALL_MODEL:
         yield f"a smaller network, such as --model {SMALL_MODEL}"
 
 
