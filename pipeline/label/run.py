@@ -56,6 +56,7 @@ from hmsa_label.stores.images.source import ImageRef
 from hmsa_label.stores.runs.claims import Claims
 from hmsa_label.stores.runs.may_begin import check_known_settings
 from hmsa_label.stores.runs.writer import RunWriter
+from hmsa_label.stores.versions.creation import check_place
 from hmsa_label.stores.versions.label_store import LabelStore
 
 JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in the driver of a submitted job
@@ -119,6 +120,7 @@ def _find_finished(config: LabelConfig, images: list[ImageRef], before: LookBack
 def _check_may_begin(config: LabelConfig, images: list[ImageRef], before: LookBack) -> None:
     """Refuses what the store or a worker would refuse once a teacher is loaded, which may take minutes."""
     check_here(config)
+    check_place(str(config.store), single_writer=config.single_writer, storage_options=config.storage_options)
     only_new = bool(before.changed)
     check_known_settings(
         str(config.store),

@@ -12,6 +12,24 @@ from hmsa_label.stores.manifest.table import Manifest
 from hmsa_label.stores.versions.probe import probe_storage
 
 
+def check_place(uri: str, *, single_writer: bool = False, storage_options: dict[str, Any] | None = None) -> None:
+    """Refuses a place on an object store where `make_store` would fail; leaves nothing there.
+
+    A local folder is not looked at: it would be made, and be left behind by a run that ends before it has a store.
+
+    Raises:
+        StoreError: if there is no bucket.
+        UnsafeStorage: if the storage breaks create-if-absent and `single_writer` is not set.
+        LabelCorrupt: if a store was there and has lost its identity.
+    """
+    root = FileRoot(uri, dict(storage_options or {}))
+    filesystem, path = root.open()
+    if root.is_local or filesystem.exists(join(path, layout.ROOT)):
+        return
+    refuse_lost_identity(root)
+    _probed(root, single_writer=single_writer)
+
+
 def make_store(root: FileRoot, classes: dict[str, Any], *, single_writer: bool) -> None:
     """An empty store with a class table; leaves a store that is there already alone.
 

@@ -10,6 +10,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from werkzeug.serving import make_server
 
 from hmsa_label.stores.errors import UnsafeStorage
+from hmsa_label.stores.versions.creation import check_place
 from hmsa_label.stores.versions.label_store import LabelStore
 
 
@@ -50,5 +51,9 @@ def test_a_server_that_ignores_the_condition_is_refused_at_first_use(
     assert "\n" not in str(refused.value)
     left = [entry["Key"] for entry in forgetful_s3.list_objects_v2(Bucket="unsafe").get("Contents", [])]
     assert not [key for key in left if key.endswith(("zarr.json", ".parquet", "_delta_log"))]
+    with pytest.raises(UnsafeStorage, match="--single-writer"):
+        check_place("s3://unsafe/labels")
+    check_place("s3://unsafe/labels", single_writer=True)
+    assert not forgetful_s3.list_objects_v2(Bucket="unsafe").get("Contents")
     LabelStore.create("s3://unsafe/alone", classes, single_writer=True)
     assert LabelStore.open("s3://unsafe/alone").identity.probe is not None

@@ -19,7 +19,7 @@ from hmsa_label.pipeline.errors import EngineError
 from hmsa_label.pipeline.label.run import label_images, plan_labels
 from hmsa_label.pipeline.monitor.progress import remark_on
 from hmsa_label.pipeline.teacher.semantic import Teacher
-from hmsa_label.stores.errors import NotAStore, StoreConflict
+from hmsa_label.stores.errors import NotAStore, StoreConflict, StoreError
 from hmsa_label.stores.format.evidence import grid_with
 from hmsa_label.stores.images.folder import FolderSource
 from hmsa_label.stores.images.source import BadImage
@@ -298,6 +298,12 @@ def test_store_on_s3_holds_the_same_labels(drawn, s3_storage):
     there = drawn.label(store="s3://labels/run.zarr", storage_options=s3_storage)
     assert there.digest == here.digest
     assert there.store == "s3://labels/run.zarr"
+
+
+def test_bucket_that_is_not_there_is_told_before_a_teacher_is_loaded(drawn, s3_storage):
+    with pytest.raises(StoreError, match=r"cannot make a store at s3://nobodys/run\.zarr: .*make the bucket"):
+        drawn.label(fake(start="fail"), store="s3://nobodys/run.zarr", storage_options=s3_storage)
+    assert drawn.events == []
 
 
 def test_record_of_the_run_holds_what_made_the_labels_and_no_credentials(drawn, s3_storage):
