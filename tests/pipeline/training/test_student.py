@@ -289,7 +289,7 @@ def test_a_pixel_counts_by_its_confidence_if_asked(data, tmp_path):
     assert (weights[kept] >= 0.9 - 0.5 / 255).all()
     assert weights[~kept].min() < 0.9
     assert weighted.objective(images, labels, seeds, weights) < plain.objective(images, labels, seeds)
-    with pytest.raises(ValueError, match="confidence_weight needs --loss ce"):
+    with pytest.raises(ValueError, match="--confidence-weight needs --loss ce"):
         settings(data, tmp_path, loss="rmi", auto={"confidence_weight": True})
 
 
