@@ -27,7 +27,7 @@ from seeded_teacher import drawn_image, seeded_network
 from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
 from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, TeacherConfig
-from hmsa_label.pipeline.engine.events import ImageLabelled, RunStarted
+from hmsa_label.pipeline.engine.events import ImageLabeled, RunStarted
 from hmsa_label.pipeline.label.run import label_images
 from hmsa_label.stores.versions.label_store import LabelStore
 
@@ -82,7 +82,7 @@ class Clock:
     def __call__(self, event: object) -> None:
         if isinstance(event, RunStarted):
             self._began = self._now()
-        if isinstance(event, ImageLabelled):
+        if isinstance(event, ImageLabeled):
             self._ended = self._now()
 
     @property

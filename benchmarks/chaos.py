@@ -37,7 +37,7 @@ HEALTH = {
     "RAY_health_check_failure_threshold": "3",
 }
 PAUSE_SECONDS = (0.2, 4.0)  # before a kill at any moment, be it while a driver starts
-FLOW_SECONDS = (0.0, 1.5)  # before a kill once images are labelled again
+FLOW_SECONDS = (0.0, 1.5)  # before a kill once images are labeled again
 STUCK_SECONDS = 180.0
 ADDING_ATTEMPTS = 5
 TARGETS = ("driver", "actor", "raylet")
@@ -182,7 +182,7 @@ def run_through(run: Run, nodes: Nodes, random: Random, tally: Tally, kills: int
 
 
 class Moment:
-    """When to kill next: half of the times whatever is going on, half of them a little after images are labelled."""
+    """When to kill next: half of the times whatever is going on, half of them a little after images are labeled."""
 
     def __init__(self, random: Random) -> None:
         now, self._at = time.monotonic(), float("inf")
@@ -191,7 +191,7 @@ class Moment:
         self._flow = random.uniform(*FLOW_SECONDS)
 
     def images_flow(self, at_first: bool) -> None:
-        """Images were labelled since the last kill; what was there at first does not count."""
+        """Images were labeled since the last kill; what was there at first does not count."""
         if not at_first:
             self._at = min(self._at, time.monotonic() + self._flow)
 
@@ -240,7 +240,7 @@ def explanation(images: int, busy: str) -> str:
     return (
         f"{images} images of {SIZE[0]}x{SIZE[1]} per store, fake teacher of {MS} ms, two workers. Half of the "
         f"kills come {PAUSE_SECONDS[0]:g} to {PAUSE_SECONDS[1]:g} s after the last one, whatever is going on, half of "
-        f"them up to {FLOW_SECONDS[1]:g} s after the first image that is labelled since. {busy}."
+        f"them up to {FLOW_SECONDS[1]:g} s after the first image that is labeled since. {busy}."
     )
 
 
@@ -254,7 +254,7 @@ def results(tally: Tally, began: float) -> list[str]:
         ["images asked for", str(tally.images)],
         ["images lost", str(tally.lost)],
         ["images twice in a manifest", str(tally.duplicated)],
-        ["images labelled again after a kill, and not kept", str(tally.written - tally.images)],
+        ["images labeled again after a kill, and not kept", str(tally.written - tally.images)],
         ["problems found by `audit verify --deep`, other labels", str(len(tally.faults))],
         ["seconds in all", f"{time.monotonic() - began:.0f}"],
     ]

@@ -52,8 +52,8 @@ def run_rate(folder: Path, ms: float, executor: str, workers: int) -> tuple[floa
         finally:
             driver.process.kill()
             driver.process.wait()
-        labelled = driver.seen("ImageLabelled")
-        rate = (len(labelled) - 1) / (labelled[-1]["at"] - labelled[0]["at"])
+        labeled = driver.seen("ImageLabeled")
+        rate = (len(labeled) - 1) / (labeled[-1]["at"] - labeled[0]["at"])
         used, total = (after - then for after, then in zip(cpu_times(), before, strict=True))
         return rate, used / total
 

@@ -162,27 +162,27 @@ class Timeline:
     def driver(self) -> Driver:
         return self.drivers[-1]
 
-    def labelled(self) -> int:
+    def labeled(self) -> int:
         """Images reported to the drivers so far."""
-        return sum(len(driver.seen("ImageLabelled")) for driver in self.drivers)
+        return sum(len(driver.seen("ImageLabeled")) for driver in self.drivers)
 
     def wait_for_share(self, share: float) -> None:
-        """Returns when that share of the images is labelled."""
-        self.driver.wait_for(lambda: self.labelled() >= share * self.images)
+        """Returns when that share of the images is labeled."""
+        self.driver.wait_for(lambda: self.labeled() >= share * self.images)
 
     def measure(self, what: str, strike: Callable[[], None], recovered: Callable[[float], object]) -> None:
         """Strikes, and notes the seconds until the next label, and until `recovered` holds of what came since."""
         began, before = time.time(), len(self.drivers)
         strike()
         if len(self.drivers) > before:
-            self.driver.wait_for(lambda: self.driver.seen("ImageLabelled"))
+            self.driver.wait_for(lambda: self.driver.seen("ImageLabeled"))
         self.driver.wait_for(lambda: self._labels_since(began))
         next_label = self._labels_since(began)[0]["at"] - began
         self.driver.wait_for(lambda: recovered(began))
         self.rows.append((what, next_label, time.time() - began))
 
     def _labels_since(self, began: float) -> list[dict[str, Any]]:
-        return [event for event in self.driver.seen("ImageLabelled") if event["at"] > began]
+        return [event for event in self.driver.seen("ImageLabeled") if event["at"] > began]
 
     def since(self, name: str, began: float) -> list[dict[str, Any]]:
         """Events of the current driver of one kind since a moment."""
@@ -213,7 +213,7 @@ def strike_all(line: Timeline, hosts: list[Host], folder: str, start: Callable[[
         line.drivers.append(start())
 
     line.wait_for_share(0.5)
-    line.measure("the driver dies and is started again", kill_driver, lambda began: line.since("ImageLabelled", began))
+    line.measure("the driver dies and is started again", kill_driver, lambda began: line.since("ImageLabeled", began))
     line.wait_for_share(0.6)
     line.measure(
         "a host falls silent (its cable is cut)", hosts[2].cut_the_cable, lambda began: line.since("WorkerLost", began)
@@ -232,7 +232,7 @@ def start_cluster(hosts: list[Host], folder: str) -> None:
 
 
 def measure(images: int, ms: float) -> tuple[str, bool]:
-    """The result page, and whether every image was labelled once and right."""
+    """The result page, and whether every image was labeled once and right."""
     busy, line = load(), Timeline(images)
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # sockets want a short path
     with contextlib.ExitStack() as stack:
@@ -286,7 +286,7 @@ def wait_for_hosts(hosts: list[Host], folder: str) -> None:
 def check(line: Timeline, summary: dict[str, Any], run: dict[str, Any], digest: str) -> tuple[list[str], bool]:
     """What became of the images, in words, and whether it is as it should be."""
     store = LabelStore.open(run["store"], storage_options=run["storage_options"])
-    reported = Counter(event["key"] for driver in line.drivers for event in driver.seen("ImageLabelled"))
+    reported = Counter(event["key"] for driver in line.drivers for event in driver.seen("ImageLabeled"))
     problems = verify(run["store"], storage_options=run["storage_options"])
     equal = summary["digest"] == store.digest == digest
     complete = len(store) == len(set(store.keys())) == line.images and summary["images_failed"] == 0
@@ -306,7 +306,7 @@ def explanation(images: int, ms: float, busy: str) -> str:
     return (
         f"{images} images of {SIZE[0]}x{SIZE[1]} on S3 (moto), fake teacher of {ms:g} ms; three hosts at first, of "
         f"which the head labels nothing; the head has {settings}. {busy}.\n\n*Next label*: seconds until any image is "
-        "labelled after the event. *Handled*: until the driver has noticed the loss and gives the host's images to "
+        "labeled after the event. *Handled*: until the driver has noticed the loss and gives the host's images to "
         "others, until the worker on the new host is ready, or until the new driver labels."
     )
 

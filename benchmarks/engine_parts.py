@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig
-from hmsa_label.pipeline.engine.events import Event, ImageLabelled, Tick
+from hmsa_label.pipeline.engine.events import Event, ImageLabeled, Tick
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the fake teacher
 
@@ -171,7 +171,7 @@ def drive(run: dict[str, Any]) -> None:
             quiet_until = time.monotonic() + 0.5
         fields = {name: value for name, value in vars(event).items() if isinstance(value, str | int | float)}
         fields |= {"info": event.info} if hasattr(event, "info") else {}
-        fields |= {"left": count.seconds_left} if isinstance(event, ImageLabelled) else {}
+        fields |= {"left": count.seconds_left} if isinstance(event, ImageLabeled) else {}
         print(json.dumps({"at": time.time(), "event": type(event).__name__, **fields}), flush=True)
 
     summary = label_images(config_of(run), show)

@@ -66,8 +66,8 @@ def watch(driver: Driver, images: int) -> list[Sample]:
     samples: list[Sample] = []
     for percent in range(1, 101):
         goal = min(percent * images // 100, images - 1)
-        driver.wait_for(lambda goal=goal: len(driver.seen("ImageLabelled")) >= goal)  # type: ignore[misc]
-        samples.append(sample(driver, len(driver.seen("ImageLabelled"))))
+        driver.wait_for(lambda goal=goal: len(driver.seen("ImageLabeled")) >= goal)  # type: ignore[misc]
+        samples.append(sample(driver, len(driver.seen("ImageLabeled"))))
     return samples
 
 
@@ -94,7 +94,7 @@ def measure(folder: str | None, images: int, ms: float, workers: int, executor: 
             driver.process.kill()
         about = f"{images} images of {SIZE[0]}x{SIZE[1]}, fake teacher of {ms:g} ms, {workers} workers,"
         about += f" executor {executor}. {busy}."
-        rate = f"{summary['images_labelled']} images labelled, {summary['images_per_second']:.0f} images/s."
+        rate = f"{summary['images_labelled']} images labeled, {summary['images_per_second']:.0f} images/s."
         parts = [about, rate, memory_table(samples), driver_cost(samples), eta_table(driver, images)]
         return page("A run of many images", name, *parts)
 
@@ -120,11 +120,11 @@ def driver_cost(samples: list[Sample]) -> str:
 
 def eta_table(driver: Driver, images: int) -> str:
     """What a display said was left, and what was."""
-    labelled = driver.seen("ImageLabelled")
-    end = labelled[-1]["at"]
+    labeled = driver.seen("ImageLabeled")
+    end = labeled[-1]["at"]
     rows = []
     for share in (0.05, 0.1, 0.25, 0.5, 0.75):
-        event = labelled[round(share * images) - 1]
+        event = labeled[round(share * images) - 1]
         actual = end - event["at"]
         rows.append([f"{share:.0%}", f"{event['left']:.1f}", f"{actual:.1f}", f"{event['left'] / actual - 1:+.0%}"])
     return markdown(["done", "s left as displayed", "s left indeed", "off by"], rows)

@@ -43,7 +43,7 @@ from results_page import markdown
 SECTIONS = {
     "machine": (sections.machine, 30, True),
     "pass": (sections.one_pass, 120, True),
-    "run": (sections.labelling_run, 90, True),
+    "run": (sections.labeling_run, 90, True),
     "batches": (sections.batches, 90, True),
     "training": (sections.training, 60, True),
     "tests": (sections.tests, 210, False),

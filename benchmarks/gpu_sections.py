@@ -140,7 +140,7 @@ def batch_of_two(fast: Any, image: torch.Tensor, device: torch.device, repeats: 
 
     rows = []
     for scale in SCALES:
-        x = resize(fast.normalise(image[None]), scaled_size(image.shape[0], image.shape[1], scale))
+        x = resize(fast.normalize(image[None]), scaled_size(image.shape[0], image.shape[1], scale))
         pair = torch.cat([x, x.flip(3)]).to(fast.dtype).contiguous(memory_format=torch.channels_last)
         trunk = getattr(fast.net.trunk, "branches", fast.net.trunk)
         apart = timed(lambda pair=pair, trunk=trunk: [trunk(part) for part in pair.split(1)], device, repeats)
@@ -192,7 +192,7 @@ def profiled(work: Callable[[], Any], device: torch.device, most: int = 25) -> d
     return {"launches": launches, "total_ms": sum(microseconds(e) for e in kernels) / 1e3, "rows": rows}
 
 
-def labelling_run(device: torch.device, size: Size) -> dict[str, Any]:
+def labeling_run(device: torch.device, size: Size) -> dict[str, Any]:
     """Images a second of `run` with four threads, from PNG files to a store, against the bare teacher."""
     import numpy as np
     from PIL import Image
@@ -227,7 +227,7 @@ def labelling_run(device: torch.device, size: Size) -> dict[str, Any]:
             )
         )
     if summary.images_labelled != size.images:
-        raise SectionFailed(f"{summary.images_labelled} of {size.images} images were labelled", {})
+        raise SectionFailed(f"{summary.images_labelled} of {size.images} images were labeled", {})
     rate = summary.images_per_second or 0.0
     return {"forward_s": forward, "forward_per_s": 1 / forward, "run_per_s": rate, "share": rate * forward}
 

@@ -15,7 +15,7 @@ IGNORE_INDEX = 255
 
 
 def fused_logits(net: SegmentationNet, x: Tensor, scales: tuple[float, ...]) -> Tensor:
-    """Logits [N, K, H, W] of a normalised batch; auxiliary logits are fused the same way and dropped."""
+    """Logits [N, K, H, W] of a normalized batch; auxiliary logits are fused the same way and dropped."""
     passes = []
     for scale in sorted(scales, reverse=True):
         scaled = resize(x, scaled_size(x.shape[2], x.shape[3], scale))
@@ -26,7 +26,7 @@ def fused_logits(net: SegmentationNet, x: Tensor, scales: tuple[float, ...]) -> 
 
 def label(net: SegmentationNet, image: Tensor, scales: tuple[float, ...], threshold: float) -> tuple[Tensor, Tensor]:
     """(top1, label) [H, W] uint8 of an image [H, W, 3] uint8 RGB; flipped and averaged, then thresholded."""
-    x = net.normalise(image[None])
+    x = net.normalize(image[None])
     logits = fused_logits(net, x, scales)
     logits = (logits + fused_logits(net, x.flip(3), scales).flip(3)) / 2
     confidence, top1 = logits.softmax(1).max(1)

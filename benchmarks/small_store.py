@@ -45,7 +45,7 @@ class Facts:
     Attributes:
         versions: finished versions that can be read.
         keys_of: images that need an object, by its path.
-        images: root of the images that were labelled.
+        images: root of the images that were labeled.
         before: what `observe` sees of it.
     """
 
@@ -56,7 +56,7 @@ class Facts:
 
 
 def build(uri: str) -> Facts:
-    """Makes the store: five images, two of them labelled again, all at another threshold; the first version pruned."""
+    """Makes the store: five images, two of them labeled again, all at another threshold; the first version pruned."""
     LabelStore.create(uri, CITYSCAPES.to_dict())
     label(uri, sorted(SIZES), seed=0)
     label(uri, ["a", "d"], seed=100, relabel=True)

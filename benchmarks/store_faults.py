@@ -4,7 +4,7 @@ One bit is flipped, or an object is deleted, truncated, emptied, swapped with an
 older copy. Then everything that a reader can ask for is asked for (labels, evidence, a training's data set, exports;
 versions by number and by tag), `verify --all` looks at the store, and the object is put back. Damage counts as
 harmful if a reader gets something else than before, an error included. With --verbs, a copy of the damaged store is
-also tagged, rethresholded, labelled, rolled back and collected, and then looked at once more.
+also tagged, rethresholded, labeled, rolled back and collected, and then looked at once more.
 
     python benchmarks/store_faults.py --folder /dev/shm --output benchmarks/results/store_faults.md
 """

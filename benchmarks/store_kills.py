@@ -253,7 +253,7 @@ def problems_of(folder: Path) -> list[str]:
 
 
 def left_behind(name: str, folder: Path) -> list[str]:
-    """What must not be there once an operation has ended: open runs, images labelled twice, an unfinished export."""
+    """What must not be there once an operation has ended: open runs, images labeled twice, an unfinished export."""
     uri, found = f"{folder}/{STORE}", []
     if runs := Manifest(uri).head().commit.open_runs:
         found.append(f"runs are open: {runs}")
@@ -261,7 +261,7 @@ def left_behind(name: str, folder: Path) -> list[str]:
         run_id = str(LabelStore.open(uri).commit.run)
         paths = Path(uri).glob(f"data/{run_id}.*/receipts/*.json")
         counts = Counter(json.loads(path.read_bytes())["key"] for path in paths)
-        found += [f"{key} was labelled {count} times" for key, count in counts.items() if count > 1]
+        found += [f"{key} was labeled {count} times" for key, count in counts.items() if count > 1]
     found += [f"{path} is there" for path in (folder / OUT).glob("*/UNFINISHED.json")]
     return found
 
@@ -297,7 +297,7 @@ def kill_once(name: str, place: Any, origin: Path, random: Random, tally: Tally,
         return
     folder = place.look(site)
     tally.faults += [f"after the restart: {problem}" for problem in [*problems_of(folder), *left_behind(name, folder)]]
-    # Labelling everything again, once it is done, is another version with the same labels.
+    # Labeling everything again, once it is done, is another version with the same labels.
     wanted = replace(tally.wanted, versions=tally.wanted.versions + (name == "relabel" and was_there))
     if result_in(folder) != wanted:
         tally.faults.append(f"after the restart other than without a kill: {difference(result_in(folder), wanted)}")
@@ -343,7 +343,7 @@ def explanation() -> str:
         f"{IMAGES} images, a store of its own for every kill. *result was there*: kills after the finishing commit. "
         "*problems*: what `audit verify --all` finds after the kill or after the restart; restarts refused or "
         "failed; labels, tags, versions or exported files other than those of an undisturbed operation; open runs, "
-        "images labelled twice and unfinished exports after the restart."
+        "images labeled twice and unfinished exports after the restart."
     )
 
 

@@ -32,7 +32,7 @@ from hmsa_label.stores.versions.label_store import LabelStore
 
 HEIGHT, WIDTH, NUM_CLASSES = 1024, 2048, 19
 BATCH, COMMIT_ROWS, COMMITS = 100_000, 256, 7
-RELABELLED = 0.01
+RELABELED = 0.01
 GOALS = {"open": "3", "diff": "10", "commit": "0.5"}  # seconds at a million rows
 Figures = dict[str, Any]
 
@@ -104,7 +104,7 @@ def put(table: pa.Table, name: str, values: Any) -> pa.Table:
 
 
 def build(uri: str, rows: int) -> Figures:
-    """A store of two finished versions: all rows, then one in a hundred labelled again."""
+    """A store of two finished versions: all rows, then one in a hundred labeled again."""
     from hmsa_label.labelers.taxonomy import CITYSCAPES  # loads torch, whose memory is not the manifest's
 
     random = np.random.default_rng(0)
@@ -121,7 +121,7 @@ def build(uri: str, rows: int) -> Figures:
         )
     finish_seconds, a = timed(run.finish)
     again = begin(uri, "train_extra", relabel=True)
-    again.append([receipt(again.run_id, number, random) for number in range(0, rows, round(1 / RELABELLED))])
+    again.append([receipt(again.run_id, number, random) for number in range(0, rows, round(1 / RELABELED))])
     relabel_seconds, b = timed(again.finish)
     return {"versions": [a, b], "finish": finish_seconds, "relabel": relabel_seconds}
 
@@ -143,7 +143,7 @@ def measure_open(uri: str, rows: int) -> Figures:
 def measure_diff(uri: str, a: int, b: int) -> Figures:
     """What changed between the two versions, opening both included."""
     seconds, found = timed(lambda: diff(uri, a, b, pixels=False))
-    assert len(found.relabelled) == round(RELABELLED * (found.unchanged + len(found.relabelled)))
+    assert len(found.relabelled) == round(RELABELED * (found.unchanged + len(found.relabelled)))
     return {"seconds": seconds}
 
 
@@ -223,7 +223,7 @@ def measure(folder: str | None, sizes: list[int]) -> str:
             markdown(columns, [*lines, goals]),
             "Besides, seconds:",
             markdown(
-                ["rows", "a run's first commit", "content digest", "finish a run", "finish, 1 % relabelled"], details
+                ["rows", "a run's first commit", "content digest", "finish a run", "finish, 1 % relabeled"], details
             ),
         )
 

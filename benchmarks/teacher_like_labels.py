@@ -1,7 +1,7 @@
 """Labels with the texture of a teacher's, without one: drawn streets, seen through blurred and noisy logits.
 
 A teacher's logits come at a quarter of the resolution. Here they are the one-hot classes of a drawn street with warped
-borders, blurred, plus noise at several scales; enlarged and normalised, they are unsure along borders and in blobs.
+borders, blurred, plus noise at several scales; enlarged and normalized, they are unsure along borders and in blobs.
 """
 
 from dataclasses import dataclass

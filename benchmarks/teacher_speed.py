@@ -54,7 +54,7 @@ def held_bytes(device: torch.device) -> int:
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
     gc.collect()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what loading freed would otherwise hide what labelling takes
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what loading freed would otherwise hide what labeling takes
     Path("/proc/self/clear_refs").write_text("5")
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
@@ -152,7 +152,7 @@ def table(results: list[dict]) -> str:
 
 
 def images(arguments: argparse.Namespace) -> list[tuple[str, np.ndarray]]:
-    """(name, [H, W, 3] uint8) of what is to be labelled."""
+    """(name, [H, W, 3] uint8) of what is to be labeled."""
     found = [(Path(file).stem, decode_image(Path(file).read_bytes())) for file in arguments.picture]
     for size in arguments.size:
         height, width = (int(part) for part in size.split("x"))

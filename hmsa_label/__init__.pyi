@@ -62,8 +62,8 @@ from hmsa_label.pipeline.engine.events import Draining as Draining
 from hmsa_label.pipeline.engine.events import Event as Event
 from hmsa_label.pipeline.engine.events import FailuresKnown as FailuresKnown
 from hmsa_label.pipeline.engine.events import ImageFailed as ImageFailed
-from hmsa_label.pipeline.engine.events import ImageLabelled as ImageLabelled
-from hmsa_label.pipeline.engine.events import LabelledElsewhere as LabelledElsewhere
+from hmsa_label.pipeline.engine.events import ImageLabeled as ImageLabeled
+from hmsa_label.pipeline.engine.events import LabeledElsewhere as LabeledElsewhere
 from hmsa_label.pipeline.engine.events import RunEnded as RunEnded
 from hmsa_label.pipeline.engine.events import RunStarted as RunStarted
 from hmsa_label.pipeline.engine.events import Tick as Tick
@@ -85,7 +85,7 @@ from hmsa_label.pipeline.monitor.run_states import list_runs as list_runs
 from hmsa_label.pipeline.monitor.run_states import run_status as run_status
 from hmsa_label.pipeline.records import Explanation as Explanation
 from hmsa_label.pipeline.records import Failure as Failure
-from hmsa_label.pipeline.records import LabelledImage as LabelledImage
+from hmsa_label.pipeline.records import LabeledImage as LabeledImage
 from hmsa_label.pipeline.records import LabelSummary as LabelSummary
 from hmsa_label.pipeline.records import Prediction as Prediction
 from hmsa_label.pipeline.records import PredictionPart as PredictionPart

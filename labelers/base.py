@@ -123,7 +123,7 @@ class Labeler(Protocol):
             [N, K, H, W] float logits or probabilities on any device, or a `TopClass`, as `gives` says.
 
         Raises:
-            CannotLabel: if an image of the batch cannot be labelled; each is then tried alone.
+            CannotLabel: if an image of the batch cannot be labeled; each is then tried alone.
         """
 
 

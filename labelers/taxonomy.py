@@ -1,4 +1,4 @@
-"""Class tables: raw label ids, trainIds, names and colours."""
+"""Class tables: raw label ids, trainIds, names and colors."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_colour(value: object) -> bool:
+def _is_color(value: object) -> bool:
     return isinstance(value, (list, tuple)) and len(value) == 3 and all(_is_int(v) and 0 <= v <= 255 for v in value)
 
 
@@ -26,7 +26,7 @@ def _every(fits: Callable[[object], bool]) -> Callable[[object], bool]:
 _FIELDS: dict[str, tuple[str, Callable[[object], bool]]] = {
     "name": ("a string", lambda value: isinstance(value, str)),
     "names": ("a list of strings", _every(lambda name: isinstance(name, str))),
-    "colours": ("a list of [red, green, blue], 0..255", _every(_is_colour)),
+    "colours": ("a list of [red, green, blue], 0..255", _every(_is_color)),
     "raw_ids": ("a list of integers", _every(_is_int)),
     "ignore_index": ("an integer", _is_int),
 }
@@ -39,21 +39,21 @@ class ClassTable:
     Attributes:
         name: short name of the taxonomy.
         names: class names in trainId order.
-        colours: (red, green, blue), 0..255, in trainId order.
+        colors: (red, green, blue), 0..255, in trainId order.
         raw_ids: raw label id of each trainId, as the data set's label files hold it.
         ignore_index: trainId of every other raw id.
     """
 
     name: str
     names: tuple[str, ...]
-    colours: tuple[tuple[int, int, int], ...]
+    colors: tuple[tuple[int, int, int], ...]
     raw_ids: tuple[int, ...]
     ignore_index: int = IGNORE_INDEX
 
     def __post_init__(self) -> None:
-        if not len(self.names) == len(self.colours) == len(self.raw_ids):
+        if not len(self.names) == len(self.colors) == len(self.raw_ids):
             raise ValueError(
-                f"class table {self.name!r}: {len(self.names)} names, {len(self.colours)} colours and "
+                f"class table {self.name!r}: {len(self.names)} names, {len(self.colors)} colors and "
                 f"{len(self.raw_ids)} raw ids must be equally many"
             )
         if len(set(self.raw_ids)) != len(self.raw_ids):
@@ -98,7 +98,7 @@ class ClassTable:
         return {
             "name": self.name,
             "names": list(self.names),
-            "colours": [list(colour) for colour in self.colours],
+            "colours": [list(color) for color in self.colors],
             "raw_ids": list(self.raw_ids),
             "ignore_index": self.ignore_index,
         }
@@ -115,8 +115,8 @@ class ClassTable:
         for field, (expected, fits) in _FIELDS.items():
             if field not in data or not fits(data[field]):
                 raise ValueError(f"class table: {field!r} must be {expected}; got {data.get(field)!r:.80}")
-        colours = tuple((int(r), int(g), int(b)) for r, g, b in data["colours"])
-        return cls(data["name"], tuple(data["names"]), colours, tuple(data["raw_ids"]), data["ignore_index"])
+        colors = tuple((int(r), int(g), int(b)) for r, g, b in data["colours"])
+        return cls(data["name"], tuple(data["names"]), colors, tuple(data["raw_ids"]), data["ignore_index"])
 
 
 def class_difference(teacher: ClassTable, data: ClassTable) -> str | None:
@@ -133,7 +133,7 @@ def class_difference(teacher: ClassTable, data: ClassTable) -> str | None:
     return f"{told}, {len(common) or 'none'} of them under the same name"
 
 
-_CITYSCAPES = (  # name, raw label id, colour: the 19 evaluated classes in trainId order
+_CITYSCAPES = (  # name, raw label id, color: the 19 evaluated classes in trainId order
     ("road", 7, (128, 64, 128)),
     ("sidewalk", 8, (244, 35, 232)),
     ("building", 11, (70, 70, 70)),
@@ -158,6 +158,6 @@ _CITYSCAPES = (  # name, raw label id, colour: the 19 evaluated classes in train
 CITYSCAPES = ClassTable(
     "cityscapes",
     tuple(name for name, _, _ in _CITYSCAPES),
-    tuple(colour for _, _, colour in _CITYSCAPES),
+    tuple(color for _, _, color in _CITYSCAPES),
     tuple(raw_id for _, raw_id, _ in _CITYSCAPES),
 )

@@ -21,11 +21,11 @@ class StepTotal:
     """What a training step holds over all its passes and processes, so that the parts of its loss add up to the whole.
 
     Attributes:
-        labelled_px: pixels of its crops that have a label.
+        labeled_px: pixels of its crops that have a label.
         images: its crops.
     """
 
-    labelled_px: int
+    labeled_px: int
     images: int
 
 
@@ -98,7 +98,7 @@ class Objective(Protocol):
 
 
 class Validation(Protocol):
-    """Counts what a network says of labelled images.
+    """Counts what a network says of labeled images.
 
     Attributes:
         counts: numbers that add up over images, and over processes that each see some of them; zeros at first.

@@ -74,7 +74,7 @@ class TeacherConfig:
         precision: `auto` is bf16 on a CUDA device where both compute in it, else fp32; never changed during a run.
         device: `auto` is the first visible CUDA device, else the CPU.
         cpu_threads: torch threads of one teacher on a CPU; part of what makes labels reproducible bit by bit.
-        max_memory_gb: what a pass may take beside the model, 10**9 bytes; larger images are labelled in overlapping
+        max_memory_gb: what a pass may take beside the model, 10**9 bytes; larger images are labeled in overlapping
             tiles, which is recorded with each of them. None shares nine tenths of a GPU, or three quarters of the main
             memory that is free, among the teachers on it.
     """
@@ -115,8 +115,8 @@ class EngineConfig:
         item_timeout: seconds without any result after which a busy worker counts as hung.
         start_timeout: seconds after which a worker that loads its teacher counts as hung.
         worker_timeout: seconds without any worker after which a run ends; a cluster may take long to bring hosts.
-        on_error: `skip` names images that cannot be labelled and goes on, `fail` ends the run at the first one.
-        max_failures: more images than this that cannot be labelled end the run, earlier attempts' included; None is
+        on_error: `skip` names images that cannot be labeled and goes on, `fail` ends the run at the first one.
+        max_failures: more images than this that cannot be labeled end the run, earlier attempts' included; None is
             no bound.
     """
 
@@ -149,11 +149,11 @@ class EngineConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelConfig:
-    """One labelling run: data, teacher, threshold, store, engine.
+    """One labeling run: data, teacher, threshold, store, engine.
 
     Attributes:
         keys: label only these images: keys, patterns, or `@FILE` with one per line (`data/selection.py`); empty is all.
-        only_new: also label images again whose files hold other bytes than when they were labelled, as a new version;
+        only_new: also label images again whose files hold other bytes than when they were labeled, as a new version;
             without it images that the store has are not looked at.
         join: share the work of an equal run that is live, instead of refusing to be the second one; a submitted Ray
             job always does.
@@ -232,7 +232,7 @@ class TraceConfig:
 
     Attributes:
         teacher: weights file of the teacher. store: the label store. data: root of the fine images; auto_data: of those
-            that were labelled.
+            that were labeled.
         deep: read and hash every label and every held-out image, not only what lists them.
     """
 

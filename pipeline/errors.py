@@ -2,7 +2,7 @@
 
 
 class EngineError(RuntimeError):
-    """Labelling cannot go on, for a reason outside the images; finished images are kept, the same command resumes."""
+    """Labeling cannot go on, for a reason outside the images; finished images are kept, the same command resumes."""
 
 
 class DeviceLost(EngineError):

@@ -12,14 +12,14 @@ U8 = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelledImage:
+class LabeledImage:
     """One image's labels and evidence, on the CPU, before they are stored.
 
     Attributes:
         arrays: [H, W] arrays by the names that the store gives them: `label`, uint8 trainIds with ignore_index (255)
             below the threshold, and with evidence what it was cut from.
         mean_confidence: mean over pixels of the top softmax probability, 0..1.
-        tiles: how the image was cut because it did not fit into memory; None if it was labelled as a whole.
+        tiles: how the image was cut because it did not fit into memory; None if it was labeled as a whole.
     """
 
     arrays: Mapping[str, U8]
@@ -79,7 +79,7 @@ class Prediction:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """An image that could not be labelled, and why in one line.
+    """An image that could not be labeled, and why in one line.
 
     Attributes:
         source_bytes, source_sha256: of the file, if its bytes are the reason; another try on the same ones is in vain.
@@ -99,11 +99,11 @@ class NetworkFailure(Failure):
 class LabelSummary(Result):
     """What one `label_images` call did; the JSON object of `hmsa-label run --json`.
 
-    `images_labelled_elsewhere` were labelled by other drivers of the same run meanwhile. `images_not_retried` of the
+    `images_labelled_elsewhere` were labeled by other drivers of the same run meanwhile. `images_not_retried` of the
     failed images failed in an earlier attempt, and their files are still the same.
     `warnings` are lines that were shown, `classes_absent` the teacher's classes without a pixel in the version.
     `kept_share` is the share of pixels at or above the threshold over all images of the version, 0..1;
-    `seconds` the wall time of the call and `images_per_second` = images_labelled / seconds of labelling.
+    `seconds` the wall time of the call and `images_per_second` = images_labelled / seconds of labeling.
     """
 
     store: str

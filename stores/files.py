@@ -42,7 +42,7 @@ class Entry:
 def open_filesystem(uri: Location, storage_options: dict[str, Any] | None = None) -> tuple[Any, str]:
     """The filesystem behind a path or URL, and the path in its own spelling without a trailing slash.
 
-    Local paths become absolute, because workers run in other folders. `AWS_ENDPOINT_URL` is honoured by S3.
+    Local paths become absolute, because workers run in other folders. `AWS_ENDPOINT_URL` is honored by S3.
 
     Raises:
         ValueError: if no filesystem is known for the URL, or its package is not installed.

@@ -17,7 +17,7 @@ from tests.docs.pages import ROOT, pages, product_calls
 
 PAGES = pages()
 DOCUMENTS = [page.path for page in PAGES] + [
-    ROOT / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "stores/FORMAT.md")
+    ROOT / name for name in ("ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "stores/FORMAT.md")
 ]
 BRITISH = "labell|colour|grey|neighbour|centre|behaviour|recognis|organis|normalis|optimis|initialis|favour|analys(?=e)"
 

@@ -38,7 +38,7 @@ class Overlap(nn.Module):
 
 
 class Accuracy:
-    """`counts`: right and labelled pixels."""
+    """`counts`: right and labeled pixels."""
 
     def __init__(self, net, device):
         self.net, self.device, self.counts = net, device, np.zeros(2, np.int64)
@@ -49,8 +49,8 @@ class Accuracy:
         self.counts += np.array([(predicted == labels)[known].sum(), known.sum()])
 
     def score(self):
-        right, labelled = (int(count) for count in self.counts)
-        return Score(name="Accuracy", value=right / labelled, parts={"pixels": labelled})
+        right, labeled = (int(count) for count in self.counts)
+        return Score(name="Accuracy", value=right / labeled, parts={"pixels": labeled})
 
 
 class ToyLabeler:

@@ -45,7 +45,7 @@ def log(store: StoreConfig, progress: bool, as_json: bool) -> None:
 @settings(StoreConfig, "store")
 @argument("name")
 @flag("--version", "Version or tag to look at an image in.  [default: the last finished one]", section="Labels")
-@flag("--png", "File to draw an image's label into, in the colours of its classes.", type=click.Path(dir_okay=False),
+@flag("--png", "File to draw an image's label into, in the colors of its classes.", type=click.Path(dir_okay=False),
       section="Labels")  # fmt: skip
 def show(store: StoreConfig, name: str | None, version: str | None, png: str | None, as_json: bool) -> None:
     """Show where a version or a label came from.
@@ -70,7 +70,7 @@ def show(store: StoreConfig, name: str | None, version: str | None, png: str | N
 @flag("--all", "Check every version that has its pixels, each label once.", is_flag=True, section="Labels")
 @flag("--deep/--quick", "Read and hash every label, or only look for it.", default=True, show_default=True,
       section="Check")  # fmt: skip
-@flag("--sources", "Data root: also check that the images are still those that were labelled.", section="Check")
+@flag("--sources", "Data root: also check that the images are still those that were labeled.", section="Check")
 @flag("--data-options", "fsspec options of that data root; not on the command line.", type=Section(), default="{}",
       callback=not_on_command_line, section="Check")  # fmt: skip
 @click.pass_context
@@ -156,7 +156,7 @@ def _show_diff(changes: "hmsa_label.Diff") -> None:
     output.show_facts({
         "versions": f"{changes.a} -> {changes.b}",
         "images": f"{len(changes.added)} added, {len(changes.removed)} removed, "
-        f"{len(changes.relabelled)} relabelled, {changes.unchanged} unchanged",
+        f"{len(changes.relabelled)} relabeled, {changes.unchanged} unchanged",
         "pixels": None if pixels is None else f"{pixels} changed of {compared}"
         + (f", {output.percent(pixels / compared)}" if compared else ""),
     })  # fmt: skip

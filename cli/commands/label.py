@@ -22,7 +22,7 @@ def run(ctx: click.Context, config: LabelConfig, dry_run: bool, as_json: bool) -
     """Label the images that a store does not hold yet.
 
     Images that the store already has from the same teacher are skipped, so an interrupted run is resumed by calling it
-    again. Images that cannot be read are listed and the exit code is 1; the others are labelled all the same. A later
+    again. Images that cannot be read are listed and the exit code is 1; the others are labeled all the same. A later
     call tries them again if their files have changed, or with --retry-failed.
     """
     if dry_run:
@@ -50,7 +50,7 @@ def show_plan(plan: "hmsa_label.LabelPlan", as_json: bool) -> None:
 
 def _plan_of_images(plan: "hmsa_label.LabelPlan") -> str:
     changed, failed = plan.images_changed, plan.images_not_retried
-    parts = [f"{plan.images_total} found", f"{plan.images_done} labelled already"]
+    parts = [f"{plan.images_total} found", f"{plan.images_done} labeled already"]
     parts += [f"{failed} failed before and unchanged"] if failed else []
     parts += [f"{plan.images_to_do} to do" + (f", {changed} of them changed since" if changed else "")]
     return ", ".join(parts)
@@ -64,7 +64,7 @@ def show_summary(summary: "hmsa_label.LabelSummary", threshold: float, as_json: 
     output.show_facts({
         "store": summary.store,
         "version": f"{summary.version}, digest {summary.digest[:16]}",
-        "images": f"{summary.images_labelled} labelled, {summary.images_failed} failed, "
+        "images": f"{summary.images_labelled} labeled, {summary.images_failed} failed, "
         f"{summary.images_done_before} done before, "
         + (f"{summary.images_labelled_elsewhere} by other drivers, " if summary.images_labelled_elsewhere else "")
         + f"of {summary.images_total}",

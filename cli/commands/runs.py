@@ -46,7 +46,7 @@ def status(store: StoreConfig, run: str | None, as_json: bool) -> None:
             ((a.began_at or "-")[:19], a.host, a.state, a.images_labelled, (a.seen_at or "-")[:19])
             for a in facts.attempts
         ]
-        output.show_table(("attempt begun", "host", "state", "labelled", "last sign of life"), rows)
+        output.show_table(("attempt begun", "host", "state", "labeled", "last sign of life"), rows)
 
 
 def _row(run: "hmsa_label.RunState") -> list[object]:

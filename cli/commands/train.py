@@ -74,8 +74,8 @@ def train_student(
 ) -> None:
     """Train a student on fine labels and the labels of a store.
 
-    Each batch holds --mix of auto-labelled images; their files are looked for below --data and where they
-    were labelled, or below --auto-data. The checkpoint names the
+    Each batch holds --mix of auto-labeled images; their files are looked for below --data and where they
+    were labeled, or below --auto-data. The checkpoint names the
     version of the labels with its digest, so that 'hmsa-label audit trace' leads from the student back to the teacher's
     data. Images that are validated on must not be among those trained on.
     """

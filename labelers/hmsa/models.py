@@ -19,7 +19,7 @@ EXPLICIT_SCALES = (0.5, 1.0, 2.0)  # of the paper's ablation, table 1
 class _Attention:
     """Numbers of an attention head; `scales` makes it an explicit one over these scales.
 
-    `norm` is for explicit heads: two normalised 3x3 convolutions, else a bare one.
+    `norm` is for explicit heads: two normalized 3x3 convolutions, else a bare one.
     """
 
     channels: int

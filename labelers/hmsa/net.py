@@ -72,15 +72,15 @@ class SegmentationNet(nn.Module):
             return "single"
         return "explicit" if isinstance(self.attention, ExplicitAttentionHead) else "hierarchical"
 
-    def normalise(self, images: Tensor) -> Tensor:
+    def normalize(self, images: Tensor) -> Tensor:
         """[N, H, W, 3] uint8 RGB -> [N, 3, H, W] float32, ImageNet mean and standard deviation."""
         return (images.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
 
     def forward(self, x: Tensor, *, aux: bool = False, attention: bool = False) -> ScalePrediction:
-        """Prediction for one scaled, normalised image batch; only what is asked for is computed at full size.
+        """Prediction for one scaled, normalized image batch; only what is asked for is computed at full size.
 
         Logits and attention are upsampled before any fusion, as in the released code, and in float32 whatever the
-        autocast state: bfloat16 logits around 20 lie 0.125 apart, and sums of their neighbours no closer. In training
+        autocast state: bfloat16 logits around 20 lie 0.125 apart, and sums of their neighbors no closer. In training
         the attention head runs at every scale, as there: its batch norms would not see all statistics otherwise.
         """
         output: HeadOutput = self.head(self.trunk(x))
@@ -99,7 +99,7 @@ class SegmentationNet(nn.Module):
         """Two-scale training graph (section 3.2): low scale first, then 1.0, fused by the low scale's attention.
 
         Args:
-            x: [N, 3, H, W] normalised batch.
+            x: [N, 3, H, W] normalized batch.
             low_scale: factor below 1.
         """
         size_px = x.shape[-2:]
@@ -119,7 +119,7 @@ class SegmentationNet(nn.Module):
         Auxiliary logits are those of scale 1.0.
 
         Args:
-            x: [N, 3, H, W] normalised batch.
+            x: [N, 3, H, W] normalized batch.
 
         Raises:
             ValueError: the network has no explicit attention.
@@ -184,7 +184,7 @@ class SegmentationNet(nn.Module):
 
 
 def predict(net: SegmentationNet, x: Tensor, scales: Sequence[float], fusion: str, flip: bool) -> Tensor:
-    """Fused logits [N, K, H, W] float32 of a normalised batch [N, 3, H, W].
+    """Fused logits [N, K, H, W] float32 of a normalized batch [N, 3, H, W].
 
     With `flip`, the whole fused result of the mirrored image is mirrored back and the logits are averaged.
 

@@ -43,7 +43,7 @@ def explain(net: InferenceNet, image: Tensor, scales: Sequence[float], fusion: s
     Raises:
         ValueError: as `InferenceNet.fused_rows`.
     """
-    x = net.normalise(image[None])
+    x = net.normalize(image[None])
     size_px = (int(x.shape[2]), int(x.shape[3]))
     (rows,) = net.fused_rows(x, scales, fusion)
     views = []

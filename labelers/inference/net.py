@@ -58,12 +58,12 @@ class InferenceNet:
         streams = isinstance(head, OCRHead) and isinstance(trunk, HRNet)
         self.ocr_rows = OCRRows(head, trunk.widths) if streams else None  # type: ignore[arg-type]
 
-    def normalise(self, images: Tensor) -> Tensor:
+    def normalize(self, images: Tensor) -> Tensor:
         """[N, H, W, 3] uint8 RGB -> [N, 3, H, W] float32."""
         return (images.to(self.device).permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
 
     def fused_rows(self, x: Tensor, scales: Sequence[float], fusion: str) -> Sequence[Rows]:
-        """Rows of the logits of each of N normalised images [N, 3, H, W], fused over `scales`.
+        """Rows of the logits of each of N normalized images [N, 3, H, W], fused over `scales`.
 
         Args:
             fusion: as in `hmsa.predict`.
@@ -91,7 +91,7 @@ class InferenceNet:
         With `flip`, the fused logits of the mirrored image are mirrored back and averaged in. On a CPU an image gets
         the same numbers in any batch; on a GPU cuDNN may choose other kernels for other batches.
         """
-        x = self.normalise(images)
+        x = self.normalize(images)
         height, width = x.shape[-2:]
         straight = self.fused_rows(x, scales, fusion)
         mirrored = self.fused_rows(x.flip(3), scales, fusion) if flip else [None] * len(x)

@@ -41,7 +41,7 @@ class Entries:
 
 
 def resize_entries(size_px: int, new_size_px: int) -> Entries:
-    """One axis of `layers.resize`: two neighbours of each output position, in float32 arithmetic as torch does it."""
+    """One axis of `layers.resize`: two neighbors of each output position, in float32 arithmetic as torch does it."""
     scale = torch.tensor(size_px, dtype=torch.float32) / new_size_px
     position = ((torch.arange(new_size_px, dtype=torch.float32) + 0.5) * scale - 0.5).clamp(min=0)
     left = position.long().clamp(max=size_px - 1)

@@ -55,7 +55,7 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
 
 
 def sync_batch_norms(net: nn.Module, device: torch.device) -> nn.Module:
-    """The network with every batch norm synchronised; keys and values of its state dict stay."""
+    """The network with every batch norm synchronized; keys and values of its state dict stay."""
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(net)
     for parent in list(net.modules()):

@@ -85,8 +85,8 @@ def _published_classes(state: dict[str, Tensor]) -> ClassTable:
     if head.shape[0] == CITYSCAPES.num_classes:
         return CITYSCAPES
     names = tuple(f"class {index}" for index in range(head.shape[0]))
-    grey = tuple((index, index, index) for index in range(head.shape[0]))
-    return ClassTable(_unnamed(head.shape[0]), names, grey, tuple(range(head.shape[0])))
+    gray = tuple((index, index, index) for index in range(head.shape[0]))
+    return ClassTable(_unnamed(head.shape[0]), names, gray, tuple(range(head.shape[0])))
 
 
 def load_start(

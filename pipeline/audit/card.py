@@ -22,7 +22,7 @@ def render_card(facts: Card) -> str:
             "",
             "## Classes",
             "",
-            "| train_id | class | share of labelled pixels | images |",
+            "| train_id | class | share of labeled pixels | images |",
             "|---|---|---|---|",
             *map(_class_row, facts.classes),
             "",
@@ -62,7 +62,7 @@ def _origin(facts: Card) -> list[str]:
         shown = ("threshold", "teacher", "options", *option_names(), "precision")
         chosen = (f"{name} {_value(settings[name])}" for name in shown if name in settings)
         lines.append(
-            f"- Labelled by {text(settings.get('model', 'a teacher'))}, weights sha256 "
+            f"- Labeled by {text(settings.get('model', 'a teacher'))}, weights sha256 "
             f"{code(str(settings.get('teacher_sha256'))[:SHORT] + '...')}; {', '.join(chosen)}"
         )
     for run in facts.runs:

@@ -22,7 +22,7 @@ from hmsa_label.stores.audit.diff import Diff
 from hmsa_label.stores.audit.diff import diff as diff_of_versions
 from hmsa_label.stores.audit.history import ImageHistory, VersionFacts
 from hmsa_label.stores.audit.history import show as facts_of
-from hmsa_label.stores.audit.summary import summarise
+from hmsa_label.stores.audit.summary import summarize
 from hmsa_label.stores.audit.verify import Verified, verify_store
 from hmsa_label.stores.credentials import hide_in_arguments
 from hmsa_label.stores.exports.cityscapes_tree import export_cityscapes
@@ -83,7 +83,7 @@ def show(
 
 
 def picture_of_label(store: StorePlace, key: str, version: int | str | None = None) -> bytes:
-    """PNG file of an image's label in the colours of its classes; ignored pixels black.
+    """PNG file of an image's label in the colors of its classes; ignored pixels black.
 
     Args:
         version: number or tag; None is the last finished one.
@@ -111,7 +111,7 @@ def verify(
     Args:
         version: number or tag; None is the last finished one. every: look at all finished versions instead.
         deep: read and hash every label, not only look for it.
-        sources: data root; its images are compared with the digests taken when they were labelled.
+        sources: data root; its images are compared with the digests taken when they were labeled.
 
     Raises:
         NotAStore, LabelMissing: there is no such store or version to look at.
@@ -198,7 +198,7 @@ def rethreshold(store: StorePlace, threshold: float, on_image: OnImage | None = 
     done = rethreshold_store(uri, threshold, provenance=_provenance(), on_image=on_image, storage_options=options)
     seconds = time.monotonic() - started
     after = _open(store, done.version)
-    summary = summarise(after.table(), after.classes)
+    summary = summarize(after.table(), after.classes)
     return LabelSummary(
         store=after.uri,
         version=done.version,

@@ -171,13 +171,13 @@ def check_labels(part: str, store: LabelStore, auto: dict[str, Any], info: dict[
         detail = f"{counted(len(problems), 'problem')}, such as {first.kind} {first.key}: {first.detail}"
     whole = Link(part=part, check="labels as written", state=BROKEN if problems else OK, detail=detail)
     val_split = (info.get("config") or {}).get("val_split")
-    left_out = check_held_out(part, "labelled images", store.keys(), val_split)
+    left_out = check_held_out(part, "labeled images", store.keys(), val_split)
     return [whole, left_out, _check_thresholds(part, store, auto)]
 
 
 def check_files(part: str, store: LabelStore, info: dict[str, Any], config: TraceConfig) -> Link:
-    """No file of a held-out image is among those that were labelled, whatever it was called there."""
-    check, settings = "no val or test file among the labelled images", info.get("config") or {}
+    """No file of a held-out image is among those that were labeled, whatever it was called there."""
+    check, settings = "no val or test file among the labeled images", info.get("config") or {}
     data, trained_on = settings.get("data") or {}, info["trained_on"]
     known = set(store.table(["source_sha256"])["source_sha256"].to_pylist())
     try:
@@ -222,7 +222,7 @@ def check_runs(part: str, store: LabelStore, teacher_sha256: str) -> tuple[list[
 
 
 def check_weights(part: str, place: str | None, sha256: str) -> tuple[bytes | None, Link]:
-    """The teacher's weights file, if it is there and the one that labelled."""
+    """The teacher's weights file, if it is there and the one that labeled."""
     if place is None:
         detail = "no run tells where the file was; --teacher names one"
         return None, Link(part=part, check="weights", state=UNCHECKED, detail=detail)

@@ -58,9 +58,9 @@ def resampled_iou(confusions: NDArray[np.int64], draws: Draws) -> F64:
     num_seeds, num_images, num_classes, _ = confusions.shape
     flat = confusions.transpose(1, 0, 2, 3).reshape(num_images, -1).astype(np.float64)  # exact below 2**53 pixels
     counts = (draws.images @ flat).reshape(-1, num_seeds, num_classes, num_classes)
-    hits, labelled = np.einsum("rskk->rsk", counts), counts.sum(3)
-    union = labelled + counts.sum(2) - hits
-    iou = np.divide(hits, union, out=np.full_like(hits, np.nan), where=labelled > 0)
+    hits, labeled = np.einsum("rskk->rsk", counts), counts.sum(3)
+    union = labeled + counts.sum(2) - hits
+    iou = np.divide(hits, union, out=np.full_like(hits, np.nan), where=labeled > 0)
     weights = draws.seeds / num_seeds
     return np.asarray(np.einsum("rs,rsk->rk", weights, iou))
 

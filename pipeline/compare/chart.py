@@ -14,7 +14,7 @@ class Bar:
     """One row of a chart.
 
     Attributes:
-        name: text on the left. kind: its colour, a CSS class. text: on the right.
+        name: text on the left. kind: its color, a CSS class. text: on the right.
         value, low, high: the mark and the interval. dots: single seeds, as (name, value).
     """
 

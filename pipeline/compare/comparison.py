@@ -15,9 +15,9 @@ from typing import Any
 
 from hmsa_label.pipeline.compare.page import render_comparison
 from hmsa_label.pipeline.compare.students import Setup, Student, finish_student, score_student, write
-from hmsa_label.pipeline.compare.table import Comparison, summarise
+from hmsa_label.pipeline.compare.table import Comparison, summarize
 from hmsa_label.pipeline.data.classes import classes_of
-from hmsa_label.pipeline.data.scores import labelled_images
+from hmsa_label.pipeline.data.scores import labeled_images
 from hmsa_label.pipeline.training.config import ARMS, CompareConfig
 from hmsa_label.pipeline.training.lineage import leaked_images, open_auto_labels, refuse_leak
 from hmsa_label.pipeline.training.log import TrainEvent
@@ -48,7 +48,7 @@ def compare(config: CompareConfig, on_step: OnStep | None = None) -> Comparison:
     comparison: Comparison | None = None
     for number, seed in enumerate(config.seeds, 1):
         students += [_student(setup, arm, seed, tell) for arm in setup.config.arms]
-        comparison = summarise(setup, list(config.seeds[:number]), students)
+        comparison = summarize(setup, list(config.seeds[:number]), students)
         _write(comparison, Path(comparison.page))
     assert comparison is not None  # the config has a seed
     return comparison
@@ -58,7 +58,7 @@ def _setup(config: CompareConfig) -> Setup:
     data = config.train.data
     source = open_images(data.dataset, data.root, data.storage_options)
     classes, split = classes_of(source), config.score_split or config.train.val_split
-    refs = labelled_images(source, split, config.train.labels)
+    refs = labeled_images(source, split, config.train.labels)
     chosen = replace(config, arms=_arms(config, source))
     drawn = _drawn_images(chosen, source)
     pinned, steps = _pinned(chosen, len(drawn["fine"]))
@@ -93,7 +93,7 @@ def _arms(config: CompareConfig, source: ImageSource) -> tuple[str, ...]:
     asked = config.arms or ARMS
     if "coarse" in asked:
         try:
-            labelled_images(source, str(config.coarse.split), config.coarse.labels)
+            labeled_images(source, str(config.coarse.split), config.coarse.labels)
         except (ValueError, FileNotFoundError):
             if config.arms:
                 raise
@@ -104,9 +104,9 @@ def _arms(config: CompareConfig, source: ImageSource) -> tuple[str, ...]:
 def _drawn_images(config: CompareConfig, source: ImageSource) -> dict[str, list[ImageRef]]:
     """The images with fine labels, and those with coarse ones where they are an arm."""
     train, coarse = config.train, config.coarse
-    found = {"fine": labelled_images(source, train.data.split, train.labels, train.data.limit)}
+    found = {"fine": labeled_images(source, train.data.split, train.labels, train.data.limit)}
     if "coarse" in config.arms:
-        found["coarse"] = labelled_images(source, str(coarse.split), coarse.labels, coarse.limit)
+        found["coarse"] = labeled_images(source, str(coarse.split), coarse.labels, coarse.limit)
     return found
 
 

@@ -11,7 +11,7 @@ NAMES = {"fine": "fine only", "coarse": "fine + coarse", "auto": "fine + auto"}
 IMAGES = {
     "fine": "Images with fine labels",
     "coarse": "Images with polygons",
-    "auto": "Auto-labelled images",
+    "auto": "Auto-labeled images",
     "polygons_over_auto": "Of these with polygons",
 }
 MORE_STYLE = """
@@ -197,7 +197,7 @@ def _cost(found: dict[str, Any]) -> str:
     seconds = found["labels"]["teacher_seconds"]
     labels = "" if seconds is None else (
         f'<p class="quiet note">Beside that, once: the teacher took {_time(seconds)} for the '
-        f"{found['labels']['images']:,} auto-labelled images. The teacher\'s own training is not counted.</p>"
+        f"{found['labels']['images']:,} auto-labeled images. The teacher\'s own training is not counted.</p>"
     )  # fmt: skip
     return f'<h2>Cost</h2><div class="scroll"><table>{head}{rows}</table></div>{labels}'
 

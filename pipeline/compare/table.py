@@ -17,7 +17,7 @@ from hmsa_label.stores.versions.label_store import LabelStore
 
 METHOD = (
     "IoU of a class is taken from the pixels of all scored images together. mIoU is its mean over the {classes} "
-    "classes that the labels of the scored images hold; what is predicted as another class costs the labelled one its "
+    "classes that the labels of the scored images hold; what is predicted as another class costs the labeled one its "
     "pixels. Means are over {seeds}. Intervals are percentiles of {resamples} bootstrap resamples. Each draws {images} "
     "of the {images} images and {count} of the {count} seeds with replacement, the same ones for every arm, and takes "
     "IoU from the pixels of the drawn images. They know nothing of seeds that were not run{few}, and take images as "
@@ -81,7 +81,7 @@ class Comparison(Result):
     about: dict[str, Any]
 
 
-def summarise(setup: Setup, seeds: list[int], students: list[Student]) -> Comparison:
+def summarize(setup: Setup, seeds: list[int], students: list[Student]) -> Comparison:
     """The comparison as far as it is done.
 
     Args:
@@ -118,7 +118,7 @@ def summarise(setup: Setup, seeds: list[int], students: list[Student]) -> Compar
 def _difference(arm: str, against: str, iou: dict[str, F64], setup: Setup) -> Difference:
     share, by_class = setup.config.confidence, (iou[arm] - iou[against]).T
     miou = interval(mean_iou(iou[arm]) - mean_iou(iou[against]), share)
-    assert miou is not None  # labelled images hold a labelled class
+    assert miou is not None  # labeled images hold a labeled class
     names = zip(setup.classes.names, by_class, strict=True)
     return Difference(
         arm=arm, against=against, miou=miou, iou={name: interval(figures, share) for name, figures in names}
@@ -138,7 +138,7 @@ def _method(setup: Setup, num_seeds: int, num_classes: int) -> str:
 
 def _about(setup: Setup) -> dict[str, Any]:
     return {
-        "colours": [list(colour) for colour in setup.classes.colours],
+        "colours": [list(color) for color in setup.classes.colors],
         "config": to_dict(setup.config.train),
         "hmsa_label": package_version(),
         "code": git_state(),
@@ -151,7 +151,7 @@ def _miou(iou: Any, counts: Any, seeds: list[int], share: float) -> ArmScore:
     found = interval(mean_iou(iou), share)
     single = draw(counts.shape[1], 1, 0)
     by_seed = [float(mean_iou(resampled_iou(counts[place : place + 1], single))[0]) for place in range(len(seeds))]
-    assert found is not None  # labelled images hold a labelled class
+    assert found is not None  # labeled images hold a labeled class
     by_name = {str(seed): value for seed, value in zip(seeds, by_seed, strict=True)}
     return ArmScore(mean=found.value, low=found.low, high=found.high, seeds=by_name)
 

@@ -1,4 +1,4 @@
-"""Where the images of a label store are: where they were labelled, or where somebody says that they are now."""
+"""Where the images of a label store are: where they were labeled, or where somebody says that they are now."""
 
 import hashlib
 from contextlib import suppress
@@ -26,7 +26,7 @@ class ImageRoot:
 
 
 class AutoImages:
-    """The image files of a store's version, by the position of their keys; each is checked to be the one labelled.
+    """The image files of a store's version, by the position of their keys; each is checked to be the one labeled.
 
     Attributes:
         sources: the roots, as opened. places: the same as they are to be recorded: root without credentials, dataset.
@@ -69,14 +69,14 @@ class AutoImages:
         """The file of an image.
 
         Raises:
-            ValueError: it is not the file that was labelled.
+            ValueError: it is not the file that was labeled.
         """
         data = self.source(index).read(self._paths[index].as_py())
         recorded = self._digests[index].as_py()
         if recorded is not None and hashlib.sha256(data).hexdigest() != recorded:
             path, root = self._paths[index].as_py(), self.source(index).root
             hint = "was it replaced? 'hmsa-label run --only-new' labels such images again"
-            raise ValueError(f"{self._keys[index]}: {path} below {root} is not the file that was labelled; {hint}")
+            raise ValueError(f"{self._keys[index]}: {path} below {root} is not the file that was labeled; {hint}")
         return data
 
     def _find(self, images: NDArray[np.int64], dataset: str | None, places: list[ImageRoot]) -> int:
@@ -92,7 +92,7 @@ class AutoImages:
         looked = " or ".join(public_uri(place.root) for place in places) or "any place that was recorded"
         first = f"{self._keys[sample[0]]} ({self._paths[sample[0]].as_py()})"
         raise ValueError(
-            f"images such as {first} are not in {looked} as they were when they were labelled; --auto-data says where "
+            f"images such as {first} are not in {looked} as they were when they were labeled; --auto-data says where "
             "the images of the store are now"
         )
 

@@ -13,7 +13,7 @@ from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.pipeline.data.auto_images import AutoImages, ImageRoot
 from hmsa_label.pipeline.data.classes import classes_of
 from hmsa_label.pipeline.data.decode import decode_image, decode_labels
-from hmsa_label.pipeline.data.scores import labelled_images, read_pair
+from hmsa_label.pipeline.data.scores import labeled_images, read_pair
 from hmsa_label.pipeline.records import U8
 from hmsa_label.stores.errors import NotAStore
 from hmsa_label.stores.format.evidence import level_of
@@ -31,7 +31,7 @@ READERS = 4
 
 
 class FineLabelDataset:
-    """Item i: (image [H, W, 3] uint8 RGB, trainIds [H, W] uint8, 255 ignored) of the i-th labelled image of a split.
+    """Item i: (image [H, W, 3] uint8 RGB, trainIds [H, W] uint8, 255 ignored) of the i-th labeled image of a split.
 
     Args:
         data: root of the images, a path or URL. dataset: how it is laid out.
@@ -39,7 +39,7 @@ class FineLabelDataset:
         transform: called with (image, label); its result is the item.
 
     Raises:
-        ValueError: the split has no labelled image.
+        ValueError: the split has no labeled image.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class FineLabelDataset:
     ) -> None:
         self.source: ImageSource = open_images(dataset, data, storage_options or {})
         self.classes = classes_of(self.source)
-        self.refs = labelled_images(self.source, split, labels, limit)
+        self.refs = labeled_images(self.source, split, labels, limit)
         self.keys = [ref.key for ref in self.refs]
         self.transform = transform
 
@@ -93,7 +93,7 @@ class AutoLabelDataset:
 
     Args:
         store: an open store, pinned at its version.
-        data: root of the images that were labelled; None is where the runs of the store found them.
+        data: root of the images that were labeled; None is where the runs of the store found them.
         dataset: how it is laid out; None as it was then.
         threshold: another stored threshold than the version's own, or one per class name (classes left out keep the
             version's own); read from the evidence.
@@ -105,7 +105,7 @@ class AutoLabelDataset:
 
     Raises:
         ThresholdNotStored: a threshold is not on the grid of the evidence.
-        ValueError: images that are not there, an unknown class name, or no labelled image has polygons of the type that
+        ValueError: images that are not there, an unknown class name, or no labeled image has polygons of the type that
             is asked for.
     """
 
@@ -266,7 +266,7 @@ def _polygon_files(images: AutoImages, keys: list[str], labels: str) -> dict[str
     if keys and not found:
         roots = " or ".join(source.root for source in images.sources)
         raise ValueError(
-            f"none of {len(keys)} labelled images, such as {keys[0]}, has {labels} polygons in {roots}; leave out "
+            f"none of {len(keys)} labeled images, such as {keys[0]}, has {labels} polygons in {roots}; leave out "
             "--polygons, or name the label type that they have"
         )
     return {key: found[key] for key in keys if key in found}

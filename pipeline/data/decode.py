@@ -27,12 +27,12 @@ CHECKED_CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 # The densest that a file can be. A byte of deflate makes at most 1,032; a JPEG spends a bit on a block of 8 x 8 pixels,
 # where arithmetic coding and progressive scans may spend less, hence 16 times that.
 DEFLATE_RATIO, JPEG_PIXELS_PER_BYTE = 1032, 16 * 8 * 64
-PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of each colour type
+PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of each color type
 # What else than RGB is taken, and the word that a label's row has for it.
 CONVERTED = {
     "1": "1-bit",
-    "L": "grey",
-    "LA": "grey with alpha",
+    "L": "gray",
+    "LA": "gray with alpha",
     "P": "palette",
     "PA": "palette with alpha",
     "RGBA": "RGBA",
@@ -47,7 +47,7 @@ class DecodedImage:
 
     Attributes:
         pixels: [H, W, 3] uint8 RGB, on the grid of the file.
-        converted: what the file held, such as `grey`, if its pixels had to be converted; None for RGB.
+        converted: what the file held, such as `gray`, if its pixels had to be converted; None for RGB.
     """
 
     pixels: U8
@@ -55,10 +55,10 @@ class DecodedImage:
 
 
 def decode_to_rgb(data: bytes, *, max_pixels: int = MAX_PIXELS) -> DecodedImage:
-    """The pixels of an 8-bit PNG or JPEG of any colour type.
+    """The pixels of an 8-bit PNG or JPEG of any color type.
 
-    Grey values and palette colours become RGB, CMYK is converted without a profile, an alpha channel is left out: the
-    colours below it are taken as they are stored.
+    Gray values and palette colors become RGB, CMYK is converted without a profile, an alpha channel is left out: the
+    colors below it are taken as they are stored.
 
     Raises:
         BadImage: for anything else, with the reason in one line.
@@ -67,7 +67,7 @@ def decode_to_rgb(data: bytes, *, max_pixels: int = MAX_PIXELS) -> DecodedImage:
     if image.mode == "RGB":
         return DecodedImage(pixels=_pixels(image))
     if image.mode not in CONVERTED:
-        raise BadImage(f"an image of mode {image.mode}; 8-bit grey, palette, RGB, RGBA or CMYK was expected")
+        raise BadImage(f"an image of mode {image.mode}; 8-bit gray, palette, RGB, RGBA or CMYK was expected")
     return DecodedImage(pixels=_pixels(image, "RGB"), converted=CONVERTED[image.mode])
 
 
@@ -90,7 +90,7 @@ def header_pixels(data: bytes) -> int:
 
 
 def decode_labels(data: bytes, *, max_pixels: int = MAX_PIXELS) -> U8:
-    """The raw ids of an 8-bit single-channel or palette PNG, [H, W] uint8; palette colours play no part.
+    """The raw ids of an 8-bit single-channel or palette PNG, [H, W] uint8; palette colors play no part.
 
     Raises:
         BadImage: for anything else, with the reason in one line.
@@ -98,8 +98,8 @@ def decode_labels(data: bytes, *, max_pixels: int = MAX_PIXELS) -> U8:
     image = _open(data, max_pixels)
     if image.format != "PNG":
         raise BadImage("a JPEG; labels must be PNG, because JPEG changes ids")
-    depth, colour_type = _png_header(data)
-    if image.mode not in ("L", "P") or (colour_type == 0 and depth != 8):
+    depth, color_type = _png_header(data)
+    if image.mode not in ("L", "P") or (color_type == 0 and depth != 8):
         what = CONVERTED.get(image.mode, image.mode)
         raise BadImage(f"{depth}-bit, of mode {what}; labels must have one 8-bit channel of class ids")
     return _pixels(image)
@@ -141,14 +141,14 @@ def _check_density(width: int, height: int, data: bytes) -> None:
     """Refuses a file too small to hold its pixels before memory is taken for them; that it is cut shows only later."""
     pixels_per_byte: float = JPEG_PIXELS_PER_BYTE
     if data.startswith(PNG_SIGNATURE):
-        depth, colour_type = _png_header(data)
-        pixels_per_byte = DEFLATE_RATIO * 8 / (depth * PNG_CHANNELS.get(colour_type, 1) or 1)
+        depth, color_type = _png_header(data)
+        pixels_per_byte = DEFLATE_RATIO * 8 / (depth * PNG_CHANNELS.get(color_type, 1) or 1)
     if width * height > len(data) * pixels_per_byte:
         raise BadImage(f"damaged or truncated: {len(data):,} bytes cannot hold {width}x{height} pixels")
 
 
 def _png_header(data: bytes) -> tuple[int, int]:
-    """Bits per channel and colour type (PNG specification, 11.2.2)."""
+    """Bits per channel and color type (PNG specification, 11.2.2)."""
     return data[24], data[25]
 
 
@@ -185,7 +185,7 @@ def _pixels(image: ImageFile, mode: str | None = None) -> U8:
     """The pixels as they are stored, or in another mode."""
     try:
         image.load()
-        image.info.pop("transparency", None)  # colours count as they are stored; converting would warn of it
+        image.info.pop("transparency", None)  # colors count as they are stored; converting would warn of it
         return np.array(image.convert(mode) if mode else image, dtype=np.uint8)
     except Exception as error:  # the decoders raise a dozen types for damaged pixels
         raise BadImage(f"damaged or truncated: {_one_line(error)}") from error

@@ -48,7 +48,7 @@ def about_held_out(split: str, teacher: dict[str, Any]) -> str | None:
     """What to know of a run on images that the training of its weights held out for validation; None for other runs.
 
     Args:
-        split: that is labelled. teacher: a worker's info.
+        split: that is labeled. teacher: a worker's info.
     """
     validated = teacher.get("val_split")
     both = [name for name in split_names(split) if validated and name in split_names(validated)]

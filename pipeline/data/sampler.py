@@ -1,4 +1,4 @@
-"""Which images go into which batch: an exact share of auto-labelled ones, every image once before any comes twice.
+"""Which images go into which batch: an exact share of auto-labeled ones, every image once before any comes twice.
 
 A batch is a pure function of (seed, step, rank): nothing depends on loader workers, and training resumes at any step.
 """
@@ -29,16 +29,16 @@ class Draw:
 
 
 class MixedBatchSampler:
-    """Batches of positions in [fine images, then auto-labelled images], as `ConcatDataset([fine, auto])` counts them.
+    """Batches of positions in [fine images, then auto-labeled images], as `ConcatDataset([fine, auto])` counts them.
 
-    Each batch of each rank holds `mix * batch_size` auto-labelled images; where that is no whole number, it is met
+    Each batch of each rank holds `mix * batch_size` auto-labeled images; where that is no whole number, it is met
     over consecutive batches, never off by one image or more. For `DataLoader(..., batch_sampler=sampler)`.
 
     Args:
         num_fine, num_auto: sizes of the two parts; a part with a share above 0 needs at least one image.
         batch_size: images per batch of one rank.
         num_batches: batches in all; iteration ends there.
-        mix: share of auto-labelled images, 0..1.
+        mix: share of auto-labeled images, 0..1.
         seed: of the order of the images.
         rank, world: this process and the number of processes; their batches of a step hold different images.
         start: first step to yield, to resume.
@@ -65,7 +65,7 @@ class MixedBatchSampler:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}")
         if not 0.0 <= mix <= 1.0:
-            raise ValueError(f"mix is the share of auto-labelled images, 0..1; got {mix}")
+            raise ValueError(f"mix is the share of auto-labeled images, 0..1; got {mix}")
         mixed = num_batches - fine_tail
         if not 0 <= mixed <= num_batches:
             raise ValueError(f"fine_tail must lie in 0..{num_batches}, the number of batches; got {fine_tail}")
@@ -87,7 +87,7 @@ class MixedBatchSampler:
             yield self.batch(step)
 
     def batch(self, step: int) -> list[int]:
-        """The positions of one batch: fine images first, then auto-labelled ones."""
+        """The positions of one batch: fine images first, then auto-labeled ones."""
         return [draw.position for draw in self.draws(step)]
 
     def draws(self, step: int) -> list[Draw]:
@@ -105,7 +105,7 @@ class MixedBatchSampler:
         ]
 
     def _auto_until(self, step: int) -> int:
-        """Auto-labelled images of one rank in all batches before `step`."""
+        """Auto-labeled images of one rank in all batches before `step`."""
         return int(self._auto_per_batch * min(step, self._mixed))
 
     def _take(self, kind: int, before: int, count: int) -> list[Draw]:

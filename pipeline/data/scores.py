@@ -22,7 +22,7 @@ class Evaluation(Result):
     Attributes:
         miou: mean IoU over the classes that occur in labels or predictions, 0..1.
         iou: IoU by class name, 0..1; None for a class that occurs in neither.
-        pixel_accuracy: share of labelled pixels whose class is right, 0..1.
+        pixel_accuracy: share of labeled pixels whose class is right, 0..1.
         images: number of images scored.
         images_trained_on: of them, by their names, those that the weights were trained on.
     """
@@ -84,7 +84,7 @@ def read_pair(source: ImageSource, ref: ImageRef, classes: ClassTable) -> tuple[
     return image, labels
 
 
-def labelled_images(source: ImageSource, split: str, labels: str, limit: int | None = None) -> list[ImageRef]:
+def labeled_images(source: ImageSource, split: str, labels: str, limit: int | None = None) -> list[ImageRef]:
     """The images of a split that have a label file, sorted by key.
 
     Raises:
@@ -100,7 +100,7 @@ def labelled_images(source: ImageSource, split: str, labels: str, limit: int | N
 def confusion_of(
     source: ImageSource, refs: Iterable[ImageRef], classes: ClassTable, predict: Callable[[U8], NDArray[np.uint8]]
 ) -> Confusion:
-    """Counts what `predict`, which maps an image [H, W, 3] to arg-max trainIds [H, W], says of labelled images."""
+    """Counts what `predict`, which maps an image [H, W, 3] to arg-max trainIds [H, W], says of labeled images."""
     confusion = Confusion(classes)
     for ref in refs:
         image, labels = read_pair(source, ref, classes)

@@ -74,7 +74,7 @@ class DemoSummary(Result):
     Attributes:
         report: the page to open. checkpoint: the teacher. store: the labels, at `version` with `digest`.
         teacher_miou: on drawn validation images, predicted as labels are, 0..1.
-        kept_share: share of pixels that are labelled; coarse_agreement: share of those inside coarse polygons that
+        kept_share: share of pixels that are labeled; coarse_agreement: share of those inside coarse polygons that
             have the polygon's class, 0..1.
         problems: what verification found; 0 is as it should be.
         seconds: wall time of each stage.
@@ -115,23 +115,23 @@ def demonstrate(config: DemoConfig, say: Callable[[str], None] | None = None) ->
     teacher = _teacher(config, trained)
     clock.begin("evaluate", f"scoring it on {config.counts['val']} scenes it has not seen")
     scores = evaluate(EvaluateConfig(data=_data(config, "val"), teacher=teacher))
-    clock.begin("label", f"labelling {config.counts['train_extra']} scenes that have coarse polygons only")
-    labelled = label_images(_labelling(config, teacher), open_display())
+    clock.begin("label", f"labeling {config.counts['train_extra']} scenes that have coarse polygons only")
+    labeled = label_images(_labeling(config, teacher), open_display())
     clock.begin("verify", "verifying every label in the store")
-    problems = verify(labelled.store, labelled.version)
+    problems = verify(labeled.store, labeled.version)
     clock.begin("report", "writing the report")
-    page, agreement = _write_page(config, trained, scores, labelled, len(problems))
+    page, agreement = _write_page(config, trained, scores, labeled, len(problems))
     clock.end()
     clock.say(f"open {page}")
     return DemoSummary(
         report=str(page),
         checkpoint=trained.checkpoint,
-        store=labelled.store,
-        version=labelled.version,
-        digest=labelled.digest,
-        images_labelled=labelled.images_done_before + labelled.images_labelled,
+        store=labeled.store,
+        version=labeled.version,
+        digest=labeled.digest,
+        images_labelled=labeled.images_done_before + labeled.images_labelled,
         teacher_miou=scores.miou,
-        kept_share=labelled.kept_share,
+        kept_share=labeled.kept_share,
         coarse_agreement=agreement,
         problems=len(problems),
         seconds=clock.seconds,
@@ -170,7 +170,7 @@ def _teacher(config: DemoConfig, trained: TrainSummary) -> TeacherConfig:
     return TeacherConfig(weights=trained.checkpoint, teacher=labeler, options=options)
 
 
-def _labelling(config: DemoConfig, teacher: TeacherConfig) -> LabelConfig:
+def _labeling(config: DemoConfig, teacher: TeacherConfig) -> LabelConfig:
     return LabelConfig(
         data=_data(config, "train_extra"),
         teacher=teacher,
@@ -181,10 +181,10 @@ def _labelling(config: DemoConfig, teacher: TeacherConfig) -> LabelConfig:
 
 
 def _write_page(
-    config: DemoConfig, trained: TrainSummary, scores: Evaluation, labelled: LabelSummary, problems: int
+    config: DemoConfig, trained: TrainSummary, scores: Evaluation, labeled: LabelSummary, problems: int
 ) -> tuple[Path, float | None]:
     """The report's path, and the agreement of all labels with the coarse polygons, 0..1."""
-    store = LabelStore.open(labelled.store, labelled.version)
+    store = LabelStore.open(labeled.store, labeled.version)
     source = open_images("cityscapes", config.streets)
     report = report_version(
         store, source, source.list("train_extra"), threshold=config.threshold, pictures=config.pictures
@@ -193,9 +193,9 @@ def _write_page(
     report = replace(
         report,
         title="hmsa-label: labels of drawn streets",
-        facts=_facts(config, trained, scores, labelled, agreement, problems),
+        facts=_facts(config, trained, scores, labeled, agreement, problems),
         iou=scores.iou,
-        failed=labelled.failed,
+        failed=labeled.failed,
     )
     return write_report(Path(config.output).resolve(), report), agreement
 
@@ -204,23 +204,23 @@ def _facts(
     config: DemoConfig,
     trained: TrainSummary,
     scores: Evaluation,
-    labelled: LabelSummary,
+    labeled: LabelSummary,
     agreement: float | None,
     problems: int,
 ) -> list[tuple[str, str]]:
     return [
-        ("Images labelled", str(labelled.images_done_before + labelled.images_labelled)),
-        ("Images failed", str(labelled.images_failed)),
+        ("Images labeled", str(labeled.images_done_before + labeled.images_labelled)),
+        ("Images failed", str(labeled.images_failed)),
         ("Threshold", f"{config.threshold}"),
-        ("Pixels kept", _percent(labelled.kept_share)),
+        ("Pixels kept", _percent(labeled.kept_share)),
         ("Agreement with coarse polygons", _percent(agreement)),
         ("Teacher mIoU on val", f"{scores.miou:.3f}"),
         ("Teacher pixel accuracy on val", _percent(scores.pixel_accuracy)),
         ("Teacher", f"{config.model}, {counted(trained.steps, 'step')}"),
         *((name.capitalize(), _shown(value)) for name, value in _teacher(config, trained).options.items()),
         ("Verification", "no problems" if problems == 0 else counted(problems, "problem")),
-        ("Store", f"{labelled.store}, version {labelled.version}"),
-        ("Content digest", labelled.digest),
+        ("Store", f"{labeled.store}, version {labeled.version}"),
+        ("Content digest", labeled.digest),
     ]
 
 

@@ -1,6 +1,6 @@
 """Feeds images to workers and decides what becomes of the images of a lost worker.
 
-Rules: an image in flight in a worker that dies is a suspect, and suspects are labelled alone on one worker set aside;
+Rules: an image in flight in a worker that dies is a suspect, and suspects are labeled alone on one worker set aside;
 only an image whose worker dies with nothing else in flight, twice, is given up. A worker that gives nothing for the
 time limit counts as hung and is restarted, which makes its images suspects. Workers that do not start are the matter
 of `starts.py`.
@@ -33,7 +33,7 @@ RATE_SECONDS = 0.5
 LOOK_SECONDS = 0.5  # between two looks at all workers for one that hangs
 LEAD_SECONDS = 0.2
 MOST_IN_FLIGHT = 8  # times the usual number
-DEATHS_ALONE = 2  # one death may be somebody else's doing: a preempted host, a neighbour that ate the memory
+DEATHS_ALONE = 2  # one death may be somebody else's doing: a preempted host, a neighbor that ate the memory
 
 OnResult = Callable[[Receipt | Failure], None]
 

@@ -64,7 +64,7 @@ class WorkerLost:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageLabelled:
+class ImageLabeled:
     """One image is on storage with its receipt.
 
     Attributes:
@@ -92,8 +92,8 @@ class FailuresKnown:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelledElsewhere:
-    """Images of this run that another driver has labelled meanwhile."""
+class LabeledElsewhere:
+    """Images of this run that another driver has labeled meanwhile."""
 
     images: int
 
@@ -145,10 +145,10 @@ Event = (
     | WorkerUnusable
     | WorkerStarted
     | WorkerLost
-    | ImageLabelled
+    | ImageLabeled
     | ImageFailed
     | FailuresKnown
-    | LabelledElsewhere
+    | LabeledElsewhere
     | Warned
     | Committed
     | Draining

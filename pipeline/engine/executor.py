@@ -38,7 +38,7 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskDone:
-    """A worker answered for one image: with a receipt, or with the reason why it cannot be labelled."""
+    """A worker answered for one image: with a receipt, or with the reason why it cannot be labeled."""
 
     worker: int
     task: Task
@@ -60,7 +60,7 @@ class Worker(Protocol):
     info: dict[str, Any]
 
     def label(self, task: Task) -> Receipt | Failure:
-        """The receipt of one image that is now on storage, or why it cannot be labelled."""
+        """The receipt of one image that is now on storage, or why it cannot be labeled."""
 
     def close(self) -> None:
         """Lets go of the teacher."""

@@ -13,7 +13,7 @@ from hmsa_label.pipeline.engine.executor import Task, Worker
 from hmsa_label.pipeline.records import Failure
 from hmsa_label.stores.format.receipt import Receipt
 
-LABELLED, FAILED = "hmsa_label_images_labelled", "hmsa_label_images_failed"
+LABELED, FAILED = "hmsa_label_images_labelled", "hmsa_label_images_failed"
 IN_FLIGHT, SECONDS = "hmsa_label_images_in_flight", "hmsa_label_image_seconds"
 BOUNDARIES_S = [0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0]
 TAGS = ("worker",)
@@ -28,11 +28,11 @@ class MeasuredWorker:
         self._worker = worker
         self._flying = 0
         self._lock = threading.Lock()
-        self._labelled = Counter(LABELLED, "Images that are on storage with their receipt.", TAGS)
-        self._failed = Counter(FAILED, "Images that cannot be labelled.", TAGS)
+        self._labeled = Counter(LABELED, "Images that are on storage with their receipt.", TAGS)
+        self._failed = Counter(FAILED, "Images that cannot be labeled.", TAGS)
         self._in_flight = Gauge(IN_FLIGHT, "Images between the first byte read and the last byte written.", TAGS)
         self._seconds = Histogram(SECONDS, "Seconds from reading to writing, waiting included.", BOUNDARIES_S, TAGS)
-        for metric in (self._labelled, self._failed, self._in_flight, self._seconds):
+        for metric in (self._labeled, self._failed, self._in_flight, self._seconds):
             metric.set_default_tags({"worker": str(number)})
 
     def label(self, task: Task) -> Receipt | Failure:
@@ -44,7 +44,7 @@ class MeasuredWorker:
         finally:
             self._fly(-1)
         self._seconds.observe(time.monotonic() - began)
-        (self._failed if isinstance(result, Failure) else self._labelled).inc()
+        (self._failed if isinstance(result, Failure) else self._labeled).inc()
         return result
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ FIRST_PAUSE_SECONDS = 0.5
 _FOR_GOOD = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 # Answers of a storage, not failures to answer.
 _ANSWERS = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, StoreError)
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m|\u21b3")  # delta-rs paints its chains of causes
+_COLORS = re.compile(r"\x1b\[[0-9;]*m|\u21b3")  # delta-rs paints its chains of causes
 MESSAGE_CHARS = 300
 
 KEPT = "; what is finished is kept, and the same command goes on once the storage is back"
@@ -74,5 +74,5 @@ def _may_pass(error: Exception) -> bool:
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(_COLOURS.sub("", str(error)).split())
+    text = " ".join(_COLORS.sub("", str(error)).split())
     return f"{type(error).__name__}: {text if len(text) <= MESSAGE_CHARS else text[:MESSAGE_CHARS] + ' ...'}"

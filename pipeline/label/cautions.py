@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hmsa_label.pipeline.engine.events import Event, ImageLabelled
+from hmsa_label.pipeline.engine.events import Event, ImageLabeled
 from hmsa_label.stores.audit.summary import Summary
 from hmsa_label.stores.versions.label_store import LabelStore
 
@@ -18,8 +18,8 @@ class LittleKept:
         self._shares: list[float] = []
 
     def __call__(self, event: Event) -> str | None:
-        """A warning once enough images are labelled and next to nothing of them was kept."""
-        if not isinstance(event, ImageLabelled) or len(self._shares) >= EARLY_IMAGES:
+        """A warning once enough images are labeled and next to nothing of them was kept."""
+        if not isinstance(event, ImageLabeled) or len(self._shares) >= EARLY_IMAGES:
             return None
         self._shares.append(event.kept_share)
         mean = sum(self._shares) / len(self._shares)

@@ -1,4 +1,4 @@
-"""Images that cannot be labelled: how many a run puts up with, and which ones need not be tried again."""
+"""Images that cannot be labeled: how many a run puts up with, and which ones need not be tried again."""
 
 import contextlib
 from collections.abc import Iterable, Sequence
@@ -36,12 +36,12 @@ class FailurePolicy:
         last = failures[-1]
         if self.on_error == "fail":
             raise EngineError(
-                f"{last.key} cannot be labelled: {last.reason}. --on-error fail ends the run here; what is finished is "
+                f"{last.key} cannot be labeled: {last.reason}. --on-error fail ends the run here; what is finished is "
                 "kept, and the same command goes on once the image is repaired or gone"
             )
         if self.max_failures is not None and len(failures) > self.max_failures:
             raise EngineError(
-                f"{len(failures)} images cannot be labelled, --max-failures allows {self.max_failures}; the last one "
+                f"{len(failures)} images cannot be labeled, --max-failures allows {self.max_failures}; the last one "
                 f"is {last.key}: {last.reason}. What is finished is kept, and the same command goes on from here"
             )
 

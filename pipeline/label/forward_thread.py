@@ -21,7 +21,7 @@ from hmsa_label.labelers.device_errors import is_device_lost, one_line
 from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.pipeline.errors import DeviceLost, EngineError
 from hmsa_label.pipeline.interrupt import THREAD_NAME
-from hmsa_label.pipeline.records import U8, LabelledImage
+from hmsa_label.pipeline.records import U8, LabeledImage
 from hmsa_label.stores.images.source import BadImage
 
 CLOSE_SECONDS = 30.0
@@ -36,7 +36,7 @@ class AnyTeacher(Protocol):
 
     def label(
         self, images: list[U8], thresholds: NDArray[np.float32], threshold: float, keep_evidence: bool
-    ) -> list[LabelledImage]:
+    ) -> list[LabeledImage]:
         """Labels and evidence of [H, W, 3] uint8 RGB images of one size."""
 
 
@@ -54,7 +54,7 @@ class _Waiting:
     """An image that waits for the device, and where its labels and seconds go."""
 
     image: U8
-    answer: Future[tuple[LabelledImage, float]] = field(default_factory=Future)
+    answer: Future[tuple[LabeledImage, float]] = field(default_factory=Future)
 
 
 class ForwardThread:
@@ -86,13 +86,13 @@ class ForwardThread:
         teacher = loaded.result()
         self.classes, self.info = teacher.classes, teacher.info
 
-    def label(self, image: U8) -> tuple[LabelledImage, float]:
+    def label(self, image: U8) -> tuple[LabeledImage, float]:
         """Labels of one [H, W, 3] uint8 RGB image, and the seconds that the teacher spent on it; waits its turn.
 
         Raises:
             DeviceLost: if the device cannot be used by this process any more.
             EngineError: if the thread is closed.
-            BadImage: if this image alone cannot be labelled, such as one that is too large for the memory.
+            BadImage: if this image alone cannot be labeled, such as one that is too large for the memory.
             Exception: as the teacher raised it.
         """
         waiting = _Waiting(image=image)
@@ -154,12 +154,12 @@ class ForwardThread:
 
     def _forward(self, teacher: AnyTeacher, batch: list[_Waiting]) -> None:
         started = time.perf_counter()
-        labelled = self._label(teacher, [waiting.image for waiting in batch])
+        labeled = self._label(teacher, [waiting.image for waiting in batch])
         seconds = (time.perf_counter() - started) / len(batch)
-        for waiting, part in zip(batch, labelled, strict=True):
+        for waiting, part in zip(batch, labeled, strict=True):
             waiting.answer.set_result((part, seconds))
 
-    def _label(self, teacher: AnyTeacher, images: list[U8]) -> list[LabelledImage]:
+    def _label(self, teacher: AnyTeacher, images: list[U8]) -> list[LabeledImage]:
         thresholds = np.asarray(self._rule.thresholds, np.float32)
         return teacher.label(images, thresholds, self._rule.threshold, self._rule.keep_evidence)
 

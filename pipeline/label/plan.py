@@ -1,4 +1,4 @@
-"""What a labelling run would do, decided before anything starts: images, workers, devices, bytes."""
+"""What a labeling run would do, decided before anything starts: images, workers, devices, bytes."""
 
 import os
 from dataclasses import dataclass

@@ -9,7 +9,7 @@ from hmsa_label.pipeline.engine.events import (
     Event,
     FailuresKnown,
     ImageFailed,
-    ImageLabelled,
+    ImageLabeled,
     RunEnded,
     RunStarted,
 )
@@ -24,7 +24,7 @@ from hmsa_label.stores.runs.writer import RunWriter
 COMMIT_IMAGES = 256
 COMMIT_SECONDS = 30.0
 HOPELESS_FAILURES = 100
-# Images with NaN or infinite logits that end a run, if they are also more than this share of those labelled so far.
+# Images with NaN or infinite logits that end a run, if they are also more than this share of those labeled so far.
 NETWORK_FAILURES, NETWORK_SHARE = 3, 0.1
 
 
@@ -33,9 +33,9 @@ class ReceiptCommitter:
 
     Attributes:
         total: images of the run; done_before: those with a receipt before this attempt.
-        labelled: images with a receipt of this attempt; labelled_elsewhere: by other drivers meanwhile.
+        labeled: images with a receipt of this attempt; labelled_elsewhere: by other drivers meanwhile.
         failures: those given up, `not_retried` of them because they failed before.
-        seconds: time spent labelling; interrupted: whether images are left over. Both set at the end.
+        seconds: time spent labeling; interrupted: whether images are left over. Both set at the end.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class ReceiptCommitter:
     ) -> None:
         self.total = total
         self.done_before = done_before
-        self.labelled = self.labelled_elsewhere = 0
+        self.labeled = self.labelled_elsewhere = 0
         self.failures: list[Failure] = []
         self.not_retried = 0
         self.seconds = 0.0
@@ -91,8 +91,8 @@ class ReceiptCommitter:
         if not self._pending:
             self._pending_since = time.monotonic()
         self._pending.append(result)
-        self.labelled += 1
-        self._on_event(ImageLabelled(key=result.key, kept_share=result.kept_share, seconds=result.seconds or 0.0))
+        self.labeled += 1
+        self._on_event(ImageLabeled(key=result.key, kept_share=result.kept_share, seconds=result.seconds or 0.0))
         self.commit_if_due()
 
     def commit_if_due(self) -> None:
@@ -121,7 +121,7 @@ class ReceiptCommitter:
             "ending the run", lambda: self._run.finish(failures, self.seconds, interrupted), attempts
         )
         self._on_event(
-            RunEnded(images_labelled=self.labelled, images_failed=len(self.failures), interrupted=interrupted)
+            RunEnded(images_labelled=self.labeled, images_failed=len(self.failures), interrupted=interrupted)
         )
         return version
 
@@ -138,22 +138,22 @@ class ReceiptCommitter:
         Raises:
             EngineError: if the network gave no usable logits for any image.
         """
-        if not self.labelled and not self.done_before:
+        if not self.labeled and not self.done_before:
             self._check_network(1)
 
     def _check_network(self, at_least: int) -> None:
         """A network that fails on image after image would only mark them all as failed, one by one."""
         failed = [failure for failure in self.failures if isinstance(failure, NetworkFailure)]
-        labelled = self.labelled + self.done_before
-        if len(failed) >= at_least and len(failed) > NETWORK_SHARE * labelled:
+        labeled = self.labeled + self.done_before
+        if len(failed) >= at_least and len(failed) > NETWORK_SHARE * labeled:
             raise EngineError(
-                f"the teacher failed on {len(failed)} images, {labelled} are labelled. {failed[0].key}: "
+                f"the teacher failed on {len(failed)} images, {labeled} are labeled. {failed[0].key}: "
                 f"{failed[0].reason}. What is finished is kept"
             )
 
     def _check_hope(self) -> None:
         tried = self.failures[self.not_retried :]
-        if len(tried) >= HOPELESS_FAILURES and not self.labelled and not self.done_before:
+        if len(tried) >= HOPELESS_FAILURES and not self.labeled and not self.done_before:
             first = tried[0]
             raise EngineError(
                 f"the first {len(tried)} images all failed, {first.key} with: {first.reason}. "

@@ -49,7 +49,7 @@ from hmsa_label.pipeline.label.shared_work import SharedWork
 from hmsa_label.pipeline.label.worklist import LookBack, look_back
 from hmsa_label.pipeline.monitor.run_log import RunLog
 from hmsa_label.pipeline.records import LabelSummary
-from hmsa_label.stores.audit.summary import summarise
+from hmsa_label.stores.audit.summary import summarize
 from hmsa_label.stores.credentials import secret_values
 from hmsa_label.stores.format.evidence import grid_with
 from hmsa_label.stores.images.source import ImageRef
@@ -110,7 +110,7 @@ def label_images(config: LabelConfig, on_event: OnEvent | None = None) -> LabelS
             version = _label(dispatcher, SharedWork(claims, run, receipts, todo, watch), receipts, before)
         if not receipts.interrupted:
             claims.dissolve()
-    return with_retries("reading the store", lambda: _summarise(config, version, receipts, watch, started))
+    return with_retries("reading the store", lambda: _summarize(config, version, receipts, watch, started))
 
 
 def _find_finished(config: LabelConfig, images: list[ImageRef], before: LookBack) -> LabelStore | None:
@@ -224,7 +224,7 @@ def _nothing_to_do(
     )
 
 
-def _summarise(
+def _summarize(
     config: LabelConfig, version: int, receipts: ReceiptCommitter, watch: "_Watch", started: float
 ) -> LabelSummary:
     store = LabelStore.open(config.store, version, storage_options=config.storage_options)
@@ -234,13 +234,13 @@ def _summarise(
         digest=store.digest,
         images_total=receipts.total,
         images_done_before=receipts.done_before,
-        images_labelled=receipts.labelled,
+        images_labelled=receipts.labeled,
         images_failed=len(receipts.failures),
         images_not_retried=receipts.not_retried,
         images_labelled_elsewhere=receipts.labelled_elsewhere,
         failed=sorted(receipts.failures, key=lambda failure: failure.key),
         **_figures(config, store, watch, whole=not receipts.interrupted),
-        images_per_second=receipts.labelled / receipts.seconds if receipts.labelled else None,
+        images_per_second=receipts.labeled / receipts.seconds if receipts.labeled else None,
         seconds=time.monotonic() - started,
         interrupted=receipts.interrupted,
     )
@@ -254,7 +254,7 @@ def _figures(config: LabelConfig, store: LabelStore, watch: "_Watch", *, whole: 
     """
     if not len(store):
         return {"warnings": watch.warnings}
-    summary = summarise(store.table(), store.classes)
+    summary = summarize(store.table(), store.classes)
     absent = classes_absent(summary)
     if whole:
         watch.warn(warnings_of_version(store, summary, config.threshold))

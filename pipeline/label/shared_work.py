@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 
-from hmsa_label.pipeline.engine.events import Event, LabelledElsewhere
+from hmsa_label.pipeline.engine.events import Event, LabeledElsewhere
 from hmsa_label.pipeline.engine.executor import Task
 from hmsa_label.pipeline.engine.retry import with_retries
 from hmsa_label.pipeline.label.receipts import ReceiptCommitter
@@ -90,7 +90,7 @@ class SharedWork:
         self._strike_out()
 
     def _take_over(self) -> None:
-        """What a driver that is gone had finished counts, before its other images are labelled here."""
+        """What a driver that is gone had finished counts, before its other images are labeled here."""
         self._departed = self._claims.departed
         with_retries("adopting receipts", self._run.adopt)
         self._strike_out()
@@ -101,7 +101,7 @@ class SharedWork:
             del self._free[key]
         if finished:
             self._receipts.labelled_elsewhere += len(finished)
-            self._on_event(LabelledElsewhere(images=len(finished)))
+            self._on_event(LabeledElsewhere(images=len(finished)))
         for key, failure in self._claims.given_up().items():
             if self._free.pop(key, None) is not None:
                 names = Failure.__dataclass_fields__

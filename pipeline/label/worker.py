@@ -25,7 +25,7 @@ from hmsa_label.pipeline.engine.retry import with_retries
 from hmsa_label.pipeline.errors import DeviceLost, EngineError
 from hmsa_label.pipeline.label.forward_thread import AnyTeacher, ForwardThread, Rule
 from hmsa_label.pipeline.label.plan import usable_cores
-from hmsa_label.pipeline.records import U8, Failure, LabelledImage, NetworkFailure
+from hmsa_label.pipeline.records import U8, Failure, LabeledImage, NetworkFailure
 from hmsa_label.pipeline.teacher.errors import NonFiniteLogits
 from hmsa_label.pipeline.teacher.user_code import UserCode, find_teacher
 from hmsa_label.stores.files import public_uri
@@ -122,7 +122,7 @@ class LabelWorker:
         self._large_ones = threading.Lock()
 
     def label(self, task: Task) -> Receipt | Failure:
-        """The receipt of one image that is on storage now, or why the image cannot be labelled.
+        """The receipt of one image that is on storage now, or why the image cannot be labeled.
 
         Raises:
             DeviceLost: if this process cannot use its device any more.
@@ -149,7 +149,7 @@ class LabelWorker:
         image = decoded.pixels
         try:
             coarse = self._coarse(ref, image)
-            labelled, seconds = self._ask_teacher(ref, image)
+            labeled, seconds = self._ask_teacher(ref, image)
         except NonFiniteLogits as error:
             return NetworkFailure(key=ref.key, reason=str(error))
         except BadImage as error:  # without the digest: other polygons, options or memory may cure it
@@ -159,12 +159,12 @@ class LabelWorker:
             source=ref.image,
             **source,
             converted=decoded.converted,
-            device=", ".join(filter(None, (str(self.info["device"]), labelled.tiles))),
-            mean_confidence=labelled.mean_confidence,
-            coarse_agreement=None if coarse is None else agreement(labelled.label, coarse, self._classes.ignore_index),
+            device=", ".join(filter(None, (str(self.info["device"]), labeled.tiles))),
+            mean_confidence=labeled.mean_confidence,
+            coarse_agreement=None if coarse is None else agreement(labeled.label, coarse, self._classes.ignore_index),
             seconds=seconds,
         )
-        return self._write(task.run_id, facts, labelled)
+        return self._write(task.run_id, facts, labeled)
 
     def close(self) -> None:
         """Lets the teacher go."""
@@ -197,7 +197,7 @@ class LabelWorker:
         """[256] the teacher's trainId of each id in the data's label files; classes meet by name."""
         return self._classes.train_ids_from(classes_of(self._source))
 
-    def _ask_teacher(self, ref: ImageRef, image: U8) -> tuple[LabelledImage, float]:
+    def _ask_teacher(self, ref: ImageRef, image: U8) -> tuple[LabeledImage, float]:
         try:
             return self._forward.label(image)
         except (DeviceLost, BadImage, LabelerFault):
@@ -208,11 +208,11 @@ class LabelWorker:
                 f"the teacher failed on {ref.key} ({size} pixels): {type(error).__name__}: {error}"
             ) from error
 
-    def _write(self, run_id: str, facts: ImageFacts, labelled: LabelledImage) -> Receipt:
+    def _write(self, run_id: str, facts: ImageFacts, labeled: LabeledImage) -> Receipt:
         writer = self._writer(run_id)
         return with_retries(
             f"writing the labels of {facts.key}",
-            lambda: writer.write(facts, labelled.arrays),
+            lambda: writer.write(facts, labeled.arrays),
         )
 
     def _writer(self, run_id: str) -> SegmentWriter:

@@ -68,7 +68,7 @@ def look_back(config: LabelConfig, images: list[ImageRef]) -> LookBack:
 
 
 def changed_images(store: LabelStore, data: FileRoot, images: list[ImageRef]) -> set[str]:
-    """Keys of labelled images whose files are not those that were labelled."""
+    """Keys of labeled images whose files are not those that were labeled."""
     rows = {row["key"]: row for row in store.table(SOURCE_COLUMNS).to_pylist()}
 
     def state_of(image: ImageRef) -> SourceState:

@@ -15,8 +15,8 @@ from hmsa_label.pipeline.engine.events import (
     Event,
     FailuresKnown,
     ImageFailed,
-    ImageLabelled,
-    LabelledElsewhere,
+    ImageLabeled,
+    LabeledElsewhere,
     RunEnded,
     RunStarted,
     Tick,
@@ -41,7 +41,7 @@ class Counter:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.total = self.done = self.failed = self.labelled = 0
+        self.total = self.done = self.failed = self.labeled = 0
         self.workers = self.ready = 0
         self.version: int | None = None
         self._kept = 0.0
@@ -54,16 +54,16 @@ class Counter:
             self.workers = event.workers
         elif isinstance(event, RunStarted):
             self.total, self.done = event.images_total, event.images_done_before
-        elif isinstance(event, ImageLabelled):
+        elif isinstance(event, ImageLabeled):
             self.done += 1
-            self.labelled += 1
+            self.labeled += 1
             self._kept += event.kept_share
             self._finished_at.append(self._clock())
         elif isinstance(event, ImageFailed):
             self.failed += 1
         elif isinstance(event, FailuresKnown):
             self.failed += len(event.failures)
-        elif isinstance(event, LabelledElsewhere):
+        elif isinstance(event, LabeledElsewhere):
             self.done += event.images
         elif isinstance(event, Committed):
             self.version = event.version
@@ -72,8 +72,8 @@ class Counter:
 
     @property
     def kept_share(self) -> float | None:
-        """Mean kept share of the images labelled in this run, 0..1; None before the first."""
-        return self._kept / self.labelled if self.labelled else None
+        """Mean kept share of the images labeled in this run, 0..1; None before the first."""
+        return self._kept / self.labeled if self.labeled else None
 
     @property
     def images_per_second(self) -> float | None:
@@ -125,7 +125,7 @@ class Lines:
 
     def _state(self) -> str:
         count = self._count
-        if count.workers and not count.ready and not count.labelled:
+        if count.workers and not count.ready and not count.labeled:
             return f"waiting for {counted(count.workers, 'worker')}, none is ready yet"
         rate, left = count.images_per_second, count.seconds_left
         parts = [f"{count.done}/{count.total} images"]
@@ -153,8 +153,8 @@ class Bar:
             self._write(remark)
         if self._bar is None:
             return
-        self._bar.update(self._count.done + self._count.failed - self._bar.n)  # whoever labelled them, or could not
-        if isinstance(event, ImageLabelled | Tick):
+        self._bar.update(self._count.done + self._count.failed - self._bar.n)  # whoever labeled them, or could not
+        if isinstance(event, ImageLabeled | Tick):
             self._bar.set_postfix(self._count.notes(), refresh=isinstance(event, Tick))
         if isinstance(event, RunEnded):
             self._bar.close()
@@ -173,7 +173,7 @@ class Bar:
             total=self._count.total,
             initial=self._count.done,
             unit="image",
-            desc="labelling",
+            desc="labeling",
             smoothing=0.02,
             dynamic_ncols=True,
             file=self._stream,

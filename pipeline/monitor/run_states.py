@@ -193,13 +193,13 @@ def _from_outcome(outcome: dict[str, Any] | None) -> dict[str, Any]:
     """What the outcome tells if there is no log; of the whole run only the log knows."""
     if outcome is None:
         return {}
-    labelled, seconds = outcome["images_labelled"], outcome["seconds"]
+    labeled, seconds = outcome["images_labelled"], outcome["seconds"]
     return {
         "began_at": outcome["began_at"],
         "time": outcome["ended_at"],
-        "images_labelled": labelled,
+        "images_labelled": labeled,
         "images_failed": len(outcome["failures"]),
-        "images_per_second": labelled / seconds if labelled and seconds else None,
+        "images_per_second": labeled / seconds if labeled and seconds else None,
     }
 
 

@@ -39,7 +39,7 @@ def report_version(
 
     Raises:
         LabelMissing: if the store holds none of the images.
-        BadImage: if an image that was labelled cannot be read any more.
+        BadImage: if an image that was labeled cannot be read any more.
     """
     classes = ClassTable.from_dict(store.classes)
     known = {ref.key: ref for ref in refs if ref.key in store}
@@ -51,7 +51,7 @@ def report_version(
         title=f"Labels in {store.uri}, version {store.version}",
         facts=[],
         names=classes.names,
-        colours=classes.colours,
+        colors=classes.colors,
         class_px=np.sum([row["class_px"] for row in rows], axis=0).astype(int).tolist(),
         threshold=threshold,
         thresholds=_thresholds(store, source, list(known.values()), classes),

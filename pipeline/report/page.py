@@ -79,7 +79,7 @@ class ClassRow:
     """One class; `kept_share` is its share of all kept pixels, `iou` on images with fine labels, both 0..1."""
 
     name: str
-    colour: str
+    color: str
     kept_px: int
     kept_share: float
     iou: float | None
@@ -90,7 +90,7 @@ class LevelSwatch:
     """One level of confidence; `kept` at or above the threshold of the labels."""
 
     text: str
-    colour: str
+    color: str
     kept: bool
 
 
@@ -153,14 +153,14 @@ def _failures(failed: list[tuple[str, str]]) -> str:
     if not failed:
         return ""
     lines = "".join(f"<tr><td>{escape(key)}</td><td>{escape(reason)}</td></tr>" for key, reason in failed)
-    return f'<h2>Images that could not be labelled</h2><table class="reasons">{lines}</table>'
+    return f'<h2>Images that could not be labeled</h2><table class="reasons">{lines}</table>'
 
 
 def _classes(classes: list[ClassRow]) -> str:
     with_iou = any(row.iou is not None for row in classes)
     most = max((row.kept_share for row in classes), default=0.0) or 1.0
     lines = [
-        f'<tr><td><span class="swatch" style="background:{row.colour}"></span>{escape(row.name)}</td>'
+        f'<tr><td><span class="swatch" style="background:{row.color}"></span>{escape(row.name)}</td>'
         f"<td>{row.kept_px:,}</td><td>{100 * row.kept_share:.2f} %</td>"
         + (f"<td>{'' if row.iou is None else f'{row.iou:.3f}'}</td>" if with_iou else "")
         + f'<td class="bar">{_bar(row.kept_share / most)}</td></tr>'
@@ -202,7 +202,7 @@ def _levels(levels: list[LevelSwatch]) -> str:
         return ""
     items = "".join(
         f"""<li class="{"kept" if level.kept else "left"}">"""
-        f'<b style="background:{level.colour}"></b>{escape(level.text)}</li>'
+        f'<b style="background:{level.color}"></b>{escape(level.text)}</li>'
         for level in levels
     )
     text = "Each pixel shows the highest of these thresholds that the teacher reached; bold ones are kept in the label."

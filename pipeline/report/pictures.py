@@ -1,4 +1,4 @@
-"""A page to look at: what a labelling run gave, in facts and pictures; one offline HTML file without scripts.
+"""A page to look at: what a labeling run gave, in facts and pictures; one offline HTML file without scripts.
 
 Nothing is read here: the caller hands in arrays and numbers.
 """
@@ -57,7 +57,7 @@ class Report:
 
     Attributes:
         facts: (what, value) lines of the table on top, in order.
-        names: class names in trainId order. colours: (red, green, blue), 0..255.
+        names: class names in trainId order. colors: (red, green, blue), 0..255.
         class_px: kept pixels of each class over all images.
         iou: IoU of the teacher per class on images with fine labels, None where it is not known.
         threshold: marked in the legend of confidence levels.
@@ -67,7 +67,7 @@ class Report:
     title: str
     facts: list[tuple[str, str]]
     names: tuple[str, ...]
-    colours: tuple[tuple[int, int, int], ...]
+    colors: tuple[tuple[int, int, int], ...]
     class_px: list[int]
     threshold: float
     thresholds: list[ThresholdRow] = field(default_factory=list)
@@ -88,7 +88,7 @@ def write_report(folder: str | Path, report: Report) -> Path:
             thresholds=report.thresholds,
             threshold=report.threshold,
             levels=_levels(report),
-            rows=[_row(image, report.colours) for image in report.images],
+            rows=[_row(image, report.colors) for image in report.images],
             failed=[(failure.key, failure.reason) for failure in report.failed],
         ),
         encoding="utf-8",
@@ -96,36 +96,36 @@ def write_report(folder: str | Path, report: Report) -> Path:
     return path
 
 
-def label_picture(label: U8, colours: tuple[tuple[int, int, int], ...]) -> U8:
-    """[H, W, 3] uint8: class colours; anything that is no class, such as ignored pixels, dark and hatched."""
+def label_picture(label: U8, colors: tuple[tuple[int, int, int], ...]) -> U8:
+    """[H, W, 3] uint8: class colors; anything that is no class, such as ignored pixels, dark and hatched."""
     table = np.zeros((256, 3), np.uint8)
-    table[: len(colours)] = colours
+    table[: len(colors)] = colors
     rows, columns = np.indices(label.shape)
     stripe = ((rows + columns) % STRIPE_PX) < 1
     hatched = np.asarray(HATCH, np.uint8)[stripe.astype(np.intp)]
-    return np.where((label < len(colours))[..., None], table[label], hatched)
+    return np.where((label < len(colors))[..., None], table[label], hatched)
 
 
-def overlay_picture(image: U8, label: U8, colours: tuple[tuple[int, int, int], ...]) -> U8:
-    """[H, W, 3] uint8: class colours over the image where there is a class, the image in grey elsewhere."""
-    grey = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
-    known = (label < len(colours))[..., None]
-    tint = label_picture(label, colours).astype(np.float32)
-    return np.where(known, 0.35 * image + 0.65 * tint, 0.25 * image + 0.55 * grey).astype(np.uint8)
+def overlay_picture(image: U8, label: U8, colors: tuple[tuple[int, int, int], ...]) -> U8:
+    """[H, W, 3] uint8: class colors over the image where there is a class, the image in gray elsewhere."""
+    gray = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
+    known = (label < len(colors))[..., None]
+    tint = label_picture(label, colors).astype(np.float32)
+    return np.where(known, 0.35 * image + 0.65 * tint, 0.25 * image + 0.55 * gray).astype(np.uint8)
 
 
 def confidence_picture(code: U8, num_levels: int) -> U8:
-    """[H, W, 3] uint8: the colour of each pixel's level, dark for unsure, on a scale of even perceived steps."""
-    return np.asarray(level_colours(num_levels)[code], np.uint8)
+    """[H, W, 3] uint8: the color of each pixel's level, dark for unsure, on a scale of even perceived steps."""
+    return np.asarray(level_colors(num_levels)[code], np.uint8)
 
 
-def level_colours(num_levels: int) -> U8:
-    """[num_levels + 1, 3] uint8 RGB: colours of the codes 0..num_levels, viridis."""
+def level_colors(num_levels: int) -> U8:
+    """[num_levels + 1, 3] uint8 RGB: colors of the codes 0..num_levels, viridis."""
     ramp = np.rint(np.linspace(0, 255, num_levels + 1)).astype(np.uint8)
     return np.ascontiguousarray(cv2.applyColorMap(ramp[:, None], cv2.COLORMAP_VIRIDIS)[:, 0, ::-1])
 
 
-def _row(shown: ReportImage, colours: tuple[tuple[int, int, int], ...]) -> Row:
+def _row(shown: ReportImage, colors: tuple[tuple[int, int, int], ...]) -> Row:
     image, coarse, label, code = (
         _fitted(array) for array in (shown.image, shown.coarse, shown.label, shown.code)
     )  # labels are thinned out, never averaged
@@ -133,9 +133,9 @@ def _row(shown: ReportImage, colours: tuple[tuple[int, int, int], ...]) -> Row:
     assert label is not None
     pictures = [Picture(caption="Image", source=_embedded(image, ".jpg"))]
     if coarse is not None:
-        over = overlay_picture(image, coarse, colours)
+        over = overlay_picture(image, coarse, colors)
         pictures.append(Picture(caption="Coarse polygons", source=_embedded(over, ".jpg")))
-    pictures.append(Picture(caption="Auto label", source=_embedded(label_picture(label, colours), ".png")))
+    pictures.append(Picture(caption="Auto label", source=_embedded(label_picture(label, colors), ".png")))
     if code is not None:
         levels = confidence_picture(code, len(shown.grid))
         pictures.append(Picture(caption="Confidence", source=_embedded(levels, ".png")))
@@ -164,8 +164,8 @@ def _class_rows(report: Report) -> list[ClassRow]:
     total = max(1, sum(report.class_px))
     shown = _shown_classes(report)
     rows = [
-        ClassRow(name=name, colour=_hex(colour), kept_px=kept, kept_share=kept / total, iou=report.iou.get(name))
-        for train_id, (name, colour, kept) in enumerate(zip(report.names, report.colours, report.class_px, strict=True))
+        ClassRow(name=name, color=_hex(color), kept_px=kept, kept_share=kept / total, iou=report.iou.get(name))
+        for train_id, (name, color, kept) in enumerate(zip(report.names, report.colors, report.class_px, strict=True))
         if kept or train_id in shown or report.iou.get(name) is not None
     ]
     return sorted(rows, key=lambda row: -row.kept_px)
@@ -184,10 +184,10 @@ def _levels(report: Report) -> list[LevelSwatch]:
     texts = [f"below {grid[0]:g}", *(f"{value:g}" for value in grid)]
     reached: NDArray[np.bool_] = np.asarray([0.0, *grid], np.float32) >= np.float32(report.threshold)
     return [
-        LevelSwatch(text=text, colour=_hex(colour), kept=bool(kept))
-        for text, colour, kept in zip(texts, level_colours(len(grid)).tolist(), reached, strict=True)
+        LevelSwatch(text=text, color=_hex(color), kept=bool(kept))
+        for text, color, kept in zip(texts, level_colors(len(grid)).tolist(), reached, strict=True)
     ]
 
 
-def _hex(colour: tuple[int, int, int] | list[int]) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*colour)
+def _hex(color: tuple[int, int, int] | list[int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*color)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 GPU_SHARE = 0.9  # of a GPU's memory, for all passes on it; the rest is for what other libraries take
-CPU_SHARE = 0.75  # of what is left, for all passes together; the rest is for decoding, writing and neighbours
+CPU_SHARE = 0.75  # of what is left, for all passes together; the rest is for decoding, writing and neighbors
 
 
 def available_bytes(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hmsa_label.labelers.taxonomy import class_difference
 from hmsa_label.pipeline.config import EvaluateConfig
 from hmsa_label.pipeline.data.classes import classes_of
-from hmsa_label.pipeline.data.scores import Evaluation, confusion_of, labelled_images
+from hmsa_label.pipeline.data.scores import Evaluation, confusion_of, labeled_images
 from hmsa_label.stores.images.open import open_images
 
 
@@ -18,7 +18,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     from hmsa_label.pipeline.teacher.semantic import Teacher
 
     source = open_images(config.data.dataset, config.data.root, config.data.storage_options)
-    refs = labelled_images(source, config.data.split, config.labels, config.data.limit)
+    refs = labeled_images(source, config.data.split, config.labels, config.data.limit)
     teacher, classes = Teacher(config.teacher), classes_of(source)
     if difference := class_difference(teacher.classes, classes):
         raise ValueError(f"{difference}, so it cannot be scored there; correct --weights, --data or --dataset")

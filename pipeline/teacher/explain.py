@@ -71,7 +71,7 @@ def explain_image(image: Location, config: ExplainConfig) -> ExplainSummary:
     teacher = Teacher(config.teacher)
     explanation = teacher.explain(pixels)
     _write_png(config.output, draw(pixels, explanation, teacher.classes, config.threshold))
-    summary = summarise(explanation, teacher.classes, config, teacher.info)
+    summary = summarize(explanation, teacher.classes, config, teacher.info)
     return replace(summary, warnings=warnings_of(str(image), teacher.classes))
 
 
@@ -80,10 +80,10 @@ def warnings_of(image: str, classes: ClassTable) -> list[str]:
     if (stem := image_stem(image)) is None or not stem.endswith(f"_{IMAGE_TYPE}"):
         return []
     difference = class_difference(classes, CITYSCAPES)
-    return [f"{difference}; colours and names are the teacher's"] if difference else []
+    return [f"{difference}; colors and names are the teacher's"] if difference else []
 
 
-def summarise(
+def summarize(
     explanation: Explanation, classes: ClassTable, config: ExplainConfig, teacher: dict[str, Any]
 ) -> ExplainSummary:
     """The numbers of an explanation."""
@@ -110,23 +110,23 @@ def _facts(teacher: dict[str, Any]) -> dict[str, Any]:
 
 def draw(image: U8, explanation: Explanation, classes: ClassTable, threshold: float) -> U8:
     """[h, w, 3] uint8 RGB picture of an explanation of `image` [H, W, 3]."""
-    colours = np.full((256, 3), PAPER, np.uint8)
-    colours[: classes.num_classes] = classes.colours
+    colors = np.full((256, 3), PAPER, np.uint8)
+    colors[: classes.num_classes] = classes.colors
     kept = np.where(explanation.confidence >= np.float32(threshold), explanation.top1, classes.ignore_index)
-    columns = [(("image", image), ("confidence (white: 1)", _grey(explanation.confidence)))]
+    columns = [(("image", image), ("confidence (white: 1)", _gray(explanation.confidence)))]
     for part in explanation.parts:
-        prediction = (f"{part.title}: prediction", colours[part.top1])
-        columns.append((prediction, (f"{part.title}: share, mean {part.share.mean():.2f}", _grey(part.share))))
-    labels = (f"labels at {threshold} (white: none)", colours[kept])
+        prediction = (f"{part.title}: prediction", colors[part.top1])
+        columns.append((prediction, (f"{part.title}: share, mean {part.share.mean():.2f}", _gray(part.share))))
+    labels = (f"labels at {threshold} (white: none)", colors[kept])
     title = "fused prediction" if explanation.parts else "prediction"
-    columns.append(((title, colours[explanation.top1]), labels))
+    columns.append(((title, colors[explanation.top1]), labels))
     body = np.concatenate([np.concatenate([_cell(*cell) for cell in column]) for column in columns], axis=1)
     return np.concatenate([body, _legend(explanation.top1, classes, body.shape[1])])
 
 
-def _grey(values: NDArray[np.float32]) -> U8:
-    grey = (255 * np.clip(values, 0, 1)).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
+def _gray(values: NDArray[np.float32]) -> U8:
+    gray = (255 * np.clip(values, 0, 1)).astype(np.uint8)
+    return np.repeat(gray[..., None], 3, axis=2)
 
 
 def _cell(title: str, picture: U8) -> U8:
@@ -142,7 +142,7 @@ def _cell(title: str, picture: U8) -> U8:
 
 
 def _legend(top1: U8, classes: ClassTable, width_px: int) -> U8:
-    """Colour and name of every class of the result, the most frequent first, in as many lines as needed."""
+    """Color and name of every class of the result, the most frequent first, in as many lines as needed."""
     counts = np.bincount(top1.ravel(), minlength=classes.num_classes)[: classes.num_classes]
     present = [int(index) for index in np.argsort(-counts) if counts[index]]
     lines = [np.full((LEGEND_PX, width_px, 3), PAPER, np.uint8)]
@@ -152,7 +152,7 @@ def _legend(top1: U8, classes: ClassTable, width_px: int) -> U8:
         if x + entry_px > width_px and x > GAP_PX:
             lines.append(np.full((LEGEND_PX, width_px, 3), PAPER, np.uint8))
             x = GAP_PX
-        lines[-1][5:21, x : x + 16] = classes.colours[index]
+        lines[-1][5:21, x : x + 16] = classes.colors[index]
         _write(lines[-1], classes.names[index], x + 22, 18)
         x += entry_px
     return np.concatenate(lines)

@@ -23,7 +23,7 @@ from hmsa_label.labelers.device_errors import is_out_of_memory, one_line
 from hmsa_label.labelers.registry import is_built_in
 from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.pipeline.config import TeacherConfig
-from hmsa_label.pipeline.records import U8, Explanation, LabelledImage, Prediction, PredictionPart
+from hmsa_label.pipeline.records import U8, Explanation, LabeledImage, Prediction, PredictionPart
 from hmsa_label.pipeline.teacher.devices import (
     allowed_bytes,
     arithmetic,
@@ -186,7 +186,7 @@ class Teacher:
 
         Raises:
             ValueError: the array is no such image, or the threshold does not lie between 0 and 1.
-            BadImage: the image cannot be labelled, such as one that is too small for this teacher.
+            BadImage: the image cannot be labeled, such as one that is too small for this teacher.
         """
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             given = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
@@ -215,7 +215,7 @@ class Teacher:
     @torch.inference_mode()
     def label(
         self, images: list[U8], thresholds: NDArray[np.float32], threshold: float, keep_evidence: bool
-    ) -> list[LabelledImage]:
+    ) -> list[LabeledImage]:
         """Hard labels and evidence of images [H, W, 3] uint8 RGB of one size.
 
         Args:
@@ -224,15 +224,15 @@ class Teacher:
             keep_evidence: keep arg-max and code beside the labels.
 
         Raises:
-            BadImage: an image cannot be labelled, such as one that is too large for the memory.
+            BadImage: an image cannot be labeled, such as one that is too large for the memory.
             NonFiniteLogits: the network gave NaN or infinite numbers for an image.
             LabelerFault: the labeler does not keep to the protocol.
         """
         level = level_of(threshold, [float(entry) for entry in thresholds])
         batch = _batch(images)
-        return self._in_parts(batch, partial(self._labelled, batch, thresholds, level, keep_evidence))
+        return self._in_parts(batch, partial(self._labeled, batch, thresholds, level, keep_evidence))
 
-    def _labelled(
+    def _labeled(
         self,
         images: Tensor,
         thresholds: NDArray[np.float32],
@@ -240,7 +240,7 @@ class Teacher:
         keep_evidence: bool,
         parts: Iterator[Part],
         cut: str | None,
-    ) -> list[LabelledImage]:
+    ) -> list[LabeledImage]:
         count, height, width = images.shape[:3]
         top1 = torch.empty((count, height, width), dtype=torch.uint8, device=self.device)
         code, confidence = torch.empty_like(top1), [0.0] * count
@@ -251,7 +251,7 @@ class Teacher:
             for index, one in zip(range(count)[part.images], sure, strict=True):
                 confidence[index] += float(one[None].mean(dim=(1, 2))) * one.numel() / (height * width)
         return [
-            LabelledImage(
+            LabeledImage(
                 arrays={
                     "label": label_at(top, levels, level, self.classes.ignore_index),
                     **({"top1": top, "code": levels} if keep_evidence else {}),

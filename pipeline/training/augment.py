@@ -10,36 +10,36 @@ U8 = NDArray[np.uint8]
 
 
 def augment(
-    image: U8, labels: U8, config: AugmentConfig, rng: np.random.Generator, centre: tuple[int, int] | None = None
+    image: U8, labels: U8, config: AugmentConfig, rng: np.random.Generator, center: tuple[int, int] | None = None
 ) -> tuple[U8, U8]:
     """A training crop (image [h, w, 3] uint8 RGB, labels [h, w] uint8) of size `config.crop_px`.
 
-    Scale, crop with padding, flip, colour and blur follow the published recipe's ranges. Cropping comes before scaling,
+    Scale, crop with padding, flip, color and blur follow the published recipe's ranges. Cropping comes before scaling,
     so that only the crop's pixels are resampled; up to rounding, the crops are the same.
 
     Args:
         image: [H, W, 3] uint8 RGB.
         labels: [H, W] uint8 trainIds, 255 ignored; or [H, W, C] with further maps that go the same way.
-        centre: (y, x) in px that the crop must contain; None crops anywhere.
+        center: (y, x) in px that the crop must contain; None crops anywhere.
     """
-    image, labels = _random_window(image, labels, config, rng, centre)
+    image, labels = _random_window(image, labels, config, rng, center)
     if config.flip and rng.random() < 0.5:
         image, labels = image[:, ::-1], labels[:, ::-1]
     if config.colour_jitter:
-        image = _jitter_colours(image, config.colour_jitter, rng)
+        image = _jitter_colors(image, config.colour_jitter, rng)
     if config.blur_sigma_px is not None:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(*config.blur_sigma_px))
     return np.ascontiguousarray(image), np.ascontiguousarray(labels)
 
 
 def _random_window(
-    image: U8, labels: U8, config: AugmentConfig, rng: np.random.Generator, centre: tuple[int, int] | None
+    image: U8, labels: U8, config: AugmentConfig, rng: np.random.Generator, center: tuple[int, int] | None
 ) -> tuple[U8, U8]:
     """The image under a random window, resized to the crop; black and ignored where the window leaves the image."""
     scale = rng.uniform(*config.scale_range)
     window = [max(1, round(side / scale)) for side in config.crop_px]
     y, x = (
-        _window_start(full, part, None if centre is None else centre[axis], rng)
+        _window_start(full, part, None if center is None else center[axis], rng)
         for axis, (full, part) in enumerate(zip(labels.shape[:2], window, strict=True))
     )
     image = _cut(image, y, x, window, fill=0)
@@ -51,11 +51,11 @@ def _random_window(
     )
 
 
-def _window_start(full: int, part: int, centre: int | None, rng: np.random.Generator) -> int:
+def _window_start(full: int, part: int, center: int | None, rng: np.random.Generator) -> int:
     """First px of a window of `part` px; negative where the window is larger than the image and hangs over."""
     low, high = min(0, full - part), max(0, full - part)
-    if centre is not None:
-        low, high = (max(low, min(centre - part + 1, high)), min(high, max(centre, low)))
+    if center is not None:
+        low, high = (max(low, min(center - part + 1, high)), min(high, max(center, low)))
     return int(rng.integers(low, high + 1))
 
 
@@ -71,7 +71,7 @@ def _cut(array: U8, y: int, x: int, size: list[int], fill: int) -> U8:
     return result
 
 
-def _jitter_colours(image: U8, strength: float, rng: np.random.Generator) -> U8:
+def _jitter_colors(image: U8, strength: float, rng: np.random.Generator) -> U8:
     """Brightness, contrast, saturation and hue changed in random order."""
     changes = [_brightness, _contrast, _saturation, _hue]
     for index in rng.permutation(len(changes)):

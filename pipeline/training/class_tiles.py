@@ -2,7 +2,7 @@
 
 Every class is drawn as often as every other one, then one of the tiles that hold it, then one of its pixels there
 (uniform sampling: arXiv 2005.10821, section 4.1). Tiles at the right and bottom edge are smaller, not left out, and
-the pixel drawn is one of the class, not a centre of mass that may lie beside it.
+the pixel drawn is one of the class, not a center of mass that may lie beside it.
 """
 
 import io

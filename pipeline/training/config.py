@@ -30,14 +30,14 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """Random changes of a training image, in this order: scale, crop with padding, flip, colour, blur.
+    """Random changes of a training image, in this order: scale, crop with padding, flip, color, blur.
 
     Attributes:
         crop_px: (height, width) of a training crop.
         scale_range: factor drawn uniformly, applied to both sides.
         colour_jitter: brightness, contrast, saturation factors in 1 +- this; hue shift up to this share of the circle.
         blur_sigma_px: range of the Gaussian blur's sigma; None switches blur off.
-        class_uniform: share of the crops centred on a class drawn uniformly among those present in the data, 0..1.
+        class_uniform: share of the crops centered on a class drawn uniformly among those present in the data, 0..1.
     """
 
     crop_px: tuple[int, int] = (1024, 2048)
@@ -61,7 +61,7 @@ class AutoLabels:
     """Labels of a store that a student trains on beside the fine ones.
 
     Attributes:
-        data: root of the labelled images, a path or URL; None is that of the fine ones if they are there, or else where
+        data: root of the labeled images, a path or URL; None is that of the fine ones if they are there, or else where
             the runs of the store found them. dataset: how it is laid out; None as it was then.
         version: number or tag; None is the last finished version.
         threshold: another stored threshold than the labels' own; class_thresholds: one for some classes, by name.

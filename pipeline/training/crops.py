@@ -92,12 +92,12 @@ class TrainingCrops(Dataset[tuple[Tensor, ...]]):
         if place is not None:
             index = place.image
         image, label = labels.pair(index)
-        centre = tiles.pixel(label, place, rng) if tiles is not None and place is not None else None
+        center = tiles.pixel(label, place, rng) if tiles is not None and place is not None else None
         if not self.weighted:
-            image, label = augment(image, label, self.augment, rng, centre)
+            image, label = augment(image, label, self.augment, rng, center)
             return torch.from_numpy(image), torch.from_numpy(label.astype(np.int64)), self._dropout_seed(draw)
         maps = np.dstack([label, _weight_map(labels.weights(index), label)])
-        image, maps = augment(image, maps, self.augment, rng, centre)
+        image, maps = augment(image, maps, self.augment, rng, center)
         weights = maps[..., 1].astype(np.float32) / FULL_WEIGHT
         label = maps[..., 0].astype(np.int64)
         return torch.from_numpy(image), torch.from_numpy(label), self._dropout_seed(draw), torch.from_numpy(weights)

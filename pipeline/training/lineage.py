@@ -82,7 +82,7 @@ def leaked_images(
 ) -> list[str]:
     """Keys held out for scoring that are trained on too, sorted.
 
-    An auto-labelled image is known by the digest of its file, whatever it is called. Of the finely labelled ones only
+    An auto-labeled image is known by the digest of its file, whatever it is called. Of the finely labeled ones only
     those are read whose name below the split is that of a held-out image.
     """
     names = {_below_split(ref.key) for ref in held_out}

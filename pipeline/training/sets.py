@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.pipeline.data.datasets import AutoLabelDataset, FineLabelDataset
 from hmsa_label.pipeline.data.sampler import MixedBatchSampler
-from hmsa_label.pipeline.data.scores import labelled_images
+from hmsa_label.pipeline.data.scores import labeled_images
 from hmsa_label.pipeline.training.config import AutoLabels, CoarseLabels, TrainConfig
 from hmsa_label.pipeline.training.crops import CropSampler, LabelSet, TrainingCrops, tiles_of
 from hmsa_label.pipeline.training.distributed import Processes
@@ -103,7 +103,7 @@ def open_training_sets(config: TrainConfig, processes: Processes, label_version:
         label_version: version of the store that an interrupted training was begun with.
 
     Raises:
-        ValueError: no labelled images, labels of other classes, or images both trained on and held out for scoring.
+        ValueError: no labeled images, labels of other classes, or images both trained on and held out for scoring.
     """
     fine = _fine(config, config.data.split, config.labels, config.data.limit)
     second: AutoLabelDataset | FineLabelDataset | None = None
@@ -111,7 +111,7 @@ def open_training_sets(config: TrainConfig, processes: Processes, label_version:
         second = _fine(config, config.second.split, config.second.labels, config.second.limit)
     elif isinstance(config.second, AutoLabels):
         second = open_auto_labels(config, config.second, fine.classes, label_version)
-    val_refs = labelled_images(fine.source, config.val_split, config.labels) if config.val_split else []
+    val_refs = labeled_images(fine.source, config.val_split, config.labels) if config.val_split else []
     auto, coarse = (second, None) if isinstance(second, AutoLabelDataset) else (None, second)
     trained = [*fine.refs, *(coarse.refs if coarse else [])]
     held_out = held_out_images(fine.source, config.val_split, besides=fine.keys)

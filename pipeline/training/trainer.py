@@ -42,7 +42,7 @@ class Trainer:
         """Reads the data's lists and builds the network; continues a saved state when `config.resume` is set.
 
         Raises:
-            ValueError: no labelled images, an unknown model, images that are both trained and validated on, a step that
+            ValueError: no labeled images, an unknown model, images that are both trained and validated on, a step that
                 does not fit into memory, or a saved state of another configuration.
         """
         self.model, config = model_of(config)
@@ -143,8 +143,8 @@ class Trainer:
                 hook.remove()
 
     def _total(self, passes: Passes) -> StepTotal:
-        labelled = sum(int((batch[1] < self.data.classes.num_classes).sum()) for batch in passes)
-        return StepTotal(labelled_px=int(self.processes.total(np.array(labelled))), images=self.config.batch_size)
+        labeled = sum(int((batch[1] < self.data.classes.num_classes).sum()) for batch in passes)
+        return StepTotal(labeled_px=int(self.processes.total(np.array(labeled))), images=self.config.batch_size)
 
     def _backward(self, batch: tuple[Tensor, ...], step: StepTotal, *, last: bool) -> float:
         """Adds the gradients of one pass; they are averaged over the processes after the last."""

@@ -23,11 +23,11 @@ class Diff(Result):
     """Differences from version `a` to version `b`.
 
     Attributes:
-        relabelled: keys in both whose labels differ; resized: those among them whose image size differs.
+        relabeled: keys in both whose labels differ; resized: those among them whose image size differs.
         restated: keys whose label is the same but whose run or threshold differs.
         names: class names, then `ignore`; the axes of `confusion`.
-        confusion: [K+1][K+1] pixels of the relabelled images by class in `a` (row) and `b` (column); None if not asked.
-        pixels_changed: of the relabelled images; every pixel of a resized one counts. None if not asked.
+        confusion: [K+1][K+1] pixels of the relabeled images by class in `a` (row) and `b` (column); None if not asked.
+        pixels_changed: of the relabeled images; every pixel of a resized one counts. None if not asked.
         pixels_compared: pixels of the images in both versions.
         worst: (key, changed share 0..1) of the most changed images, most first.
     """

@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from hmsa_label.stores.audit.summary import Summary, summarise
+from hmsa_label.stores.audit.summary import Summary, summarize
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing
 from hmsa_label.stores.files import FileRoot
 from hmsa_label.stores.format.identity import read_identity
@@ -121,7 +121,7 @@ def version_facts(store: LabelStore) -> dict[str, Any]:
         "store": store.uri,
         "uuid": store.identity.uuid,
         **tags_of(store.version, known_tags(store.root, commits)),
-        "summary": summarise(store.table(), store.classes),
+        "summary": summarize(store.table(), store.classes),
         "runs": [{**read_run(store.root, run).record, "outcomes": outcomes[run]} for run in runs],
     }
 

@@ -12,7 +12,7 @@ from hmsa_label.stores.versions.label_store import LabelStore
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """A place that images were labelled from, without credentials; `root` is None if nothing recorded it."""
+    """A place that images were labeled from, without credentials; `root` is None if nothing recorded it."""
 
     root: str | None
     dataset: str | None

@@ -43,7 +43,7 @@ class Summary(Result):
     evidence_bytes: int
 
 
-def summarise(table: pa.Table, classes: dict[str, Any]) -> Summary:
+def summarize(table: pa.Table, classes: dict[str, Any]) -> Summary:
     """Figures of manifest rows."""
     names = [str(name) for name in classes["names"]]
     counts = _class_counts(table, len(names))

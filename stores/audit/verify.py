@@ -23,7 +23,7 @@ from hmsa_label.stores.versions.label_store import HEAD, LabelStore, resolve
 from hmsa_label.stores.versions.repair import repair_command
 from hmsa_label.stores.versions.tags import known_tags, pruned_versions
 
-LABELLED_AGAIN = ("missing", "size", "corrupt", "digest", "receipt", "rule")  # problems that a new label ends
+LABELED_AGAIN = ("missing", "size", "corrupt", "digest", "receipt", "rule")  # problems that a new label ends
 STORE_KEY = ""  # the key of a problem that belongs to no single image
 
 
@@ -93,7 +93,7 @@ def verify_store(
     Args:
         every: look at every finished version that has its pixels, and at unfinished progress, instead of at `version`.
             What several versions share is looked at once; evidence once for each label that was made from it.
-        data_root: also compare the source images below this root with the digests taken when they were labelled.
+        data_root: also compare the source images below this root with the digests taken when they were labeled.
 
     Raises:
         NotAStore, LabelMissing: if there is no such store or version to look at.
@@ -120,7 +120,7 @@ def verify_store(
 
 def _verified(problems: list[Problem], versions: list[int], images: int) -> Verified:
     newest = versions[:1]
-    keys = sorted({p.key for p in problems if p.key and p.kind in LABELLED_AGAIN and p.version in newest})
+    keys = sorted({p.key for p in problems if p.key and p.kind in LABELED_AGAIN and p.version in newest})
     repair = repair_command(keys) if keys else None
     return Verified(ok=not problems, versions=versions, images=images, problems=problems, repair=repair)
 

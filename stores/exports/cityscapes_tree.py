@@ -27,7 +27,7 @@ def export_cityscapes(
 
     With the keys of a Cityscapes tree, such as `train_extra/troisdorf/troisdorf_000000_000073`, that is the layout of
     the data set's own labels, and `name="gtCoarse"` takes their place for tools that know no other. labelIds are the
-    class table's raw ids, 0 (unlabeled) where ignored; labelTrainIds keep 255; colours are black where ignored. An
+    class table's raw ids, 0 (unlabeled) where ignored; labelTrainIds keep 255; colors are black where ignored. An
     export that was interrupted is finished by the same call.
 
     Raises:
@@ -38,14 +38,14 @@ def export_cityscapes(
     for key in store:
         _refuse_outside(key)
     to = Destination.begin(store, destination, storage_options, {"layout": "cityscapes", "name": name})
-    ids, colours = _raw_ids(store.classes), _colours(store.classes)
+    ids, colors = _raw_ids(store.classes), _colors(store.classes)
 
     def write(key: str) -> None:
         label = store.read(key)
         stem = f"{name}/{key}_{name}"
         to.put(f"{stem}_labelIds.png", encode_png(ids[label]))
         to.put(f"{stem}_labelTrainIds.png", encode_png(label))
-        to.put(f"{stem}_color.png", encode_png(colours[label]))
+        to.put(f"{stem}_color.png", encode_png(colors[label]))
 
     to.fill(write, threads, on_image)
     return to.end(3 * len(store))
@@ -58,11 +58,11 @@ def _raw_ids(classes: dict[str, Any]) -> U8:
     return ids
 
 
-def _colours(classes: dict[str, Any]) -> U8:
+def _colors(classes: dict[str, Any]) -> U8:
     """[256, 3] uint8 RGB by trainId."""
-    colours = np.zeros((256, 3), np.uint8)
-    colours[: len(classes["names"])] = classes["colours"]
-    return colours
+    colors = np.zeros((256, 3), np.uint8)
+    colors[: len(classes["names"])] = classes["colours"]
+    return colors
 
 
 def _refuse_outside(key: str) -> None:

@@ -1,4 +1,4 @@
-"""8-bit PNG files, written with the standard library: labels as they are, colours as RGB.
+"""8-bit PNG files, written with the standard library: labels as they are, colors as RGB.
 
 Labels are long runs of small numbers: no row filter at all gives the smallest files, which general encoders do not try.
 Specification: https://www.w3.org/TR/png-3/
@@ -12,12 +12,12 @@ import numpy as np
 from hmsa_label.stores.format.layout import U8
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-GREY, RGB = 0, 2
+GRAY, RGB = 0, 2
 COMPRESSION = 6
 
 
 def encode_png(image: U8) -> bytes:
-    """PNG file of a [H, W] uint8 grey or [H, W, 3] uint8 RGB image.
+    """PNG file of a [H, W] uint8 gray or [H, W, 3] uint8 RGB image.
 
     Raises:
         ValueError: for any other array.
@@ -25,7 +25,7 @@ def encode_png(image: U8) -> bytes:
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
         raise ValueError(f"a PNG needs uint8 [H, W] or [H, W, 3]; got {image.dtype} {list(image.shape)}")
     height, width = image.shape[:2]
-    header = struct.pack(">IIBBBBB", width, height, 8, GREY if image.ndim == 2 else RGB, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 8, GRAY if image.ndim == 2 else RGB, 0, 0, 0)
     no_filter = np.zeros((height, 1), np.uint8)
     rows = np.hstack([no_filter, np.ascontiguousarray(image).reshape(height, -1)])
     pixels = zlib.compress(rows.tobytes(), COMPRESSION)

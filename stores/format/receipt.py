@@ -1,4 +1,4 @@
-"""One labelled image as it moves: facts from the pipeline, a receipt from the writer, a row of the manifest."""
+"""One labeled image as it moves: facts from the pipeline, a receipt from the writer, a row of the manifest."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -19,7 +19,7 @@ class ImageFacts:
     Attributes:
         source: path of the image below the data root.
         source_sha256: hex digest of the encoded image file; source_bytes: its size.
-        converted: what the file held, such as `grey`, if its pixels were converted to RGB; None if they were RGB.
+        converted: what the file held, such as `gray`, if its pixels were converted to RGB; None if they were RGB.
         device: what computed the label, such as `cuda:NVIDIA H200` or `cpu`.
         mean_confidence: mean top probability over all pixels, 0..1.
         coarse_agreement: share of pixels with the coarse label's class among those valid in both, 0..1; None without.

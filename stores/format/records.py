@@ -42,8 +42,8 @@ TAG_NAME = re.compile(r"(?!v?\d+$)(?!head$)[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _BYTE = whole(0, 255)
 _SIDE = whole(1, MAX_PIXELS)
 _TAG_NAME = Leaf("the name of a tag", lambda value: isinstance(value, str) and TAG_NAME.fullmatch(value) is not None)
-_COLOUR = Leaf(
-    "a colour, three whole numbers from 0 to 255",
+_COLOR = Leaf(
+    "a color, three whole numbers from 0 to 255",
     lambda value: isinstance(value, list) and len(value) == 3 and not any(_BYTE.fault(part, "") for part in value),
 )
 _FAILURE = Record({"key": KEY, "reason": TEXT}, {"source_bytes": Maybe(COUNT), "source_sha256": Maybe(TEXT)})
@@ -64,7 +64,7 @@ CLASSES = _Classes(
     {
         "name": CAPTION,
         "names": Each(CAPTION, longest=MAX_CLASSES),
-        "colours": Each(_COLOUR),
+        "colours": Each(_COLOR),
         "raw_ids": Each(_BYTE),
         "ignore_index": one_of(IGNORE_INDEX),
     }

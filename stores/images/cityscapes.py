@@ -23,7 +23,7 @@ class CityscapesSource(TreeSource):
         """The images of one split; see `list`."""
         if labels is not None and labels not in LABEL_TYPES:
             raise ValueError(f"labels must be one of {', '.join(LABEL_TYPES)} for Cityscapes; got {labels!r}")
-        images = self._images(split, labelled=labels is not None)
+        images = self._images(split, labeled=labels is not None)
         found = {kind: self._labels(kind, split) for kind in {"gtCoarse", labels} if kind is not None}
         if labels is not None and not found[labels]:
             raise NotAStore(self._nothing(labels, split, f"*_{labels}_labelIds.png"))
@@ -38,10 +38,10 @@ class CityscapesSource(TreeSource):
         names = {name for folder in self._folders(kind) for name in self.files.list_names(folder)}
         return tuple(sorted(name for name in names if name != kind and not name.startswith(".")))
 
-    def _images(self, split: str, *, labelled: bool) -> dict[str, str]:
+    def _images(self, split: str, *, labeled: bool) -> dict[str, str]:
         images = self._collect(IMAGE_TYPE, split, f"_{IMAGE_TYPE}")
         if not images:
-            raise NotAStore(self._nothing(IMAGE_TYPE, split, f"*_{IMAGE_TYPE}.png or .jpg", labelled=labelled))
+            raise NotAStore(self._nothing(IMAGE_TYPE, split, f"*_{IMAGE_TYPE}.png or .jpg", labeled=labeled))
         return images
 
     def _labels(self, kind: str, split: str) -> dict[str, str]:
@@ -70,14 +70,14 @@ class CityscapesSource(TreeSource):
         folders = [nesting.format(type=kind) for nesting in NESTINGS]
         return tuple(folder for folder in folders if folder.partition("/")[0] in present)
 
-    def _nothing(self, kind: str, split: str, pattern: str, *, labelled: bool = False) -> str:
+    def _nothing(self, kind: str, split: str, pattern: str, *, labeled: bool = False) -> str:
         there = self.splits(kind)
         if split in there:
             return f"no file named {pattern} in {kind}/{split} below {self.root}"
         missing = f"no folder {kind}/{split} below {self.root}"
         if there:
             return f"{missing}; splits found for {kind}: {', '.join(there)}; give one with --split"
-        way = way_out(self.files, "cityscapes", labelled=labelled) if kind == IMAGE_TYPE else ""
+        way = way_out(self.files, "cityscapes", labeled=labeled) if kind == IMAGE_TYPE else ""
         return f"{missing}; there is no {kind} folder; found: {shown(self.files.list_names())}{way}"
 
 

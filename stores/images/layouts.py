@@ -9,15 +9,15 @@ FOLDERS_LOOKED_INTO = 20
 NAMES_SHOWN = 5
 
 
-def way_out(files: FileRoot, dataset: str, *, labelled: bool = False) -> str:
-    """`; use --data /data/cityscapes`, or whatever else would fit what is there; empty if nothing is recognised.
+def way_out(files: FileRoot, dataset: str, *, labeled: bool = False) -> str:
+    """`; use --data /data/cityscapes`, or whatever else would fit what is there; empty if nothing is recognized.
 
     Args:
         dataset: the layout that did not fit.
-        labelled: whether labels were asked for, which a folder of photos does not have.
+        labeled: whether labels were asked for, which a folder of photos does not have.
     """
     photos = "; photos alone have no labels: these lie beside images as in Cityscapes or Mapillary Vistas"
-    if not labelled:
+    if not labeled:
         photos = "; for photos in a folder, or in folders of it, use --dataset folder"
     names = files.list_names()
     if (root := _above(public_uri(files.uri))) is not None:

@@ -332,7 +332,7 @@ def _pixel_folders(rows: pa.Table) -> list[str]:
 def content_digest(table: pa.Table) -> str:
     """Hex sha256 over "key<TAB>label_sha256<LF>" lines in the byte order of the keys.
 
-    Independent of the order of labelling, of segments, codecs and everything else but the labels and their names.
+    Independent of the order of labeling, of segments, codecs and everything else but the labels and their names.
     """
     digest = hashlib.sha256()
     ordered = [(name, "ascending") for name in DIGESTED.names]

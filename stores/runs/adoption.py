@@ -63,7 +63,7 @@ def is_sound(root: FileRoot, receipt: Receipt) -> bool:
 
 
 def _read(root: FileRoot, segment: str, row: int) -> Receipt | None:
-    """A receipt, or None if it is damaged; then its image is labelled again."""
+    """A receipt, or None if it is damaged; then its image is labeled again."""
     try:
         path = layout.receipt_path(segment, row)
         receipt = Receipt.from_dict(parse_record(root.read(path), RECEIPT, path))

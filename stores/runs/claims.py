@@ -2,7 +2,7 @@
 
 An entry is created under the next number if that is absent, so all drivers see one order, on a disk as on S3, and an
 image is claimed once. Claims of a driver that has left or died do not count. No label depends on claims: without them,
-or with damaged ones, images are only labelled more than once, and the first receipt counts.
+or with damaged ones, images are only labeled more than once, and the first receipt counts.
 """
 
 import contextlib
@@ -103,12 +103,12 @@ class Claims:
                 return chosen
 
     def give_up(self, failures: Sequence[dict[str, Any]]) -> None:
-        """Tells the others which images cannot be labelled, as {"key", "reason", ...}."""
+        """Tells the others which images cannot be labeled, as {"key", "reason", ...}."""
         while failures and not self._append({"given_up": list(failures)}):
             pass
 
     def given_up(self) -> dict[str, dict[str, Any]]:
-        """What others have told of images that cannot be labelled, by key."""
+        """What others have told of images that cannot be labeled, by key."""
         return self._given_up
 
     def beat(self) -> None:

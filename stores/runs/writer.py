@@ -51,7 +51,7 @@ class RunWriter:
         self.manifest = Manifest(store_uri, storage_options)
         self.attempt = unique_id()
         self.began_at = now()
-        self.labelled = 0
+        self.labeled = 0
         self._staged: dict[str, Receipt] = {}
         self._known: tuple[int, set[str]] = (-1, set())
         self._keys_of: dict[str, set[str]] = {}  # by data file, which never changes
@@ -80,7 +80,7 @@ class RunWriter:
         """Takes over receipts of earlier attempts that never reached the manifest; their number.
 
         Each is checked against its pixels first. One whose pixels are damaged or gone is left out, and its image is
-        labelled again.
+        labeled again.
         """
         rows = self.manifest.head().table(["segment", "row"])
         known = set(zip(rows["segment"].to_pylist(), rows["row"].to_pylist(), strict=True))
@@ -88,7 +88,7 @@ class RunWriter:
         found = find_receipts(self.root, self.run_id, known=known, done=self.done_keys())
         if found:
             self.append(found)
-            self.labelled -= len(found)
+            self.labeled -= len(found)
         return len(found)
 
     def append(self, receipts: list[Receipt]) -> int:
@@ -100,13 +100,13 @@ class RunWriter:
         if self.replaces:
             for receipt in receipts:
                 self._staged.setdefault(receipt.key, receipt)
-            self.labelled += len(receipts)
+            self.labeled += len(receipts)
             return self.base.version
         commit = self.manifest.transact(lambda head: self._append_to(head, receipts))
         if commit.version == self._known[0] + 1 and commit.kind == m.PROGRESS:
             self._known[1].update(receipt.key for receipt in receipts)
             self._known = (commit.version, self._known[1])
-        self.labelled += len(receipts)  # last: after an error the same receipts come again
+        self.labeled += len(receipts)  # last: after an error the same receipts come again
         return commit.version
 
     def finish(
@@ -118,12 +118,12 @@ class RunWriter:
         last one if the run changed nothing.
 
         Args:
-            failures: images that could not be labelled, as {"key", "reason"}.
+            failures: images that could not be labeled, as {"key", "reason"}.
         """
         self._write_outcome({"failures": failures or [], "seconds": seconds, "interrupted": interrupted})
         if not interrupted:
             return self.manifest.transact(self._replace_rows if self.replaces else self._mark_finished).finished
-        begun_for_nothing = not self.labelled and not self.resumed  # nothing to resume, so nothing stays open
+        begun_for_nothing = not self.labeled and not self.resumed  # nothing to resume, so nothing stays open
         commit = self.manifest.transact(self._close if begun_for_nothing else self._pause)
         return self.base.version if self.replaces else commit.version
 
@@ -140,7 +140,7 @@ class RunWriter:
         if self._ending:
             self.attempt = unique_id()
         self._ending = {"attempt": self.attempt}
-        facts = {**self._ending, "began_at": self.began_at, "ended_at": now(), "images_labelled": self.labelled}
+        facts = {**self._ending, "began_at": self.began_at, "ended_at": now(), "images_labelled": self.labeled}
         self._ending["outcome_sha256"] = write_outcome(self.root, self.run_id, {**facts, **outcome})
 
     def _begin(self) -> None:

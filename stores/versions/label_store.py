@@ -142,7 +142,7 @@ class LabelStore:
         return versions_of(self.root, progress=progress)[::-1]
 
     def keys(self) -> list[str]:
-        """Names of the labelled images, sorted."""
+        """Names of the labeled images, sorted."""
         return list(self._places)
 
     def items(self) -> Iterator[tuple[str, U8]]:

@@ -1,6 +1,6 @@
 """Does this storage keep its promise of create-if-absent? Every safety of the store rests on it.
 
-Two of four S3 servers tried ignore the condition and one honours it without atomicity: there, two jobs overwrite
+Two of four S3 servers tried ignore the condition and one honors it without atomicity: there, two jobs overwrite
 each other's commit and both report success. So a new store asks first: one creation twice, then rounds of concurrent
 creators.
 """

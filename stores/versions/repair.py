@@ -1,4 +1,4 @@
-"""What to call when stored labels are damaged: the images are labelled again, all others stay as they are."""
+"""What to call when stored labels are damaged: the images are labeled again, all others stay as they are."""
 
 import shlex
 from collections.abc import Sequence

@@ -190,11 +190,11 @@ def _facts(receipt: Receipt) -> ImageFacts:
     )
 
 
-def _result(store: LabelStore, total: int, labelled: int) -> Rethresholded:
+def _result(store: LabelStore, total: int, labeled: int) -> Rethresholded:
     return Rethresholded(
         version=store.version,
         digest=store.digest,
         images_total=total,
-        images_done_before=total - labelled,
-        images_labelled=labelled,
+        images_done_before=total - labeled,
+        images_labelled=labeled,
     )

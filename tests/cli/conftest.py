@@ -78,9 +78,9 @@ def draw_streets(root: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def labelled_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def labeled_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tree as `street_images` with a store `labels` in it, made by `run`; to be copied, not changed."""
-    root = tmp_path_factory.mktemp("labelled")
+    root = tmp_path_factory.mktemp("labeled")
     draw_streets(root)
     args = ["run", "--data", root, "--store", root / "labels", *fake_arguments(), "--executor", "local"]
     result = CliRunner().invoke(main, [*map(str, args), "--workers", "1"], catch_exceptions=False)

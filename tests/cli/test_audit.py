@@ -19,9 +19,9 @@ KEY = "train_extra/town/town_000001_000019"
 
 
 @pytest.fixture
-def store(labelled_tree, tmp_path) -> Path:
-    """A store of its own with five labelled images at threshold 0.9."""
-    shutil.copytree(labelled_tree / "labels", tmp_path / "labels")
+def store(labeled_tree, tmp_path) -> Path:
+    """A store of its own with five labeled images at threshold 0.9."""
+    shutil.copytree(labeled_tree / "labels", tmp_path / "labels")
     return tmp_path / "labels"
 
 
@@ -59,14 +59,14 @@ def test_show_of_an_unknown_name_is_one_line(call, store):
     assert "'nothing'" in result.stderr
 
 
-def test_show_draws_a_label_in_the_colours_of_its_classes(call, store, tmp_path):
+def test_show_draws_a_label_in_the_colors_of_its_classes(call, store, tmp_path):
     picture = tmp_path / "label.png"
     assert call("audit", "show", "--store", store, KEY, "--png", picture).exit_code == 0
     reader = LabelStore.open(str(store))
     label, drawn = reader.read(KEY), np.asarray(Image.open(picture))
     assert drawn.shape == (32, 64, 3)
-    for train_id, colour in enumerate(reader.classes["colours"]):
-        assert (drawn[label == train_id] == colour).all()
+    for train_id, color in enumerate(reader.classes["colours"]):
+        assert (drawn[label == train_id] == color).all()
     assert (drawn[label == 255] == 0).all()
     assert call("audit", "show", "--store", store, "--png", picture).exit_code == 2
 
@@ -109,8 +109,8 @@ def test_log_calls_progress_alone_unfinished_and_says_that_times_are_utc(call, s
     assert marked == {"tag": False, "label": False, "progress": True, "begin": True, "create": False}
 
 
-def test_card_names_scales_as_plain_numbers(labelled_tree):
-    facts = hmsa_label.card(str(labelled_tree / "labels"))
+def test_card_names_scales_as_plain_numbers(labeled_tree):
+    facts = hmsa_label.card(str(labeled_tree / "labels"))
     shown = hmsa_label.render_card(replace(facts, settings=[{"threshold": 0.9, "scales": [0.5, 1.0]}]))
     assert "; threshold 0.9, scales 0.5, 1.0\n" in shown
 

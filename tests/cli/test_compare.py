@@ -13,9 +13,9 @@ TINY = ("--model", "hrnet_tiny_ocr", "--max-steps", 1, "--batch-size", 2, "--cro
 
 
 @pytest.fixture
-def street(labelled_tree, tmp_path):
+def street(labeled_tree, tmp_path):
     """A tree with a store `labels` in it, and no coarse labels."""
-    shutil.copytree(labelled_tree, tmp_path / "street")
+    shutil.copytree(labeled_tree, tmp_path / "street")
     return tmp_path / "street"
 
 

@@ -70,7 +70,7 @@ def test_data_above_a_tree_is_told_its_root(refused, run_args, street_images, tm
     assert line.endswith(f"; a Cityscapes tree is one level down: use --data {above}/tree")
 
 
-def test_other_layouts_and_splits_are_recognised(refused, run_args, street_images, tmp_path):
+def test_other_layouts_and_splits_are_recognized(refused, run_args, street_images, tmp_path):
     line = refused(*run_args, "--split", "trian")
     assert line.endswith("splits found for leftImg8bit: train, train_extra, val; give one with --split")
     (tmp_path / "vistas/training/images").mkdir(parents=True)
@@ -183,8 +183,8 @@ def test_output_that_cannot_be_written_is_refused_before_a_teacher_is_loaded(ref
     assert refused("explain", image, *args, tmp_path / "folder.png").endswith("give --output the name of a file in it")
 
 
-def test_file_in_the_way_of_a_folder_is_named(refused, labelled_tree, photos):
-    line = refused("export", "--store", labelled_tree / "labels", photos / "0.png")
+def test_file_in_the_way_of_a_folder_is_named(refused, labeled_tree, photos):
+    line = refused("export", "--store", labeled_tree / "labels", photos / "0.png")
     assert line.startswith(f"Not a directory: {photos}/0.png/")
     assert line.endswith("; a file stands where a folder is needed, choose another place")
 

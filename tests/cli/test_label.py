@@ -40,7 +40,7 @@ def test_run_labels_every_image_once(call_json, asked, tmp_path):
 def test_table_tells_the_same_as_json(call, asked, tmp_path):
     result = call(*asked)
     assert result.exit_code == 0, result.stderr
-    assert "5 labelled, 0 failed, 0 done before, of 5" in result.stdout
+    assert "5 labeled, 0 failed, 0 done before, of 5" in result.stdout
     assert f"store    {tmp_path / 'labels'}" in result.stdout
 
 

@@ -3,8 +3,8 @@
 import shutil
 
 
-def test_runs_and_status_show_a_finished_run(call, call_json, labelled_tree, tmp_path):
-    root = shutil.copytree(labelled_tree, tmp_path / "copy")
+def test_runs_and_status_show_a_finished_run(call, call_json, labeled_tree, tmp_path):
+    root = shutil.copytree(labeled_tree, tmp_path / "copy")
     listed = call_json("runs", "--store", root / "labels")["runs"]
     assert [(run["state"], run["images_done"], run["images_total"]) for run in listed] == [("finished", 5, 5)]
     status = call_json("status", "--store", root / "labels", listed[0]["run"])
@@ -17,8 +17,8 @@ def test_runs_and_status_show_a_finished_run(call, call_json, labelled_tree, tmp
     assert "5 of 5 done, 0 failed" in shown
 
 
-def test_runs_and_status_show_what_a_rethreshold_made(call, call_json, labelled_tree, tmp_path):
-    store = shutil.copytree(labelled_tree, tmp_path / "copy") / "labels"
+def test_runs_and_status_show_what_a_rethreshold_made(call, call_json, labeled_tree, tmp_path):
+    store = shutil.copytree(labeled_tree, tmp_path / "copy") / "labels"
     version = call_json("rethreshold", "--store", store, "--threshold", 0.8)["version"]
     shown = call("status", "--store", store).stdout
     assert "images    5 of 5 done, 0 failed" in shown
@@ -27,7 +27,7 @@ def test_runs_and_status_show_what_a_rethreshold_made(call, call_json, labelled_
     assert [(run["kind"], run["images_done"]) for run in listed] == [("rethreshold", 5), ("label", 5)]
 
 
-def test_status_of_an_unknown_run_is_one_line(call, labelled_tree):
-    result = call("status", "--store", labelled_tree / "labels", "nonsense")
+def test_status_of_an_unknown_run_is_one_line(call, labeled_tree):
+    result = call("status", "--store", labeled_tree / "labels", "nonsense")
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
     assert "has no run nonsense" in result.stderr

@@ -21,10 +21,10 @@ class Target:
 
     def __init__(self, folder: Path) -> None:
         pixels = np.random.default_rng(0).integers(0, 256, (9, 13, 3), np.uint8)
-        colour, deep = Image.fromarray(pixels), Image.fromarray(pixels[..., 0].astype(np.uint16) * 257)
-        self.files = [_saved(colour.convert(mode), "PNG") for mode in ("RGB", "RGBA", "L", "LA", "P", "1")]
-        self.files += [_saved(deep, "PNG"), *(_saved(colour.convert(mode), "JPEG") for mode in ("RGB", "L", "CMYK"))]
-        self.files.append(_saved(colour, "JPEG", progressive=True))
+        color, deep = Image.fromarray(pixels), Image.fromarray(pixels[..., 0].astype(np.uint16) * 257)
+        self.files = [_saved(color.convert(mode), "PNG") for mode in ("RGB", "RGBA", "L", "LA", "P", "1")]
+        self.files += [_saved(deep, "PNG"), *(_saved(color.convert(mode), "JPEG") for mode in ("RGB", "L", "CMYK"))]
+        self.files.append(_saved(color, "JPEG", progressive=True))
 
     def run(self, seed: int) -> None:
         random = Random(seed)

@@ -25,7 +25,7 @@ def every(array, step):
 
 def golden_input(golden, net, case):
     seed, count, height, width = golden[f"{case}/case"]
-    return net.normalise(torch.from_numpy(golden.image(seed, count, height, width)))
+    return net.normalize(torch.from_numpy(golden.image(seed, count, height, width)))
 
 
 @pytest.fixture(scope="module")

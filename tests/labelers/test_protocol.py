@@ -51,13 +51,13 @@ def label(teacher, images):
 
 def test_labels_follow_from_the_evidence_and_confidence_is_a_share(config, images):
     teacher = Teacher(config)
-    for labelled in label(teacher, images):
-        top1, code = labelled.arrays["top1"], labelled.arrays["code"]
-        assert labelled.label.shape == top1.shape == code.shape == (48, 64)
+    for labeled in label(teacher, images):
+        top1, code = labeled.arrays["top1"], labeled.arrays["code"]
+        assert labeled.label.shape == top1.shape == code.shape == (48, 64)
         assert top1.max() < teacher.classes.num_classes
-        kept = labelled.label != teacher.classes.ignore_index
-        np.testing.assert_array_equal(labelled.label[kept], top1[kept])
-        assert 0 <= labelled.mean_confidence <= 1
+        kept = labeled.label != teacher.classes.ignore_index
+        np.testing.assert_array_equal(labeled.label[kept], top1[kept])
+        assert 0 <= labeled.mean_confidence <= 1
 
 
 def test_arg_max_alone_is_that_of_the_labels(config, images):
@@ -68,11 +68,11 @@ def test_arg_max_alone_is_that_of_the_labels(config, images):
 def test_image_has_the_same_labels_alone_and_in_a_batch(config, images):
     teacher = Teacher(config)
     together = label(teacher, images)
-    for image, labelled in zip(images, together, strict=True):
+    for image, labeled in zip(images, together, strict=True):
         alone = label(teacher, [image])[0]
         # another batch may round a foreign network's sums otherwise
-        assert np.mean(alone.label == labelled.label) > 0.999
-        assert alone.mean_confidence == pytest.approx(labelled.mean_confidence, rel=1e-5)
+        assert np.mean(alone.label == labeled.label) > 0.999
+        assert alone.mean_confidence == pytest.approx(labeled.mean_confidence, rel=1e-5)
 
 
 def test_images_are_left_as_they_were(config, images):

@@ -1,4 +1,4 @@
-"""Small drawn images, labelling runs with the fake teacher, and what a store holds after them."""
+"""Small drawn images, labeling runs with the fake teacher, and what a store holds after them."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -131,7 +131,7 @@ def s3_storage() -> Iterator[dict[str, Any]]:
     server.stop()
 
 
-BLOCKS = {7: (90, 60, 90), 11: (30, 200, 30), 23: (220, 60, 40)}  # raw id -> colour that gives the class away
+BLOCKS = {7: (90, 60, 90), 11: (30, 200, 30), 23: (220, 60, 40)}  # raw id -> color that gives the class away
 
 
 @pytest.fixture(scope="session")

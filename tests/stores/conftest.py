@@ -49,7 +49,7 @@ def draw(seed: int, threshold: float = 0.9, size: tuple[int, int] = (16, 24)) ->
 
 
 @dataclass
-class Labelling:
+class Labeling:
     """One run on a store, and the labels it wrote by key."""
 
     uri: str
@@ -96,7 +96,7 @@ class Labels:
         evidence: bool = True,
         size: tuple[int, int] = (16, 24),
         storage_options: dict[str, Any] | None = None,
-    ) -> Labelling:
+    ) -> Labeling:
         """A run that has begun, on a store that is created if need be."""
         LabelStore.create(uri, CLASSES, storage_options=storage_options)
         run = {
@@ -106,16 +106,14 @@ class Labels:
         writer = RunWriter(uri, run, relabel=relabel, storage_options=storage_options)
         grid = grid_with(threshold) if evidence else None
         segment = SegmentWriter(uri, writer.run_id, grid, threshold, 100, storage_options)
-        return Labelling(uri, writer, segment, evidence, threshold, size)
+        return Labeling(uri, writer, segment, evidence, threshold, size)
 
-    def fill(
-        self, uri: str, keys: Sequence[str] = ("a", "b", "c"), *, seed: int | None = None, **run: Any
-    ) -> Labelling:
+    def fill(self, uri: str, keys: Sequence[str] = ("a", "b", "c"), *, seed: int | None = None, **run: Any) -> Labeling:
         """A finished run over `keys`."""
-        labelling = self.begin(uri, **run)
-        labelling.writer.append([labelling.write(key, seed) for key in keys])
-        labelling.writer.finish()
-        return labelling
+        labeling = self.begin(uri, **run)
+        labeling.writer.append([labeling.write(key, seed) for key in keys])
+        labeling.writer.finish()
+        return labeling
 
 
 @pytest.fixture(scope="session")

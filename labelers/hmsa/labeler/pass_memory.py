@@ -84,7 +84,7 @@ class PassMemory:
         return in_smaller_windows(size_px, self.window(size_px), work, self._free)
 
     def window(self, size_px: Size) -> Size:
-        """Size of the windows in which an image of this size is labelled.
+        """Size of the windows in which an image of this size is labeled.
 
         Raises:
             DoesNotFit: not even the smallest would do.

@@ -1,6 +1,6 @@
 """How much memory a pass takes, which windows of an image fit into what is there, and what to do where they did not.
 
-Decided before an image is labelled, from its size alone, and recorded with it: an image is never cut silently. What was
+Decided before an image is labeled, from its size alone, and recorded with it: an image is never cut silently. What was
 measured is rounded up in steps of a tenth, so that small differences between two measurements rarely change the cut.
 """
 

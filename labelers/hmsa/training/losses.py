@@ -4,7 +4,7 @@ Region mutual information: arXiv 1910.12037, with the constants of the published
 
 A step may be made in several passes and by several processes. Each part divides by what the whole step holds
 (`StepTotal`), so that the parts add up to the loss of one pass over all crops. Sums over pixels are divided by the
-labelled pixels of the step: cross-entropy, weighted or not, and sigmoid cross-entropy, whether of the main, the
+labeled pixels of the step: cross-entropy, weighted or not, and sigmoid cross-entropy, whether of the main, the
 auxiliary or the single-scale terms. Sums over images are divided by its images: region mutual information. The released
 code divides by the pixels of each GPU, so that a crop on a GPU of its own counts as much as any other one.
 """
@@ -35,41 +35,41 @@ def cross_entropy(
     weights: Tensor | None = None,
     step: StepTotal | None = None,
 ) -> Tensor:
-    """Softmax cross-entropy, mean over labelled pixels; 0 when every pixel is ignored.
+    """Softmax cross-entropy, mean over labeled pixels; 0 when every pixel is ignored.
 
     Args:
         logits: [N, K, H, W] float.
         labels: [N, H, W] int64, 0..K-1 or `ignore_index`.
-        weights: [N, H, W] float, factor of each pixel's term; the mean is still over the number of labelled pixels.
-        step: the sum is divided by its labelled pixels instead of these ones'.
+        weights: [N, H, W] float, factor of each pixel's term; the mean is still over the number of labeled pixels.
+        step: the sum is divided by its labeled pixels instead of these ones'.
     """
-    labelled = (labels != ignore_index).sum().clamp(min=1) if step is None else max(1, step.labelled_px)
+    labeled = (labels != ignore_index).sum().clamp(min=1) if step is None else max(1, step.labeled_px)
     reduction = "sum" if weights is None else "none"
     loss = F.cross_entropy(logits.float(), labels, ignore_index=ignore_index, reduction=reduction)
     total = loss if weights is None else (loss * weights).sum()
-    return total / labelled
+    return total / labeled
 
 
 def sigmoid_bce(logits: Tensor, labels: Tensor, step: StepTotal | None = None) -> Tensor:
-    """Per-class sigmoid cross-entropy, summed over classes, mean over labelled pixels (+1 in the denominator).
+    """Per-class sigmoid cross-entropy, summed over classes, mean over labeled pixels (+1 in the denominator).
 
     A pixel's sum over classes is softplus of every logit less the logit of its own class; no one-hot map is made.
 
     Args:
         logits: [N, K, H, W] float.
         labels: [N, H, W] int64; any value >= K is ignored.
-        step: the sum is divided by its labelled pixels instead of these ones'.
+        step: the sum is divided by its labeled pixels instead of these ones'.
     """
     logits = logits.float()
     mask = labels < logits.shape[1]
     own = logits.gather(1, torch.where(mask, labels, 0).unsqueeze(1)).squeeze(1)
     loss = F.softplus(logits).sum(dim=1) - own
-    labelled = mask.sum() if step is None else step.labelled_px
-    return (loss * mask).sum() / (labelled + 1)
+    labeled = mask.sum() if step is None else step.labeled_px
+    return (loss * mask).sum() / (labeled + 1)
 
 
-def _neighbourhoods(maps: Tensor) -> Tensor:
-    """[N, K, 9, L] float64 vectors of all 3x3 neighbourhoods of [N, K, h, w], their mean over L removed."""
+def _neighborhoods(maps: Tensor) -> Tensor:
+    """[N, K, 9, L] float64 vectors of all 3x3 neighborhoods of [N, K, h, w], their mean over L removed."""
     n, k = maps.shape[:2]
     vectors = F.unfold(maps.flatten(0, 1).unsqueeze(1), RMI_RADIUS_PX).double()
     vectors = vectors.unflatten(0, (n, k))
@@ -77,10 +77,10 @@ def _neighbourhoods(maps: Tensor) -> Tensor:
 
 
 def region_mutual_information(logits: Tensor, labels: Tensor, step: StepTotal | None = None) -> Tensor:
-    """Negative lower bound of the mutual information between label and prediction neighbourhoods (equation 16).
+    """Negative lower bound of the mutual information between label and prediction neighborhoods (equation 16).
 
     Summed over classes, mean over images, in float64 whatever the autocast state. Negative values are normal. An image
-    counts as much as any other, however many of its pixels are labelled: a covariance is not a sum over pixels.
+    counts as much as any other, however many of its pixels are labeled: a covariance is not a sum over pixels.
 
     Args:
         logits: [N, K, H, W] float.
@@ -98,7 +98,7 @@ def region_mutual_information(logits: Tensor, labels: Tensor, step: StepTotal | 
         one_hot = (labels.unsqueeze(1) == present.view(1, -1, 1, 1)).float()
         probabilities = logits.float()[:, present].sigmoid() * mask.unsqueeze(1) + _PROBABILITY_FLOOR
         labels_v, predicted_v = (
-            _neighbourhoods(F.avg_pool2d(maps, RMI_POOL_PX, RMI_POOL_PX, padding=RMI_POOL_PX // 2))
+            _neighborhoods(F.avg_pool2d(maps, RMI_POOL_PX, RMI_POOL_PX, padding=RMI_POOL_PX // 2))
             for maps in (one_hot, probabilities)
         )
         floor = _COVARIANCE_FLOOR * torch.eye(RMI_RADIUS_PX**2, dtype=torch.float64, device=logits.device)

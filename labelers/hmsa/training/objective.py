@@ -40,7 +40,7 @@ class HmsaObjective(nn.Module):
             step: all that the step holds; None if it is these images.
         """
         net, settings = self.net, self.settings
-        x = net.normalise(images).contiguous(memory_format=torch.channels_last)
+        x = net.normalize(images).contiguous(memory_format=torch.channels_last)
         drawn = nullcontext() if seeds is None else dropout_drawn_by_image(net, seeds.tolist())
         with drawn, torch.autocast(x.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
             if settings.low_scale is None:

@@ -1,6 +1,6 @@
-"""A canvas that paints colour and ids at once, and the camera that looks at it.
+"""A canvas that paints color and ids at once, and the camera that looks at it.
 
-World points are (x right, y up, z ahead) in metres, the camera stands `height_m` above (0, 0, 0) and looks along z.
+World points are (x right, y up, z ahead) in meters, the camera stands `height_m` above (0, 0, 0) and looks along z.
 Everything is painted twice as large and shrunk at the end, which softens edges as a lens does.
 """
 
@@ -40,19 +40,19 @@ LABEL_IDS = {
 }
 FIRST_THING = 24
 
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 Points = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Camera:
-    """A pinhole camera over a road that may bend; lengths in metres, picture units in oversampled pixels."""
+    """A pinhole camera over a road that may bend; lengths in meters, picture units in oversampled pixels."""
 
     focal_px: float
-    centre_px: tuple[float, float]
+    center_px: tuple[float, float]
     height_m: float
     bend_per_m: float
-    haze: Colour
+    haze: Color
     visibility_m: float
 
     def project(self, points: Points) -> Points:
@@ -61,26 +61,26 @@ class Camera:
         x = points[:, 0] + 0.5 * self.bend_per_m * z**2
         return np.stack(
             [
-                self.centre_px[1] + self.focal_px * x / z,
-                self.centre_px[0] + self.focal_px * (self.height_m - points[:, 1]) / z,
+                self.center_px[1] + self.focal_px * x / z,
+                self.center_px[0] + self.focal_px * (self.height_m - points[:, 1]) / z,
             ],
             axis=1,
         )
 
-    def through_air(self, colour: Colour, z: float) -> Colour:
-        """The colour as it looks from a distance of z metres."""
+    def through_air(self, color: Color, z: float) -> Color:
+        """The color as it looks from a distance of z meters."""
         clear = float(np.exp(-z / self.visibility_m))
-        r, g, b = (clear * near + (1 - clear) * far for near, far in zip(colour, self.haze, strict=True))
+        r, g, b = (clear * near + (1 - clear) * far for near, far in zip(color, self.haze, strict=True))
         return (r, g, b)
 
 
 class Canvas:
-    """Colour [H, W, 3] uint8 and ids [H, W] int32 (raw id, or raw id * 1000 + number for things), oversampled."""
+    """Color [H, W, 3] uint8 and ids [H, W] int32 (raw id, or raw id * 1000 + number for things), oversampled."""
 
     def __init__(self, size: tuple[int, int], camera: Camera) -> None:
         height, width = (OVERSAMPLING * side for side in size)
         self.camera = camera
-        self.colour: U8 = np.zeros((height, width, 3), np.uint8)
+        self.color: U8 = np.zeros((height, width, 3), np.uint8)
         self.ids = np.zeros((height, width), np.int32)
         self._counts: dict[str, int] = {}
 
@@ -92,31 +92,31 @@ class Canvas:
         self._counts[label] = self._counts.get(label, -1) + 1
         return raw * 1000 + self._counts[label]
 
-    def polygons(self, shapes: list[Points], colour: Colour, object_id: int | None = None) -> None:
-        """Fills picture polygons; without an id only the colour changes (a window, a marking)."""
+    def polygons(self, shapes: list[Points], color: Color, object_id: int | None = None) -> None:
+        """Fills picture polygons; without an id only the color changes (a window, a marking)."""
         corners = [np.rint(shape).clip(-20000, 20000).astype(np.int32) for shape in shapes]
-        cv2.fillPoly(self.colour, corners, _bounded(colour))
+        cv2.fillPoly(self.color, corners, _bounded(color))
         if object_id is not None:
             cv2.fillPoly(self.ids, corners, (object_id,))
 
-    def surface(self, corners: list[tuple[float, float, float]], colour: Colour, object_id: int | None = None) -> None:
-        """Fills a world polygon with a colour dulled by its distance."""
-        self.surfaces([corners], colour, object_id)
+    def surface(self, corners: list[tuple[float, float, float]], color: Color, object_id: int | None = None) -> None:
+        """Fills a world polygon with a color dulled by its distance."""
+        self.surfaces([corners], color, object_id)
 
     def surfaces(
-        self, shapes: list[list[tuple[float, float, float]]], colour: Colour, object_id: int | None = None
+        self, shapes: list[list[tuple[float, float, float]]], color: Color, object_id: int | None = None
     ) -> None:
-        """Fills world polygons that share a colour and lie at about one distance."""
+        """Fills world polygons that share a color and lie at about one distance."""
         if shapes:
             z = float(np.mean([corner[2] for corner in shapes[0]]))
             pictures = [self.camera.project(np.asarray(shape, np.float64)) for shape in shapes]
-            self.polygons(pictures, self.camera.through_air(colour, z), object_id)
+            self.polygons(pictures, self.camera.through_air(color, z), object_id)
 
-    def line(self, points: Points, width_px: float, colour: Colour, object_id: int | None = None) -> None:
+    def line(self, points: Points, width_px: float, color: Color, object_id: int | None = None) -> None:
         """A polyline in the picture, at least one final pixel wide so that far poles keep their label."""
         corners = [np.rint(points).clip(-20000, 20000).astype(np.int32)]
         width = max(OVERSAMPLING, round(width_px))
-        cv2.polylines(self.colour, corners, False, _bounded(colour), width)
+        cv2.polylines(self.color, corners, False, _bounded(color), width)
         if object_id is not None:
             cv2.polylines(self.ids, corners, False, (object_id,), width)
 
@@ -132,18 +132,18 @@ class Canvas:
         cv2.fillPoly(mask, [np.rint(shape - (left, top)).clip(-20000, 20000).astype(np.int32)], (255,))
         mask = cv2.GaussianBlur(mask, (0, 0), blur)
         light = 1 - (1 - factor) * mask[..., None].astype(np.float32) / 255
-        window = self.colour[top:bottom, left:right]
+        window = self.color[top:bottom, left:right]
         window[:] = np.rint(window * light).astype(np.uint8)
 
     def shrunk(self) -> tuple[U8, NDArray[np.int32]]:
-        """Colour averaged and ids sampled at the final size."""
+        """Color averaged and ids sampled at the final size."""
         height, width = (side // OVERSAMPLING for side in self.ids.shape)
-        colour = cv2.resize(self.colour, (width, height), interpolation=cv2.INTER_AREA)
-        return np.asarray(colour, np.uint8), self.ids[::OVERSAMPLING, ::OVERSAMPLING].copy()
+        color = cv2.resize(self.color, (width, height), interpolation=cv2.INTER_AREA)
+        return np.asarray(color, np.uint8), self.ids[::OVERSAMPLING, ::OVERSAMPLING].copy()
 
 
 class Board:
-    """An upright board in the world, facing the camera, to draw one thin object on; coordinates in metres.
+    """An upright board in the world, facing the camera, to draw one thin object on; coordinates in meters.
 
     (0, 0) is the point where the object touches the ground, x goes right, y up.
     """
@@ -158,20 +158,20 @@ class Board:
         """[N, 2] picture points of board points."""
         return self.foot + np.asarray(points, np.float64) * (self.scale_px, -self.scale_px)
 
-    def fill(self, points: list[tuple[float, float]], colour: Colour, object_id: int | None = None) -> None:
-        self.canvas.polygons([self.at(points)], self.canvas.camera.through_air(colour, self.z), object_id)
+    def fill(self, points: list[tuple[float, float]], color: Color, object_id: int | None = None) -> None:
+        self.canvas.polygons([self.at(points)], self.canvas.camera.through_air(color, self.z), object_id)
 
     def disc(
-        self, centre: tuple[float, float], radii: tuple[float, float], colour: Colour, object_id: int | None = None
+        self, center: tuple[float, float], radii: tuple[float, float], color: Color, object_id: int | None = None
     ) -> None:
         turn = np.linspace(0, 2 * np.pi, 20, endpoint=False)
-        ring = zip(centre[0] + radii[0] * np.cos(turn), centre[1] + radii[1] * np.sin(turn), strict=True)
-        self.fill([(float(x), float(y)) for x, y in ring], colour, object_id)
+        ring = zip(center[0] + radii[0] * np.cos(turn), center[1] + radii[1] * np.sin(turn), strict=True)
+        self.fill([(float(x), float(y)) for x, y in ring], color, object_id)
 
     def stroke(
-        self, points: list[tuple[float, float]], width_m: float, colour: Colour, object_id: int | None = None
+        self, points: list[tuple[float, float]], width_m: float, color: Color, object_id: int | None = None
     ) -> None:
-        shown = self.canvas.camera.through_air(colour, self.z)
+        shown = self.canvas.camera.through_air(color, self.z)
         self.canvas.line(self.at(points), width_m * self.scale_px, shown, object_id)
 
     def shadow(self, half_width_m: float, depth_m: float = 0.5) -> None:
@@ -182,6 +182,6 @@ class Board:
         self.canvas.shade(self.foot + ring * self.scale_px, 0.6)
 
 
-def _bounded(colour: Colour) -> tuple[int, int, int]:
-    r, g, b = (round(min(255.0, max(0.0, channel))) for channel in colour)
+def _bounded(color: Color) -> tuple[int, int, int]:
+    r, g, b = (round(min(255.0, max(0.0, channel))) for channel in color)
     return (r, g, b)

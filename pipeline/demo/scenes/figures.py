@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from hmsa_label.pipeline.demo.scenes.canvas import Board, Canvas, Colour
+from hmsa_label.pipeline.demo.scenes.canvas import Board, Canvas, Color
 
-SKIN: tuple[Colour, ...] = ((224, 178, 148), (190, 140, 108), (120, 82, 60), (236, 196, 170))
-CLOTHES: tuple[Colour, ...] = (
+SKIN: tuple[Color, ...] = ((224, 178, 148), (190, 140, 108), (120, 82, 60), (236, 196, 170))
+CLOTHES: tuple[Color, ...] = (
     (36, 40, 60),
     (150, 30, 40),
     (210, 205, 195),
@@ -15,7 +15,7 @@ CLOTHES: tuple[Colour, ...] = (
     (24, 24, 26),
     (120, 70, 110),
 )
-METAL: Colour = (112, 116, 118)
+METAL: Color = (112, 116, 118)
 
 
 def draw_person(canvas: Canvas, rng: np.random.Generator, x: float, z: float, ground_m: float = 0.0) -> None:
@@ -101,8 +101,8 @@ def draw_traffic_light(canvas: Canvas, rng: np.random.Generator, x: float, z: fl
         box, signal = 0.2, canvas.new_id("traffic light")
         board.fill([(spot - box, base), (spot + box, base), (spot + box, base + 1.0), (spot - box, base + 1.0)],
                    (26, 28, 28), signal)  # fmt: skip
-        for place, colour in enumerate([(40, 220, 120), (250, 190, 40), (240, 40, 30)]):
-            glow: Colour = colour if place == lit else (58, 52, 48)
+        for place, color in enumerate([(40, 220, 120), (250, 190, 40), (240, 40, 30)]):
+            glow: Color = color if place == lit else (58, 52, 48)
             board.disc((spot, base + 0.2 + 0.3 * place), (0.12, 0.12), glow)
 
 
@@ -120,7 +120,7 @@ def draw_sign(canvas: Canvas, rng: np.random.Generator, x: float, z: float, grou
         board.fill([(-0.6 * size, tall + 0.2 * size), (0.6 * size, tall + 0.2 * size), (0, tall + 1.25 * size)], white)
     else:
         wide = size if kind == 2 else 1.5 * size
-        back: tuple[Colour, Colour] = (blue, white) if kind == 2 else ((240, 200, 30), (30, 30, 30))
+        back: tuple[Color, Color] = (blue, white) if kind == 2 else ((240, 200, 30), (30, 30, 30))
         board.fill(_rectangle(0, tall + 0.3, wide, size if kind == 2 else 0.7 * size), back[0], sign)
         board.fill(_rectangle(0, tall + 0.3, 0.55 * wide, 0.3 * size), back[1])
 
@@ -141,14 +141,14 @@ def draw_tree(canvas: Canvas, rng: np.random.Generator, x: float, z: float, grou
         board.disc(at, (size, 0.9 * size), (r, g, b), plant)
 
 
-def _torso(board: Board, rng: np.random.Generator, low: float, high: float, coat: Colour, object_id: int) -> None:
+def _torso(board: Board, rng: np.random.Generator, low: float, high: float, coat: Color, object_id: int) -> None:
     wide = rng.uniform(0.19, 0.26)
     board.fill([(-0.8 * wide, low), (0.8 * wide, low), (wide, high), (-wide, high)], coat, object_id)
 
 
 def _head(board: Board, rng: np.random.Generator, at: tuple[float, float], object_id: int) -> None:
     board.disc(at, (0.11, 0.14), _pick(rng, SKIN), object_id)
-    hair: Colour = _pick(rng, ((40, 30, 24), (90, 66, 40), (24, 22, 22), (150, 140, 130)))
+    hair: Color = _pick(rng, ((40, 30, 24), (90, 66, 40), (24, 22, 22), (150, 140, 130)))
     board.fill([(at[0] - 0.12, at[1]), (at[0] + 0.12, at[1]), (at[0] + 0.1, at[1] + 0.14), (at[0] - 0.1, at[1] + 0.14)],
                hair, object_id)  # fmt: skip
 
@@ -162,5 +162,5 @@ def _rectangle(x: float, y: float, half_wide: float, half_tall: float) -> list[t
     ]
 
 
-def _pick(rng: np.random.Generator, options: tuple[Colour, ...]) -> Colour:
+def _pick(rng: np.random.Generator, options: tuple[Color, ...]) -> Color:
     return options[int(rng.integers(len(options)))]

@@ -4,9 +4,9 @@ import itertools
 
 import numpy as np
 
-from hmsa_label.pipeline.demo.scenes.canvas import Canvas, Colour
+from hmsa_label.pipeline.demo.scenes.canvas import Canvas, Color
 
-PLASTER: tuple[Colour, ...] = (
+PLASTER: tuple[Color, ...] = (
     (196, 182, 158),
     (176, 168, 160),
     (206, 198, 188),
@@ -21,7 +21,7 @@ Span = tuple[float, float]
 
 
 def draw_lot(canvas: Canvas, rng: np.random.Generator, x: float, z: Span, light: float) -> None:
-    """One stretch z[0]..z[1] metres ahead of the front line at x; mostly a house."""
+    """One stretch z[0]..z[1] meters ahead of the front line at x; mostly a house."""
     kind = int(rng.choice(4, p=[0.74, 0.08, 0.09, 0.09]))
     (draw_house, draw_wall, draw_fence, draw_hedge)[kind](canvas, rng, x, z, light)
 
@@ -57,7 +57,7 @@ def draw_fence(canvas: Canvas, rng: np.random.Generator, x: float, z: Span, ligh
     """Slats or bars; what shows through belongs to the fence, as annotators draw it."""
     _bushes(canvas, rng, x + np.sign(x) * 3.0, z, rng.uniform(2, 5), light)
     object_id, tall = canvas.new_id("fence"), rng.uniform(1.1, 1.9)
-    dark: Colour = (64, 70, 58)
+    dark: Color = (64, 70, 58)
     canvas.surface(_upright(x, z, 0.0, tall), _lit(dark, light), object_id)
     paint = _lit(((150, 120, 86), (190, 190, 186), (70, 90, 80))[rng.integers(3)], light)
     bars = [_upright(x, (float(at), float(at) + 0.14), 0.05, tall) for at in np.arange(z[0], z[1], 0.32)]
@@ -87,13 +87,13 @@ def _windows(canvas: Canvas, rng: np.random.Generator, x: float, z: Span, floors
 
 
 def _ground_floor(canvas: Canvas, rng: np.random.Generator, x: float, z: Span, light: float) -> None:
-    """Doors and windows, or shop fronts with a coloured band above them."""
+    """Doors and windows, or shop fronts with a colored band above them."""
     shop = rng.random() < 0.4
     step, wide, low, high = (4.4, 3.6, 0.35, 2.5) if shop else (3.0, 1.2, 0.9, 2.4)
     for at in np.arange(z[0] + 0.5, z[1] - wide, step):
         door = not shop and rng.random() < 0.2
         span = (float(at), float(at) + wide)
-        pane: Colour = (70, 48, 36) if door else (44, 50, 58)
+        pane: Color = (70, 48, 36) if door else (44, 50, 58)
         canvas.surface(_upright(x, span, 0.0 if door else low, high), _lit(pane, rng.uniform(0.8, 1.3)))
     if shop:
         band = ((150, 40, 40), (40, 80, 130), (210, 180, 60), (50, 100, 70), (230, 226, 216))[rng.integers(5)]
@@ -124,6 +124,6 @@ def _pieces(z: Span) -> list[Span]:
     return [(float(near), float(far)) for near, far in itertools.pairwise(edges)]
 
 
-def _lit(colour: Colour, light: float) -> Colour:
-    r, g, b = colour
+def _lit(color: Color, light: float) -> Color:
+    r, g, b = color
     return (r * light, g * light, b * light)

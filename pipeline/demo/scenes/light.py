@@ -1,4 +1,4 @@
-"""Surface grain, light and the camera's own faults: what keeps a drawn street from being flat colour."""
+"""Surface grain, light and the camera's own faults: what keeps a drawn street from being flat color."""
 
 import cv2
 import numpy as np
@@ -28,9 +28,9 @@ def texture_ground(canvas: Canvas, rng: np.random.Generator) -> None:
     """Grain that lies on the ground in perspective, with joints between paving slabs on sidewalks."""
     camera, (height, width) = canvas.camera, canvas.ids.shape
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
-    below = np.maximum(rows - camera.centre_px[0], 1.0)
+    below = np.maximum(rows - camera.center_px[0], 1.0)
     z = camera.focal_px * camera.height_m / below
-    x = (columns - camera.centre_px[1]) * z / camera.focal_px - 0.5 * camera.bend_per_m * z**2
+    x = (columns - camera.center_px[1]) * z / camera.focal_px - 0.5 * camera.bend_per_m * z**2
     across, along = (x * PX_PER_M) % TILE_PX, (z * PX_PER_M) % TILE_PX
     tile = _noise(rng, (TILE_PX, TILE_PX), 1) * 0.5 + _noise(rng, (TILE_PX, TILE_PX), 12) * 0.6
     grain = cv2.remap(tile, across.astype(np.float32), along.astype(np.float32), cv2.INTER_LINEAR)
@@ -40,16 +40,16 @@ def texture_ground(canvas: Canvas, rng: np.random.Generator) -> None:
     joint = ((x % slab) < 0.03) | ((z % slab) < 0.04)
     gain -= np.where(joint & (canvas.ids == LABEL_IDS["sidewalk"]) & (z < 14), 0.16 * near, 0)
     ground = np.isin(canvas.ids, [LABEL_IDS[name] for name in GROUND])
-    lit = canvas.colour.astype(np.float32) * np.where(ground, gain, 1.0)[..., None]
-    canvas.colour[:] = np.clip(lit, 0, 255).astype(np.uint8)
+    lit = canvas.color.astype(np.float32) * np.where(ground, gain, 1.0)[..., None]
+    canvas.color[:] = np.clip(lit, 0, 255).astype(np.uint8)
 
 
 def finish_picture(canvas: Canvas, rng: np.random.Generator) -> tuple[U8, NDArray[np.int32]]:
     """The canvas at its final size, with grain, clouds, uneven light, white balance, blur and sensor noise."""
-    colour, ids = canvas.shrunk()
-    picture = colour.astype(np.float32)
+    color, ids = canvas.shrunk()
+    picture = color.astype(np.float32)
     labels = np.where(ids >= 1000, ids // 1000, ids)
-    horizon = canvas.camera.centre_px[0] / OVERSAMPLING
+    horizon = canvas.camera.center_px[0] / OVERSAMPLING
     picture *= (1 + _grain(rng, labels) * _nearness(ids.shape, horizon))[..., None]
     picture = _clouds(rng, picture, labels)
     picture *= _uneven_light(rng, ids.shape)[..., None]
@@ -77,7 +77,7 @@ def _nearness(shape: tuple[int, ...], horizon_px: float) -> Picture:
 
 
 def _clouds(rng: np.random.Generator, picture: Picture, labels: NDArray[np.int32]) -> Picture:
-    """Soft white over the sky, so that bright sky and bright walls are not told apart by colour alone."""
+    """Soft white over the sky, so that bright sky and bright walls are not told apart by color alone."""
     height = labels.shape[0]
     cover = _noise(rng, labels.shape, max(4, height // 8)) + 0.5 * _noise(rng, labels.shape, max(3, height // 20))
     share = np.clip(0.35 * (cover + rng.uniform(-1, 1)), 0, 0.85) * (labels == LABEL_IDS["sky"])

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from hmsa_label.pipeline.demo.scenes.canvas import OVERSAMPLING, Camera, Canvas, Colour
+from hmsa_label.pipeline.demo.scenes.canvas import OVERSAMPLING, Camera, Canvas, Color
 from hmsa_label.pipeline.demo.scenes.figures import (
     draw_cycle,
     draw_cyclist,
@@ -31,7 +31,7 @@ Thing = tuple[float, Callable[[], None]]
 
 @dataclass(frozen=True, kw_only=True)
 class Street:
-    """The cross-section, x in metres from the camera's lane; `left` values are negative.
+    """The cross-section, x in meters from the camera's lane; `left` values are negative.
 
     Attributes:
         road: left and right curb. walk: outer edges of the sidewalks. front: house fronts.
@@ -83,11 +83,11 @@ def _random_street(rng: np.random.Generator) -> Street:
 
 def _random_camera(size: tuple[int, int], rng: np.random.Generator, street: Street) -> Camera:
     height, width = (OVERSAMPLING * side for side in size)
-    grey = rng.uniform(190, 225)
-    haze = (grey, grey + 2, grey + 6) if street.overcast else (grey - 12, grey, grey + 18)
+    gray = rng.uniform(190, 225)
+    haze = (gray, gray + 2, gray + 6) if street.overcast else (gray - 12, gray, gray + 18)
     return Camera(
         focal_px=width * float(rng.uniform(0.85, 1.05)),
-        centre_px=(height * float(rng.uniform(0.40, 0.48)), width * float(rng.uniform(0.44, 0.56))),
+        center_px=(height * float(rng.uniform(0.40, 0.48)), width * float(rng.uniform(0.44, 0.56))),
         height_m=float(rng.uniform(1.25, 1.6)),
         bend_per_m=float(rng.normal(0, 0.0012)),
         haze=haze,
@@ -99,51 +99,51 @@ def _sky(canvas: Canvas, rng: np.random.Generator, street: Street) -> None:
     """A gradient down to the haze, with clouds."""
     height, width = canvas.ids.shape
     top = np.array([168, 178, 190] if street.overcast else [70, 120, 190], np.float32) + rng.normal(0, 10, 3)
-    horizon = max(1.0, canvas.camera.centre_px[0])
+    horizon = max(1.0, canvas.camera.center_px[0])
     share = np.clip(np.arange(height) / horizon, 0, 1)[:, None, None] ** 0.8
     sky = top * (1 - share) + np.array(canvas.camera.haze) * share
-    canvas.colour[:] = np.clip(np.broadcast_to(sky, (height, width, 3)), 0, 255).astype(np.uint8)
+    canvas.color[:] = np.clip(np.broadcast_to(sky, (height, width, 3)), 0, 255).astype(np.uint8)
     canvas.ids[:] = canvas.new_id("sky")
 
 
 def _skyline(canvas: Canvas, rng: np.random.Generator) -> None:
     """What closes the street far away: roofs and tree tops in the haze."""
-    for label, colour, reach in (("building", (120, 112, 108), (6, 22)), ("vegetation", (66, 84, 56), (3, 9))):
+    for label, color, reach in (("building", (120, 112, 108), (6, 22)), ("vegetation", (66, 84, 56), (3, 9))):
         object_id = canvas.new_id(label)
         edges = np.cumsum(rng.uniform(4, 16, 60)) - 300
         for left, right in itertools.pairwise(edges):
             top = rng.uniform(*reach)
             shade = rng.uniform(0.85, 1.15)
-            r, g, b = (channel * shade for channel in colour)
+            r, g, b = (channel * shade for channel in color)
             corners = [(left, 0, FAR_M), (right + 0.5, 0, FAR_M), (right + 0.5, top, FAR_M), (left, top, FAR_M)]
             canvas.surface(corners, (r, g, b), object_id)
 
 
 def _ground(canvas: Canvas, rng: np.random.Generator, street: Street) -> None:
     """Strips along the street, from the outside inwards."""
-    grey = rng.uniform(72, 112)
-    asphalt: Colour = (grey, grey, grey + rng.uniform(-2, 7))
-    paving = grey + rng.uniform(18, 60)
-    stone: Colour = (paving + rng.uniform(0, 12), paving, paving - rng.uniform(0, 10))
-    grass: Colour = (rng.uniform(84, 120), rng.uniform(112, 142), rng.uniform(56, 76))
+    gray = rng.uniform(72, 112)
+    asphalt: Color = (gray, gray, gray + rng.uniform(-2, 7))
+    paving = gray + rng.uniform(18, 60)
+    stone: Color = (paving + rng.uniform(0, 12), paving, paving - rng.uniform(0, 10))
+    grass: Color = (rng.uniform(84, 120), rng.uniform(112, 142), rng.uniform(56, 76))
     for side, index in ((-1, 0), (1, 1)):
         behind = "terrain" if street.green[index] else "sidewalk"
-        colour = grass if street.green[index] else stone
-        _strip(canvas, (street.walk[index], side * 80.0), CURB_M, colour, behind)
+        color = grass if street.green[index] else stone
+        _strip(canvas, (street.walk[index], side * 80.0), CURB_M, color, behind)
         _strip(canvas, (street.road[index], street.walk[index]), CURB_M, stone, "sidewalk")
     _strip(canvas, street.road, 0.0, asphalt, "road")
     for edge, side in ((street.road[0], -1), (street.road[1], 1)):
         _curb(canvas, edge, side, stone)
 
 
-def _strip(canvas: Canvas, x: tuple[float, float], up: float, colour: Colour, label: str) -> None:
+def _strip(canvas: Canvas, x: tuple[float, float], up: float, color: Color, label: str) -> None:
     object_id = canvas.new_id(label)
     for near, far in itertools.pairwise(DEPTHS_M):
         corners = [(x[0], up, near), (x[1], up, near), (x[1], up, far), (x[0], up, far)]
-        canvas.surface(corners, colour, object_id)
+        canvas.surface(corners, color, object_id)
 
 
-def _curb(canvas: Canvas, x: float, side: int, stone: Colour) -> None:
+def _curb(canvas: Canvas, x: float, side: int, stone: Color) -> None:
     """The upright edge of the sidewalk and its light top line."""
     walk, (r, g, b) = canvas.new_id("sidewalk"), stone
     for near, far in itertools.pairwise(DEPTHS_M):

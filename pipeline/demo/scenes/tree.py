@@ -22,7 +22,7 @@ DEFAULT_COUNTS = {"train": 24, "train_extra": 24, "val": 8}
 DEFAULT_SIZE = (192, 384)
 MIN_SIDE_PX = 64
 CITIES = {"train": "ahornstadt", "train_extra": "birkenau", "val": "cedernheim", "test": "dornbach"}
-# Kinds of labels per split, as the benchmark has them: extra images are labelled coarsely only.
+# Kinds of labels per split, as the benchmark has them: extra images are labeled coarsely only.
 LABEL_KINDS = {"train": ("gtFine", "gtCoarse"), "train_extra": ("gtCoarse",), "val": ("gtFine", "gtCoarse"), "test": ()}
 NAME_OF = {raw: name for name, raw in LABEL_IDS.items()}
 SKIPPED_THINGS = 0.25  # share of the objects that a coarse annotation leaves out although they are large enough

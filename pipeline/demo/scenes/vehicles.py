@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hmsa_label.pipeline.demo.scenes.canvas import Canvas, Colour, Points
+from hmsa_label.pipeline.demo.scenes.canvas import Canvas, Color, Points
 
-GLASS: Colour = (38, 46, 54)
-TYRE: Colour = (22, 22, 24)
+GLASS: Color = (38, 46, 54)
+TIRE: Color = (22, 22, 24)
 SIDES = ("rear", "right", "front", "left")
-PAINTS: tuple[Colour, ...] = (
+PAINTS: tuple[Color, ...] = (
     (232, 232, 230),
     (30, 30, 33),
     (120, 124, 128),
@@ -25,7 +25,7 @@ PAINTS: tuple[Colour, ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class Pose:
-    """Where a vehicle's rear middle touches the ground, in metres, and its heading: 0 along z, turning to the right."""
+    """Where a vehicle's rear middle touches the ground, in meters, and its heading: 0 along z, turning to the right."""
 
     x: float
     z: float
@@ -46,7 +46,7 @@ class Pose:
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """A block that may narrow upwards: (left, right, back, front) at the bottom and at the top, metres."""
+    """A block that may narrow upwards: (left, right, back, front) at the bottom and at the top, meters."""
 
     low_m: float
     high_m: float
@@ -92,9 +92,9 @@ def draw_truck(canvas: Canvas, rng: np.random.Generator, pose: Pose, *, oncoming
     cargo = _straight(half, cargo_at, cargo_at + length, 0.9, height)
     chassis = _straight(half - 0.2, 0.1, length + 1.5, 0.45, 0.9)
     _draw(canvas, pose, chassis, (48, 48, 50), object_id)
-    tarp: Colour = paint if rng.random() < 0.5 else (210, 208, 200)
-    for block, colour in ((cargo, tarp), (cab, paint)) if oncoming else ((cab, paint), (cargo, tarp)):
-        faces = _draw(canvas, pose, block, colour, object_id)
+    tarp: Color = paint if rng.random() < 0.5 else (210, 208, 200)
+    for block, color in ((cargo, tarp), (cab, paint)) if oncoming else ((cab, paint), (cargo, tarp)):
+        faces = _draw(canvas, pose, block, color, object_id)
         if block is cab:
             for face in faces.values():
                 _patches(canvas, face, [(0.1, 0.9, 0.5, 0.88)], GLASS)
@@ -105,7 +105,7 @@ def draw_truck(canvas: Canvas, rng: np.random.Generator, pose: Pose, *, oncoming
 def draw_bus(canvas: Canvas, rng: np.random.Generator, pose: Pose, *, oncoming: bool = False) -> None:
     """A city bus with a row of windows."""
     object_id = canvas.new_id("bus")
-    paints: tuple[Colour, ...] = ((190, 40, 36), (222, 190, 60), (226, 226, 220), (48, 110, 70))
+    paints: tuple[Color, ...] = ((190, 40, 36), (222, 190, 60), (226, 226, 220), (48, 110, 70))
     half, length = 1.25, rng.uniform(9.5, 12.0)
     _ground_shadow(canvas, pose, half, length)
     _wheels(canvas, pose, half, length, object_id, 0.46)
@@ -126,7 +126,7 @@ def _straight(half: float, back: float, front: float, low: float, high: float) -
     return Block(low_m=low, high_m=high, bottom=sides, top=sides)
 
 
-def _draw(canvas: Canvas, pose: Pose, block: Block, paint: Colour, object_id: int) -> Faces:
+def _draw(canvas: Canvas, pose: Pose, block: Block, paint: Color, object_id: int) -> Faces:
     """Fills the faces that the camera can see, far ones first; gives their world corners."""
     low, high = _ring(pose, block.bottom, block.low_m), _ring(pose, block.top, block.high_m)
     faces = {
@@ -157,16 +157,16 @@ def _seen(canvas: Canvas, start: Points, end: Points) -> bool:
     return float(outward @ to_camera) > 0
 
 
-def _fill(canvas: Canvas, corners: Points, colour: Colour, object_id: int | None) -> None:
-    canvas.surface([(float(x), float(y), float(z)) for x, y, z in corners], colour, object_id)
+def _fill(canvas: Canvas, corners: Points, color: Color, object_id: int | None) -> None:
+    canvas.surface([(float(x), float(y), float(z)) for x, y, z in corners], color, object_id)
 
 
-def _patches(canvas: Canvas, face: Points, patches: list[tuple[float, float, float, float]], colour: Colour) -> None:
+def _patches(canvas: Canvas, face: Points, patches: list[tuple[float, float, float, float]], color: Color) -> None:
     """Fills parts (u0, u1, v0, v1) of a face, 0..1 along its bottom and upwards."""
     for u0, u1, v0, v1 in patches:
         at = [(u0, v0), (u1, v0), (u1, v1), (u0, v1)]
         corners = [_on(face, u, v) for u, v in at]
-        _fill(canvas, np.stack(corners), colour, None)
+        _fill(canvas, np.stack(corners), color, None)
 
 
 def _on(face: Points, u: float, v: float) -> Points:
@@ -179,8 +179,8 @@ def _lights(canvas: Canvas, faces: Faces, pose: Pose, oncoming: bool, object_id:
     for name in ("rear", "front"):
         if name in faces:
             white = oncoming == (name == "rear")
-            colour: Colour = (255, 250, 225) if white else (200, 20, 18)
-            _patches(canvas, faces[name], [(0.03, 0.2, 0.55, 0.85), (0.8, 0.97, 0.55, 0.85)], colour)
+            color: Color = (255, 250, 225) if white else (200, 20, 18)
+            _patches(canvas, faces[name], [(0.03, 0.2, 0.55, 0.85), (0.8, 0.97, 0.55, 0.85)], color)
             _patches(canvas, faces[name], [(0.36, 0.64, 0.22, 0.42)], (225, 225, 220))
             _patches(canvas, faces[name], [(0.0, 1.0, 0.0, 0.12)], (52, 52, 54))
 
@@ -189,10 +189,10 @@ def _wheels(canvas: Canvas, pose: Pose, half: float, length: float, object_id: i
     turn = np.linspace(0, 2 * np.pi, 14, endpoint=False)
     for side in (-half, half):
         for forward in (0.19 * length, 0.81 * length):
-            for inset, size, colour in ((0.25, 1.0, TYRE), (0.0, 1.0, TYRE), (0.0, 0.55, (120, 122, 126))):
+            for inset, size, color in ((0.25, 1.0, TIRE), (0.0, 1.0, TIRE), (0.0, 0.55, (120, 122, 126))):
                 lateral = np.full_like(turn, side - np.sign(side) * inset)
                 up, along = radius * (1 + size * np.sin(turn)), forward + radius * size * np.cos(turn)
-                _fill(canvas, pose.place(np.stack([lateral, up, along], axis=1)), colour, object_id)
+                _fill(canvas, pose.place(np.stack([lateral, up, along], axis=1)), color, object_id)
 
 
 def _ground_shadow(canvas: Canvas, pose: Pose, half: float, length: float) -> None:
@@ -200,6 +200,6 @@ def _ground_shadow(canvas: Canvas, pose: Pose, half: float, length: float) -> No
     canvas.shade(canvas.camera.project(_ring(pose, sides, 0.0)), 0.45)
 
 
-def _scaled(colour: Colour, factor: float) -> Colour:
-    r, g, b = colour
+def _scaled(color: Color, factor: float) -> Color:
+    r, g, b = color
     return (r * factor, g * factor, b * factor)

@@ -108,9 +108,9 @@ def test_odd_sizes_come_back_at_their_size(tiny):
 
 
 @torch.inference_mode()
-def test_normalise_maps_the_mean_colour_to_zero(tiny):
+def test_normalize_maps_the_mean_color_to_zero(tiny):
     image = (tiny.mean * 255).round().byte().permute(0, 2, 3, 1).expand(1, 4, 4, 3)
-    assert tiny.normalise(image).abs().max() < 0.02
+    assert tiny.normalize(image).abs().max() < 0.02
 
 
 def test_network_without_attention_refuses_to_chain_scales():

@@ -43,7 +43,7 @@ def random_image(height, width):
 
 def reference(net, image, scales, fusion, flip):
     with torch.inference_mode():
-        return predict(net, net.normalise(image[None]), scales, fusion, flip)[0]
+        return predict(net, net.normalize(image[None]), scales, fusion, flip)[0]
 
 
 @torch.inference_mode()

@@ -155,7 +155,7 @@ def test_difference_from_a_list_that_only_the_run_wrote_down_proves_nothing(chai
     assert ("teacher", "fine images") in unchecked(found)
 
 
-def test_retrained_teacher_is_not_the_one_that_labelled(chain):
+def test_retrained_teacher_is_not_the_one_that_labeled(chain):
     shutil.rmtree(chain / "teacher")
     train_teacher(train_config(chain, "teacher", seed=1))
     found = traced(chain)
@@ -223,8 +223,8 @@ def test_threshold_that_the_store_does_not_hold_breaks_the_chain(chain, change):
 @pytest.mark.parametrize(
     ("val_split", "link"),
     [
-        ("train_extra", ("labels", "no val or test image among the labelled images")),
-        ("val,train_extra", ("labels", "no val or test image among the labelled images")),
+        ("train_extra", ("labels", "no val or test image among the labeled images")),
+        ("val,train_extra", ("labels", "no val or test image among the labeled images")),
         ("train", ("student", "no val or test image among the fine images")),
     ],
 )
@@ -241,13 +241,13 @@ def test_val_that_was_trained_on_by_its_name_and_not_scored_breaks_nothing(made,
     assert found.teacher_trained_on["images"] == 4
 
 
-def test_scored_image_that_was_labelled_under_another_name_is_found_by_its_file(chain):
+def test_scored_image_that_was_labeled_under_another_name_is_found_by_its_file(chain):
     source, copy = (
         chain / f"data/leftImg8bit/{split}/town/town_000000_000000_leftImg8bit.png" for split in ("train_extra", "val")
     )
     shutil.copy(source, copy)
     assert traced(chain).ok
-    assert broken(traced(chain, deep=True)) == {("labels", "no val or test file among the labelled images")}
+    assert broken(traced(chain, deep=True)) == {("labels", "no val or test file among the labeled images")}
 
 
 def test_student_of_a_student_is_followed_to_the_end(chain):

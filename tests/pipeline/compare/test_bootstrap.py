@@ -13,7 +13,7 @@ def confusions(seeds, images, *, skill, classes=19, seed=0):
     rng = np.random.default_rng(seed)
     found = np.zeros((seeds, images, classes, classes), np.int64)
     for image in range(images):
-        labels = rng.integers(0, classes - 1, 200)  # the last class is never labelled
+        labels = rng.integers(0, classes - 1, 200)  # the last class is never labeled
         for number in range(seeds):
             wrong = np.random.default_rng((seed, image, number)).random(200) >= skill
             np.add.at(found[number, image], (labels, (labels + wrong) % classes), 1)
@@ -29,11 +29,11 @@ def test_first_figure_is_the_score_of_all_images_averaged_over_seeds():
         confusion.counts = counts[number].sum(0)
         by_seed.append(confusion.scores().iou)
     assert iou[0, 3] == pytest.approx(np.mean([scores["wall"] for scores in by_seed]))
-    labelled = [np.mean([scores[name] for scores in by_seed]) for name in CITYSCAPES.names[:-1]]
-    assert mean_iou(iou)[0] == pytest.approx(np.mean(labelled))
+    labeled = [np.mean([scores[name] for scores in by_seed]) for name in CITYSCAPES.names[:-1]]
+    assert mean_iou(iou)[0] == pytest.approx(np.mean(labeled))
 
 
-def test_a_class_that_is_predicted_but_never_labelled_is_not_in_the_mean():
+def test_a_class_that_is_predicted_but_never_labeled_is_not_in_the_mean():
     counts = np.zeros((1, 1, 3, 3), np.int64)
     counts[0, 0] = [[3, 0, 1], [0, 4, 0], [0, 0, 0]]
     iou = resampled_iou(counts, draw(1, 1, 1))

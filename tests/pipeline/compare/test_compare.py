@@ -139,7 +139,7 @@ def test_report_counts_the_images_of_each_kind_of_label(compared, tree, tmp_path
     found, folder, _ = compared
     assert found.trained_on == {"fine": 4, "coarse": 3, "auto": 3}
     page = (folder / "compare.html").read_text()
-    for told in ("fine labels</dt><dd>4<", "polygons</dt><dd>3<", "Auto-labelled images</dt><dd>3<"):
+    for told in ("fine labels</dt><dd>4<", "polygons</dt><dd>3<", "Auto-labeled images</dt><dd>3<"):
         assert told in page
     few = settings(tree, tmp_path, coarse=CoarseLabels(split="train_extra", limit=2), arms=("coarse",))
     assert compare(few).trained_on == {"fine": 4, "coarse": 2}

@@ -1,4 +1,4 @@
-"""The images of a store are found where they were labelled, beside the fine labels, or where somebody says."""
+"""The images of a store are found where they were labeled, beside the fine labels, or where somebody says."""
 
 import shutil
 from dataclasses import replace
@@ -72,7 +72,7 @@ def test_other_files_of_the_same_names_are_not_taken_for_the_photos(photos, stor
         AutoLabelDataset(LabelStore.open(store), str(tmp_path / "others"))
     labels = AutoLabelDataset(LabelStore.open(store))
     shutil.copy(tmp_path / "others/b.png", photos / "b.png")
-    with pytest.raises(ValueError, match=r"^b\.png: b\.png below .* is not the file that was labelled; .*--only-new"):
+    with pytest.raises(ValueError, match=r"^b\.png: b\.png below .* is not the file that was labeled; .*--only-new"):
         labels.pair(1)
     assert labels.pair(0)[0].shape == (48, 64, 3)
 

@@ -61,16 +61,16 @@ def test_orientation_tag_is_ignored_because_labels_refer_to_stored_pixels() -> N
     [
         ("PNG", "RGB", None),
         ("JPEG", "RGB", None),
-        ("PNG", "L", "grey"),
-        ("JPEG", "L", "grey"),
-        ("PNG", "LA", "grey with alpha"),
+        ("PNG", "L", "gray"),
+        ("JPEG", "L", "gray"),
+        ("PNG", "LA", "gray with alpha"),
         ("PNG", "P", "palette"),
         ("PNG", "RGBA", "RGBA"),
         ("PNG", "1", "1-bit"),
         ("JPEG", "CMYK", "CMYK"),
     ],
 )
-def test_other_colour_types_become_rgb_and_the_kind_is_told(kind: str, mode: str, converted: str | None) -> None:
+def test_other_color_types_become_rgb_and_the_kind_is_told(kind: str, mode: str, converted: str | None) -> None:
     pixels = picture() if kind == "PNG" else np.full((24, 40, 3), (200, 100, 50), np.uint8)
     decoded = decode_to_rgb(encoded(pixels, kind, mode))
     expected = np.array(Image.fromarray(pixels).convert(mode).convert("RGB"), int)
@@ -79,14 +79,14 @@ def test_other_colour_types_become_rgb_and_the_kind_is_told(kind: str, mode: str
     assert np.abs(decoded.pixels - expected).max() <= (0 if kind == "PNG" else 8)
 
 
-def test_grey_values_stand_in_all_three_channels() -> None:
+def test_gray_values_stand_in_all_three_channels() -> None:
     values = np.arange(200, dtype=np.uint8).reshape(10, 20)
     data = io.BytesIO()
     Image.fromarray(values).save(data, "PNG")
     np.testing.assert_array_equal(decode_image(data.getvalue()), np.stack([values] * 3, axis=2))
 
 
-def test_transparency_leaves_the_stored_colours_as_they_are() -> None:
+def test_transparency_leaves_the_stored_colors_as_they_are() -> None:
     values = np.arange(200, dtype=np.uint8).reshape(10, 20)
     clear, palette = np.dstack([picture(10, 20), np.zeros((10, 20), np.uint8)]), Image.fromarray(values).convert("P")
     rgba, indexed = io.BytesIO(), io.BytesIO()
@@ -153,15 +153,15 @@ def test_no_cut_of_a_file_is_taken_for_an_image(kind: str) -> None:
             decode_image(data[:length])
 
 
-def test_labels_keep_raw_ids_of_grey_and_palette_files() -> None:
+def test_labels_keep_raw_ids_of_gray_and_palette_files() -> None:
     ids = np.arange(200, dtype=np.uint8).reshape(10, 20)
-    grey, palette = io.BytesIO(), io.BytesIO()
-    Image.fromarray(ids).save(grey, "PNG")
+    gray, palette = io.BytesIO(), io.BytesIO()
+    Image.fromarray(ids).save(gray, "PNG")
     image = Image.fromarray(ids)
     image.putpalette([255 - value for value in range(256) for _ in range(3)])
     image.save(palette, "PNG")
     assert image.mode == "P"
-    for data in (grey, palette):
+    for data in (gray, palette):
         np.testing.assert_array_equal(decode_labels(data.getvalue()), ids)
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.pipeline.config import DataConfig, EngineConfig, EvaluateConfig, LabelConfig, TeacherConfig
 from hmsa_label.pipeline.data.label_checks import about_held_out
-from hmsa_label.pipeline.data.scores import labelled_images
+from hmsa_label.pipeline.data.scores import labeled_images
 from hmsa_label.pipeline.engine.events import Warned
 from hmsa_label.pipeline.label.run import label_images
 from hmsa_label.pipeline.teacher.evaluate import evaluate
@@ -36,18 +36,18 @@ def test_train_ids_in_place_of_label_ids_are_refused(tmp_path, ignored):
     for number, ids in enumerate(raw):
         write_labels(tmp_path, number, ids)
     source = open_images("cityscapes", str(tmp_path))
-    assert len(labelled_images(source, "val", "gtFine")) == 12
+    assert len(labeled_images(source, "val", "gtFine")) == 12
     for number, ids in enumerate(raw):
         write_labels(tmp_path, number, CITYSCAPES.train_id_of[ids])
     said = r"look like trainIds: of 8 files such as gtFine/val/town/.*_labelIds\.png .* must hold labelIds, 0 to 33"
     with pytest.raises(ValueError, match=said):
-        labelled_images(source, "val", "gtFine")
+        labeled_images(source, "val", "gtFine")
 
 
 @pytest.mark.parametrize("raw", [[7, 8, 11], [0, 7], [1, 2, 3, 23], [0, 7, 255]])
 def test_label_ids_of_few_classes_are_not_taken_for_train_ids(tmp_path, raw):
     write_labels(tmp_path, 0, np.random.default_rng(0).choice(raw, (32, 64)).astype(np.uint8))
-    labelled_images(open_images("cityscapes", str(tmp_path)), "val", "gtFine")
+    labeled_images(open_images("cityscapes", str(tmp_path)), "val", "gtFine")
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_scored_images_that_were_trained_on_are_counted(blocks, trained, split, 
 
 
 @pytest.mark.parametrize(("split", "noticed"), [("val", True), ("train,val", True), ("train", False)])
-def test_labelling_the_split_that_was_held_out_is_noticed(blocks, trained, tmp_path, split, noticed):
+def test_labeling_the_split_that_was_held_out_is_noticed(blocks, trained, tmp_path, split, noticed):
     events = []
     config = LabelConfig(
         data=DataConfig(root=str(blocks), split=split, limit=2), teacher=trained, store=str(tmp_path / "labels"),

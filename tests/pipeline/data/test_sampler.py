@@ -60,7 +60,7 @@ def test_seeds_give_other_orders():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"mix": 1.5}, "share of auto-labelled images"),
+        ({"mix": 1.5}, "share of auto-labeled images"),
         ({"num_auto": 0}, "needs images of both kinds"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"rank": 2, "world": 2}, r"rank must lie in 0\.\.1"),

@@ -1,4 +1,4 @@
-"""Images that a run is about: by name, by pattern, from a file; and a damaged one repaired by labelling it again."""
+"""Images that a run is about: by name, by pattern, from a file; and a damaged one repaired by labeling it again."""
 
 from pathlib import Path
 
@@ -64,14 +64,14 @@ def test_damaged_image_is_repaired_by_the_command_that_verify_names(drawn):
     assert rethreshold(drawn.store, 0.5).images_labelled == 20  # of all images, whatever the last run was about
 
 
-def test_some_images_are_not_relabelled_by_another_teacher_than_the_rest(drawn):
+def test_some_images_are_not_relabeled_by_another_teacher_than_the_rest(drawn):
     drawn.label()
     with pytest.raises(StoreConflict, match="--relabel of all images replaces them"):
         drawn.label(fake(seed=1), keys=("all/003.png",), relabel=True)
     assert drawn.label(fake(seed=1), relabel=True).images_labelled == 20
 
 
-def test_repair_does_not_finish_a_relabelling_of_all_images(drawn):
+def test_repair_does_not_finish_a_relabeling_of_all_images(drawn):
     drawn.label()
     with pytest.raises(KeyboardInterrupt):
         drawn.label(relabel=True, on_event=lambda event: interrupt_at(event))
@@ -80,5 +80,5 @@ def test_repair_does_not_finish_a_relabelling_of_all_images(drawn):
 
 
 def interrupt_at(event: object) -> None:
-    if type(event).__name__ == "ImageLabelled":
+    if type(event).__name__ == "ImageLabeled":
         raise KeyboardInterrupt

@@ -13,7 +13,7 @@ from hmsa_label.pipeline.engine.executor import LocalExecutor, Task, TaskDone
 from hmsa_label.pipeline.errors import DeviceLost, EngineError
 from hmsa_label.pipeline.interrupt import threads_left
 from hmsa_label.pipeline.label.forward_thread import ForwardThread, Rule
-from hmsa_label.pipeline.records import Failure, LabelledImage
+from hmsa_label.pipeline.records import Failure, LabeledImage
 from hmsa_label.stores.images.source import BadImage, ImageRef
 
 RULE = Rule(thresholds=(0.5, 0.9), threshold=0.9, keep_evidence=False)
@@ -35,7 +35,7 @@ class Recorder:
         self.hold()
         if self._error is not None and len(self.batches) <= self._failures:
             raise self._error
-        return [LabelledImage(arrays={"label": image[..., 0].copy()}, mean_confidence=1.0) for image in images]
+        return [LabeledImage(arrays={"label": image[..., 0].copy()}, mean_confidence=1.0) for image in images]
 
 
 def hold_the_first_pass(teacher: Recorder, forward: ForwardThread, images: int) -> None:
@@ -134,10 +134,10 @@ def test_error_of_the_teacher_reaches_the_caller_and_the_thread_goes_on(error, e
 def test_of_a_batch_only_the_image_that_does_not_fit_fails():
     class Tight(Recorder):
         def label(self, images, thresholds, threshold, keep_evidence):
-            labelled = super().label(images, thresholds, threshold, keep_evidence)
+            labeled = super().label(images, thresholds, threshold, keep_evidence)
             if any(image[0, 0, 0] == 1 for image in images):
                 raise BadImage("an image of 2 x 3 px ran out of memory")
-            return labelled
+            return labeled
 
     teacher = Tight()
     forward = ForwardThread(lambda: teacher, RULE, 3)
@@ -202,7 +202,7 @@ def test_closing_drops_what_waits_and_takes_nothing_more():
     def ask(number: int) -> None:
         try:
             forward.label(images([(2, 3)])[0])
-            outcomes[number] = "labelled"
+            outcomes[number] = "labeled"
         except EngineError as error:
             outcomes[number] = str(error)
 
@@ -217,7 +217,7 @@ def test_closing_drops_what_waits_and_takes_nothing_more():
     teacher.opened.set()
     for thread in [*threads, closing]:
         thread.join(10)
-    assert outcomes == {0: "labelled", 1: "the worker was closed before the image had its turn"}
+    assert outcomes == {0: "labeled", 1: "the worker was closed before the image had its turn"}
     assert len(teacher.batches) == 1
     with pytest.raises(EngineError, match="was closed"):
         forward.label(images([(2, 3)])[0])

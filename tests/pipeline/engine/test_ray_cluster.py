@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hmsa_label.pipeline.engine.events import Event, ImageLabelled, WorkerLost, WorkerStarted
+from hmsa_label.pipeline.engine.events import Event, ImageLabeled, WorkerLost, WorkerStarted
 from tests.fake_teacher import fake
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
@@ -34,7 +34,7 @@ def test_a_node_dies_and_another_one_takes_its_place(drawn, cluster, tmp_path):
     drawn.events.clear()
 
     def change_nodes(event: Event) -> None:
-        if isinstance(event, ImageLabelled) and sum(isinstance(seen, ImageLabelled) for seen in drawn.events) == 3:
+        if isinstance(event, ImageLabeled) and sum(isinstance(seen, ImageLabeled) for seen in drawn.events) == 3:
             cluster.remove_node(cluster.kept[0], allow_graceful=False)
             cluster.add_node(num_cpus=1)
 

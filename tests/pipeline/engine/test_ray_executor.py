@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from hmsa_label.pipeline.engine import dispatch, starts
-from hmsa_label.pipeline.engine.events import Event, ImageLabelled, WorkerLost, WorkerStarted, WorkerUnusable
+from hmsa_label.pipeline.engine.events import Event, ImageLabeled, WorkerLost, WorkerStarted, WorkerUnusable
 from hmsa_label.pipeline.engine.executor import Report
 from hmsa_label.pipeline.engine.ray_executor import ActorOptions, RayExecutor
 from hmsa_label.pipeline.errors import EngineError
@@ -30,7 +30,7 @@ def test_ray_and_threads_give_the_same_labels_though_a_worker_is_killed_and_one_
     drawn.events.clear()
 
     def kill(event: Event) -> None:
-        if isinstance(event, ImageLabelled) and sum(isinstance(seen, ImageLabelled) for seen in drawn.events) == 3:
+        if isinstance(event, ImageLabeled) and sum(isinstance(seen, ImageLabeled) for seen in drawn.events) == 3:
             first = next(seen for seen in drawn.events if isinstance(seen, WorkerStarted))
             os.kill(first.info["pid"], signal.SIGKILL)
 
@@ -44,7 +44,7 @@ def test_ray_and_threads_give_the_same_labels_though_a_worker_is_killed_and_one_
 
 def test_signal_finishes_what_actors_have_in_flight_and_the_next_run_continues(drawn):
     def interrupt(event: Event) -> None:
-        if isinstance(event, ImageLabelled) and sum(isinstance(seen, ImageLabelled) for seen in drawn.events) == 3:
+        if isinstance(event, ImageLabeled) and sum(isinstance(seen, ImageLabeled) for seen in drawn.events) == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
     handler = signal.getsignal(signal.SIGTERM)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hmsa_label.pipeline.engine.events import Event, ImageLabelled, Tick, WorkerLost, WorkerStarted
+from hmsa_label.pipeline.engine.events import Event, ImageLabeled, Tick, WorkerLost, WorkerStarted
 from hmsa_label.pipeline.engine.executor import Task
 from hmsa_label.pipeline.engine.ray_executor import ActorOptions, RayExecutor, slots
 from hmsa_label.pipeline.errors import EngineError
@@ -134,12 +134,12 @@ def test_run_uses_a_host_that_joins_and_goes_on_without_one_that_leaves(drawn, c
     first = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
     drawn.events.clear()
-    labelled = 0
+    labeled = 0
 
     def change_hosts(event: Event) -> None:
-        nonlocal labelled
-        labelled += isinstance(event, ImageLabelled)
-        if isinstance(event, ImageLabelled) and labelled == 2:
+        nonlocal labeled
+        labeled += isinstance(event, ImageLabeled)
+        if isinstance(event, ImageLabeled) and labeled == 2:
             cluster.add_node(num_cpus=1)
         workers = sum(isinstance(seen, WorkerStarted) for seen in drawn.events)
         if isinstance(event, WorkerStarted) and workers == 2:

@@ -36,9 +36,9 @@ def test_images_are_counted_and_timed_where_prometheus_looks(drawn):
 
     drawn.label(fake(ms=150), executor="ray", workers=1, on_event=look)
     best = max(samples, key=lambda values: values.get("ray_hmsa_label_images_labelled_total", 0.0))
-    labelled = best["ray_hmsa_label_images_labelled_total"]
-    assert 1 <= labelled <= 19
+    labeled = best["ray_hmsa_label_images_labelled_total"]
+    assert 1 <= labeled <= 19
     assert best["ray_hmsa_label_images_failed_total"] == 1
-    assert best["ray_hmsa_label_image_seconds_count"] == labelled + 1
-    assert best["ray_hmsa_label_image_seconds_sum"] > 0.15 * labelled
+    assert best["ray_hmsa_label_image_seconds_count"] == labeled + 1
+    assert best["ray_hmsa_label_image_seconds_sum"] > 0.15 * labeled
     assert max(values.get("ray_hmsa_label_images_in_flight", 0.0) for values in samples) >= 1

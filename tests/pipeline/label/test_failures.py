@@ -1,4 +1,4 @@
-"""Images that cannot be labelled: what ends a run, what a later run tries again, and what it tells."""
+"""Images that cannot be labeled: what ends a run, what a later run tries again, and what it tells."""
 
 import pytest
 
@@ -31,9 +31,9 @@ def repair(bench, whole: dict[int, bytes]) -> None:
 
 def test_first_failure_ends_a_run_that_asks_for_it_and_finished_work_is_kept(drawn):
     whole = break_files(drawn, 10)
-    with pytest.raises(EngineError, match=r"^all/010.png cannot be labelled: .*truncated.*--on-error fail"):
+    with pytest.raises(EngineError, match=r"^all/010.png cannot be labeled: .*truncated.*--on-error fail"):
         drawn.label(on_error="fail", workers=1, threads=1)
-    kept = set(drawn.open("head").keys())  # two are in flight, so one neighbour is done or not
+    kept = set(drawn.open("head").keys())  # two are in flight, so one neighbor is done or not
     assert kept >= {f"all/{number:03}.png" for number in range(9)}
     with pytest.raises(EngineError, match=r"^all/010.png cannot"):
         drawn.label(on_error="fail", workers=1, threads=1)
@@ -44,11 +44,11 @@ def test_first_failure_ends_a_run_that_asks_for_it_and_finished_work_is_kept(dra
 def test_more_failures_than_allowed_end_the_run_and_no_fewer(drawn, tmp_path):
     break_files(drawn, 3, 5, 7)
     assert drawn.label(max_failures=3, store=str(tmp_path / "enough")).images_failed == 3
-    with pytest.raises(EngineError, match=r"3 images cannot be labelled, --max-failures allows 2; .*all/007.png"):
+    with pytest.raises(EngineError, match=r"3 images cannot be labeled, --max-failures allows 2; .*all/007.png"):
         drawn.label(max_failures=2, workers=1, threads=1)
     assert len(drawn.open("head").keys()) >= 4
     drawn.events.clear()
-    with pytest.raises(EngineError, match=r"3 images cannot be labelled, --max-failures allows 2"):
+    with pytest.raises(EngineError, match=r"3 images cannot be labeled, --max-failures allows 2"):
         drawn.label(max_failures=2)
     assert drawn.events == []  # known before anything starts
     last = drawn.label(max_failures=3)
@@ -124,7 +124,7 @@ def test_failure_that_the_bytes_do_not_explain_is_tried_again(drawn, monkeypatch
     assert drawn.label().images_labelled == 1
 
 
-def test_image_whose_logits_are_nan_is_named_and_its_batch_is_labelled(bench, draw):
+def test_image_whose_logits_are_nan_is_named_and_its_batch_is_labeled(bench, draw):
     bench.draw(20)
     draw(bench.folder / "all" / "004.png", 4, first=(7, 8, 9))
     summary = bench.label(fake(nan="7,8,9"), batch_size=4, threads=8, workers=1)
@@ -140,7 +140,7 @@ def test_image_whose_logits_are_nan_is_named_and_its_batch_is_labelled(bench, dr
 def test_network_that_gives_nan_for_every_image_ends_the_run_at_once(bench, count):
     bench.draw(count)
     with pytest.raises(
-        EngineError, match=r"teacher failed on \d images, 0 are labelled\. all/0..\.png: the network gave NaN"
+        EngineError, match=r"teacher failed on \d images, 0 are labeled\. all/0..\.png: the network gave NaN"
     ):
         bench.label(fake(nan="all"), workers=1, threads=1)
     assert sum(isinstance(event, ImageFailed) for event in bench.events) == min(count, 3)
@@ -148,7 +148,7 @@ def test_network_that_gives_nan_for_every_image_ends_the_run_at_once(bench, coun
 
 def test_labels_from_before_the_nan_are_kept(drawn):
     assert drawn.label(limit=10).images_labelled == 10
-    with pytest.raises(EngineError, match="teacher failed on 3 images, 10 are labelled"):
+    with pytest.raises(EngineError, match="teacher failed on 3 images, 10 are labeled"):
         drawn.label(fake(nan="all"), workers=1, threads=1)
     assert len(drawn.open("head").keys()) == 10
     assert drawn.label().images_labelled == 10
@@ -171,5 +171,5 @@ def test_policy_ends_a_run_at_the_failure_that_is_one_too_many(policy, failures,
     if not ends:
         FailurePolicy(**policy).check(seen)
         return
-    with pytest.raises(EngineError, match=rf"{failures - 1}: broken|^{failures - 1} cannot be labelled: broken"):
+    with pytest.raises(EngineError, match=rf"{failures - 1}: broken|^{failures - 1} cannot be labeled: broken"):
         FailurePolicy(**policy).check(seen)

@@ -1,4 +1,4 @@
-"""Two drivers of one run: the second is told, or shares the work; each image is labelled once, whoever dies."""
+"""Two drivers of one run: the second is told, or shares the work; each image is labeled once, whoever dies."""
 
 import signal
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hmsa_label.pipeline.engine.events import Event, ImageLabelled, WorkersStarting
+from hmsa_label.pipeline.engine.events import Event, ImageLabeled, WorkersStarting
 from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.errors import StoreConflict
 from hmsa_label.stores.runs.claims import Claims
@@ -35,7 +35,7 @@ def test_second_equal_run_is_refused_with_the_name_of_the_live_one(drawn):
     refused = []
 
     def again(event: Event) -> None:
-        if isinstance(event, ImageLabelled) and not refused:
+        if isinstance(event, ImageLabeled) and not refused:
             refused.append(event)
             run = next(Path(drawn.store).glob("runs/*.json")).stem
             with pytest.raises(StoreConflict, match=rf"run {run} is live: process \d+ on .*--join"):
@@ -50,11 +50,11 @@ def test_second_equal_run_is_refused_with_the_name_of_the_live_one(drawn):
 
 
 def two_drivers(bench, **options) -> tuple[list, list[set[str]]]:
-    """Summaries of two runs, and the keys of each; the first one waits after an image until the second labelled one."""
+    """Summaries of two runs, and the keys of each; the first one waits after an image until the second labeled one."""
     second_labels, keys = threading.Event(), [set(), set()]
 
     def watch(number: int, event: Event) -> None:
-        if isinstance(event, ImageLabelled):
+        if isinstance(event, ImageLabeled):
             keys[number].add(event.key)
             (second_labels if number else first_labels).set()
             second_labels.wait(60)
@@ -71,7 +71,7 @@ def two_drivers(bench, **options) -> tuple[list, list[set[str]]]:
 
 
 @pytest.mark.parametrize("relabel", [False, True])
-def test_joined_run_shares_the_work_and_each_image_is_labelled_once(drawn, relabel):
+def test_joined_run_shares_the_work_and_each_image_is_labeled_once(drawn, relabel):
     whole = drawn.label(store=drawn.store + ".whole")
     before = 0
     if relabel:
@@ -107,7 +107,7 @@ def test_run_takes_over_what_a_killed_driver_had_claimed(drawn):
             threading.Event().wait(0.01)
 
         def kill(event: Event) -> None:
-            if isinstance(event, ImageLabelled):
+            if isinstance(event, ImageLabeled):
                 other.kill()
 
         summary = drawn.label(join=True, on_event=kill)

@@ -88,14 +88,14 @@ def test_manifest_tells_which_images_were_converted_and_keeps_it_over_versions(d
         path = drawn.folder / "all" / f"{number:03}.png"
         Image.open(path).convert(mode).save(path)
     drawn.label()
-    expected = ["grey", "palette", "RGBA", *([None] * 17)]
+    expected = ["gray", "palette", "RGBA", *([None] * 17)]
     assert drawn.open().table()["converted"].to_pylist() == expected
     rethreshold(drawn.store, 0.8)
     assert drawn.open().table()["converted"].to_pylist() == expected
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA"])
-def test_grey_images_are_scored_and_trained_on_like_others(blocks, tmp_path, mode):
+def test_gray_images_are_scored_and_trained_on_like_others(blocks, tmp_path, mode):
     source = CityscapesSource(str(blocks))
     ref = source.list("train", labels="gtFine")[0]
     for path in (ref.image, ref.labels):

@@ -1,11 +1,11 @@
-"""`--only-new`: new images and those whose files changed are labelled, and nothing else is touched."""
+"""`--only-new`: new images and those whose files changed are labeled, and nothing else is touched."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hmsa_label.pipeline.engine.events import ImageLabelled
+from hmsa_label.pipeline.engine.events import ImageLabeled
 from hmsa_label.pipeline.errors import EngineError
 from hmsa_label.pipeline.label.run import plan_labels
 from hmsa_label.stores.audit.verify import verify
@@ -13,7 +13,7 @@ from hmsa_label.stores.errors import StoreConflict
 from tests.fake_teacher import fake
 
 
-def test_new_and_changed_images_are_labelled_as_one_new_version(drawn, draw, tmp_path):
+def test_new_and_changed_images_are_labeled_as_one_new_version(drawn, draw, tmp_path):
     first = drawn.label()
     old = drawn.open()
     draw(drawn.folder / "all" / "003.png", 103)
@@ -23,8 +23,8 @@ def test_new_and_changed_images_are_labelled_as_one_new_version(drawn, draw, tmp
     drawn.events.clear()
     second = drawn.label(only_new=True)
     assert (second.images_total, second.images_labelled, second.images_done_before) == (22, 3, 19)
-    labelled = {event.key for event in drawn.events if isinstance(event, ImageLabelled)}
-    assert labelled == {"all/003.png", "all/020.png", "all/021.png"}
+    labeled = {event.key for event in drawn.events if isinstance(event, ImageLabeled)}
+    assert labeled == {"all/003.png", "all/020.png", "all/021.png"}
     assert drawn.open(first.version).digest == old.digest
     assert not np.array_equal(drawn.open().read("all/003.png"), old.read("all/003.png"))
     assert drawn.open().digest == drawn.label(store=str(tmp_path / "fresh")).digest
@@ -70,7 +70,7 @@ def test_interrupted_run_over_changed_images_goes_on_and_is_resumed_by_no_other(
         draw(drawn.folder / "all" / f"{number:03}.png", 100 + number)
 
     def fail_late(event) -> None:
-        if isinstance(event, ImageLabelled) and sum(isinstance(seen, ImageLabelled) for seen in drawn.events) == 3:
+        if isinstance(event, ImageLabeled) and sum(isinstance(seen, ImageLabeled) for seen in drawn.events) == 3:
             raise EngineError("the power is gone")
 
     drawn.events.clear()
@@ -102,7 +102,7 @@ def test_images_of_known_size_come_together(drawn):
     drawn.label()
     drawn.events.clear()
     drawn.label(fake(seed=1), relabel=True, workers=1, threads=1)
-    order = [int(event.key[4:7]) for event in drawn.events if isinstance(event, ImageLabelled)]
-    # Two are in flight, so neighbours may change places.
+    order = [int(event.key[4:7]) for event in drawn.events if isinstance(event, ImageLabeled)]
+    # Two are in flight, so neighbors may change places.
     assert all(number in range(12, 20) for number in order[:7])
     assert all(number not in range(12, 20) for number in order[9:])

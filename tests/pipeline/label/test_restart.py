@@ -23,12 +23,12 @@ DRIVER = """
 import json, os, signal, sys
 from hmsa_label.pipeline.label import receipts, run
 from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig
-from hmsa_label.pipeline.engine.events import ImageLabelled
+from hmsa_label.pipeline.engine.events import ImageLabeled
 from tests.fake_teacher import fake
 folder, store, executor, last = sys.argv[1:]
 seen = []
 def die_after_the_last(event):
-    seen.extend([event] if isinstance(event, ImageLabelled) else [])
+    seen.extend([event] if isinstance(event, ImageLabeled) else [])
     if len(seen) == int(last):
         os.kill(os.getpid(), signal.SIGKILL)
 receipts.COMMIT_IMAGES = 5
@@ -102,8 +102,8 @@ def run_through_kills(bench, kills: int, executor: str, *, everything: bool = Fa
     last = start(bench.folder, bench.store, executor)
     output, errors = last.communicate(timeout=120)
     assert last.returncode == 0, errors
-    done_before, labelled, _ = json.loads(output)
-    assert done_before + labelled == IMAGES
+    done_before, labeled, _ = json.loads(output)
+    assert done_before + labeled == IMAGES
     store = LabelStore.open(bench.store)
     assert store.digest == whole.digest
     assert store.keys() == reference.keys()
@@ -145,7 +145,7 @@ def test_signal_to_all_processes_of_a_ray_run_drains_it(bench, number):
     os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
-    done_before, labelled, interrupted = json.loads(output)
+    done_before, labeled, interrupted = json.loads(output)
     assert interrupted
     assert done_before == 0
-    assert labelled == receipts(bench.store) == len(LabelStore.open(bench.store, "head").keys())
+    assert labeled == receipts(bench.store) == len(LabelStore.open(bench.store, "head").keys())

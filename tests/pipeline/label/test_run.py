@@ -1,4 +1,4 @@
-"""A labelling run on threads: same bytes however it is run, and nothing lost, doubled or passed over in silence."""
+"""A labeling run on threads: same bytes however it is run, and nothing lost, doubled or passed over in silence."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ from PIL import Image
 
 from hmsa_label.pipeline.config import DataConfig
 from hmsa_label.pipeline.engine import retry
-from hmsa_label.pipeline.engine.events import Committed, Draining, Event, ImageLabelled, RunStarted, WorkerStarted
+from hmsa_label.pipeline.engine.events import Committed, Draining, Event, ImageLabeled, RunStarted, WorkerStarted
 from hmsa_label.pipeline.errors import EngineError
 from hmsa_label.pipeline.label.run import label_images, plan_labels
 from hmsa_label.pipeline.monitor.progress import remark_on
@@ -72,7 +72,7 @@ def test_receipts_say_what_was_read_and_by_what(drawn):
     assert row["coarse_agreement"] is None
 
 
-def test_unusable_files_are_listed_with_reasons_and_the_rest_is_labelled(drawn):
+def test_unusable_files_are_listed_with_reasons_and_the_rest_is_labeled(drawn):
     folder = drawn.folder / "all"
     whole = (folder / "000.png").read_bytes()
     (folder / "100.png").write_bytes(whole[: len(whole) // 2])
@@ -127,7 +127,7 @@ def test_run_beside_an_unfinished_one_of_another_kind_loads_no_teacher(drawn):
 
 
 def interrupt_at_first_image(event: Event) -> None:
-    if isinstance(event, ImageLabelled):
+    if isinstance(event, ImageLabeled):
         raise KeyboardInterrupt
 
 
@@ -252,13 +252,13 @@ def test_hundred_failures_and_no_label_are_no_fault_of_the_images(drawn, monkeyp
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_finishes_what_is_in_flight_and_the_next_run_continues(drawn, tmp_path, number):
     def interrupt(event: Event) -> None:
-        if isinstance(event, ImageLabelled) and sum(isinstance(seen, ImageLabelled) for seen in drawn.events) == 3:
+        if isinstance(event, ImageLabeled) and sum(isinstance(seen, ImageLabeled) for seen in drawn.events) == 3:
             os.kill(os.getpid(), number)
 
     handler = signal.getsignal(number)
     summary = drawn.label(fake(ms=20), workers=1, on_event=interrupt)
     (at,) = [place for place, event in enumerate(drawn.events) if isinstance(event, Draining)]
-    before = sum(isinstance(event, ImageLabelled) for event in drawn.events[:at])
+    before = sum(isinstance(event, ImageLabeled) for event in drawn.events[:at])
     assert summary.interrupted
     assert summary.images_labelled == before + drawn.events[at].images_in_flight < 20
     assert signal.getsignal(number) is handler
@@ -270,7 +270,7 @@ def test_signal_finishes_what_is_in_flight_and_the_next_run_continues(drawn, tmp
 
 def test_second_signal_leaves_at_once_and_loses_nothing_committed(drawn):
     def interrupt(event: Event) -> None:
-        if isinstance(event, ImageLabelled | Draining):
+        if isinstance(event, ImageLabeled | Draining):
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
@@ -340,13 +340,13 @@ def test_plan_tells_what_a_run_would_do_and_starts_nothing(drawn):
 def test_events_tell_the_story_in_order(drawn):
     drawn.label(workers=1)
     kinds = [type(event) for event in drawn.events]
-    assert kinds.index(WorkerStarted) < kinds.index(RunStarted) < kinds.index(ImageLabelled) < kinds.index(Committed)
-    assert kinds.count(ImageLabelled) == 20
+    assert kinds.index(WorkerStarted) < kinds.index(RunStarted) < kinds.index(ImageLabeled) < kinds.index(Committed)
+    assert kinds.count(ImageLabeled) == 20
 
 
 @pytest.fixture
 def cityscapes(tmp_path: Path, draw) -> Path:
-    """One image whose coarse polygons say road on the upper half, unlabelled below."""
+    """One image whose coarse polygons say road on the upper half, unlabeled below."""
     name = "bochum/bochum_000000_000001"
     draw(tmp_path / "leftImg8bit" / "train_extra" / f"{name}_leftImg8bit.png", 0)
     coarse = np.zeros((24, 40), np.uint8)

@@ -14,7 +14,7 @@ import pytest
 
 from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig
 from hmsa_label.pipeline.engine import retry
-from hmsa_label.pipeline.engine.events import ImageLabelled
+from hmsa_label.pipeline.engine.events import ImageLabeled
 from hmsa_label.pipeline.errors import EngineError
 from hmsa_label.pipeline.label import receipts
 from hmsa_label.pipeline.label.run import label_images
@@ -145,7 +145,7 @@ def test_store_that_vanishes_ends_the_run_with_one_line_and_the_next_run_finishe
     digest, gone, seen = upload(drawn, 6, s3_storage), proxy(share=0.0), []
 
     def vanish(event) -> None:
-        if isinstance(event, ImageLabelled):
+        if isinstance(event, ImageLabeled):
             seen.append(event.key)
             if len(seen) == 2:
                 gone.away.set()
@@ -180,7 +180,7 @@ def test_full_disk_ends_the_run_at_once_and_the_next_run_finishes_when_there_is_
     filler, room = small_disk / "filler", io.BytesIO(b"x" * 2**21)
 
     def fill(event) -> None:
-        if isinstance(event, ImageLabelled) and not filler.exists():
+        if isinstance(event, ImageLabeled) and not filler.exists():
             with contextlib.suppress(OSError), filler.open("wb") as file:
                 while data := room.read(2**12):
                     file.write(data)
@@ -199,7 +199,7 @@ def test_full_disk_ends_the_run_at_once_and_the_next_run_finishes_when_there_is_
 
 def test_store_that_becomes_read_only_ends_the_run_at_once_and_loses_nothing(drawn, small_disk, monkeypatch):
     def freeze(event) -> None:
-        if isinstance(event, ImageLabelled) and sum(isinstance(seen, ImageLabelled) for seen in drawn.events) == 3:
+        if isinstance(event, ImageLabeled) and sum(isinstance(seen, ImageLabeled) for seen in drawn.events) == 3:
             subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
 
     monkeypatch.setattr(receipts, "COMMIT_IMAGES", 1)
@@ -220,7 +220,7 @@ def test_disk_that_is_unmounted_ends_the_run_and_nothing_committed_is_lost(drawn
     disk.mkdir()
 
     def unmount(event) -> None:
-        if isinstance(event, ImageLabelled) and not os.path.ismount(disk):
+        if isinstance(event, ImageLabeled) and not os.path.ismount(disk):
             subprocess.run(["mount", "--move", small_disk, disk], check=True)
 
     monkeypatch.setattr(receipts, "COMMIT_IMAGES", 1)

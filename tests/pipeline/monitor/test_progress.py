@@ -9,8 +9,8 @@ from hmsa_label.pipeline.engine.events import (
     Draining,
     FailuresKnown,
     ImageFailed,
-    ImageLabelled,
-    LabelledElsewhere,
+    ImageLabeled,
+    LabeledElsewhere,
     RunEnded,
     RunStarted,
     Tick,
@@ -31,8 +31,8 @@ class Clock:
         return self.now
 
 
-def labelled(kept_share: float = 0.5) -> ImageLabelled:
-    return ImageLabelled(key="a", kept_share=kept_share, seconds=0.1)
+def labeled(kept_share: float = 0.5) -> ImageLabeled:
+    return ImageLabeled(key="a", kept_share=kept_share, seconds=0.1)
 
 
 def test_rate_and_time_left_follow_the_last_minute():
@@ -42,10 +42,10 @@ def test_rate_and_time_left_follow_the_last_minute():
     assert count.images_per_second is None
     for _ in range(20):  # slow at first
         clock.now += 10
-        count.update(labelled())
+        count.update(labeled())
     for _ in range(30):
         clock.now += 2
-        count.update(labelled())
+        count.update(labeled())
     assert count.done == 90
     assert count.images_per_second == pytest.approx(0.5, rel=0.01)
     assert count.seconds_left == pytest.approx(20, rel=0.01)
@@ -57,7 +57,7 @@ def test_log_gets_one_line_per_half_minute_and_one_for_the_end():
     show(STARTED)
     for _ in range(35):
         clock.now += 2
-        show(labelled(0.75))
+        show(labeled(0.75))
         show(Tick(workers_ready=2, workers=3, images_in_flight=6))
     show(RunEnded(images_labelled=35, images_failed=0, interrupted=False))
     lines = stream.getvalue().splitlines()
@@ -95,7 +95,7 @@ def test_what_is_out_of_the_ordinary_is_told_at_once(event, text):
 def test_ordinary_events_make_no_lines():
     stream = io.StringIO()
     show = Lines(stream, Clock())
-    for event in (STARTED, labelled(), Committed(version=3, images=1)):
+    for event in (STARTED, labeled(), Committed(version=3, images=1)):
         show(event)
     assert stream.getvalue() == ""
 
@@ -105,7 +105,7 @@ def test_bar_begins_at_the_images_done_before_and_ends_at_the_total():
     show = Bar(stream)
     show(STARTED)
     for _ in range(60):
-        show(labelled())
+        show(labeled())
     show(Tick(workers_ready=2, workers=2, images_in_flight=0))
     show(RunEnded(images_labelled=60, images_failed=0, interrupted=False))
     shown = stream.getvalue().split("\r")
@@ -130,9 +130,9 @@ def test_bar_ends_at_its_end_when_images_fail():
     show(RunStarted(store="/labels", run_id="r", images_total=12, images_done_before=4))
     show(FailuresKnown(failures=[Failure(key="a", reason="truncated"), Failure(key="b", reason="truncated")]))
     for _ in range(3):
-        show(labelled())
+        show(labeled())
     show(ImageFailed(failure=Failure(key="c", reason="truncated")))
-    show(LabelledElsewhere(images=2))
+    show(LabeledElsewhere(images=2))
     show(RunEnded(images_labelled=3, images_failed=3, interrupted=False))
     last = stream.getvalue().strip().rpartition("\r")[2]
     assert "100%" in last

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hmsa_label.pipeline.config import StoreConfig
-from hmsa_label.pipeline.engine.events import Event, ImageLabelled, RunStarted, WorkerLost
+from hmsa_label.pipeline.engine.events import Event, ImageLabeled, RunStarted, WorkerLost
 from hmsa_label.pipeline.errors import EngineError
 from hmsa_label.pipeline.monitor import run_log, run_states
 from hmsa_label.pipeline.monitor.run_log import RunLog
@@ -60,12 +60,12 @@ def test_log_tells_a_run_from_start_to_end_and_harms_nothing(drawn):
 
 
 def test_status_of_a_live_run_tells_progress_and_rate(drawn, monkeypatch):
-    labelled, seen = [], []
+    labeled, seen = [], []
 
     def look(event: Event) -> None:
-        labelled.extend([event] if isinstance(event, ImageLabelled) else [])
+        labeled.extend([event] if isinstance(event, ImageLabeled) else [])
         deadline = time.monotonic() + 20
-        while len(labelled) == 3 and not seen and time.monotonic() < deadline:
+        while len(labeled) == 3 and not seen and time.monotonic() < deadline:
             time.sleep(0.01)  # the log is written by another thread
             status = status_of(drawn)
             seen.extend([status] if status.images_done == 3 else [])
@@ -130,7 +130,7 @@ def test_killed_run_is_told_by_its_process_or_its_silence_and_its_next_attempt_b
 
 def test_run_that_ended_by_an_error_tells_which(drawn):
     def fail(event: Event) -> None:
-        if isinstance(event, ImageLabelled):
+        if isinstance(event, ImageLabeled):
             raise EngineError("the power is gone")
 
     with pytest.raises(EngineError):
@@ -198,7 +198,7 @@ def test_no_object_of_a_store_and_no_event_holds_a_credential(drawn, s3_storage,
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "env-secret-value")
 
     def fail(event: Event) -> None:
-        if isinstance(event, ImageLabelled):
+        if isinstance(event, ImageLabeled):
             raise EngineError(f"refused: {secrets} at s3://me:pw1234@host/x?token=tok1234")
 
     store = "s3://labels/no-credentials"

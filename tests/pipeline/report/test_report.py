@@ -16,13 +16,13 @@ from hmsa_label.pipeline.report.pictures import (
     ReportImage,
     confidence_picture,
     label_picture,
-    level_colours,
+    level_colors,
     overlay_picture,
     write_report,
 )
 
 NAMES = ("road", "sky", "car")
-COLOURS = ((128, 64, 128), (70, 130, 180), (0, 0, 142))
+COLORS = ((128, 64, 128), (70, 130, 180), (0, 0, 142))
 LABEL: U8 = np.array([[0, 1, 255, 254], [2, 2, 255, 0]], np.uint8)
 
 
@@ -58,7 +58,7 @@ def report(**changes: object) -> Report:
         key="val/a_0", image=image, label=LABEL, coarse=LABEL, code=np.minimum(LABEL, 2), grid=(0.5, 0.9), note="kept"
     )
     given: dict[str, object] = {
-        "title": "a title", "facts": [("images", "24")], "names": NAMES, "colours": COLOURS, "class_px": [5, 0, 9],
+        "title": "a title", "facts": [("images", "24")], "names": NAMES, "colors": COLORS, "class_px": [5, 0, 9],
         "threshold": 0.9, "iou": {"road": 0.75}, "images": [shown],
     }  # fmt: skip
     return Report(**{**given, **changes})  # type: ignore[arg-type]
@@ -117,30 +117,30 @@ def test_legend_names_every_level_and_marks_the_kept_ones(tmp_path: Path) -> Non
     assert re.findall(r'<li class="(\w+)">', text) == ["left", "left", "kept"]
 
 
-def test_label_picture_holds_class_colours_and_hatches_everything_else() -> None:
-    picture = label_picture(LABEL, COLOURS)
+def test_label_picture_holds_class_colors_and_hatches_everything_else() -> None:
+    picture = label_picture(LABEL, COLORS)
     assert picture.dtype == np.uint8
     for row, column in zip(*np.nonzero(LABEL < 3), strict=True):
-        assert tuple(picture[row, column]) == COLOURS[LABEL[row, column]]
-    ignored = label_picture(np.full((20, 20), 255, np.uint8), COLOURS)
-    assert {tuple(colour) for colour in ignored.reshape(-1, 3).tolist()} == set(HATCH)
+        assert tuple(picture[row, column]) == COLORS[LABEL[row, column]]
+    ignored = label_picture(np.full((20, 20), 255, np.uint8), COLORS)
+    assert {tuple(color) for color in ignored.reshape(-1, 3).tolist()} == set(HATCH)
 
 
-def test_overlay_leaves_the_image_grey_where_there_is_no_polygon() -> None:
+def test_overlay_leaves_the_image_gray_where_there_is_no_polygon() -> None:
     image = np.zeros((2, 4, 3), np.uint8)
     image[..., 0] = 240
-    over = overlay_picture(image, LABEL, COLOURS).astype(int)
+    over = overlay_picture(image, LABEL, COLORS).astype(int)
     inside = LABEL < 3
-    assert np.abs(over[inside] - (0.35 * image[inside] + 0.65 * np.array(COLOURS)[LABEL[inside]])).max() <= 1
+    assert np.abs(over[inside] - (0.35 * image[inside] + 0.65 * np.array(COLORS)[LABEL[inside]])).max() <= 1
     assert (over[~inside] == (104, 44, 44)).all()
 
 
-def test_confidence_colours_grow_lighter_with_the_level() -> None:
-    colours = level_colours(12)
-    assert colours.shape == (13, 3)
-    lightness = cv2.cvtColor(colours[None], cv2.COLOR_RGB2LAB)[0, :, 0].astype(int)
+def test_confidence_colors_grow_lighter_with_the_level() -> None:
+    colors = level_colors(12)
+    assert colors.shape == (13, 3)
+    lightness = cv2.cvtColor(colors[None], cv2.COLOR_RGB2LAB)[0, :, 0].astype(int)
     assert (np.diff(lightness) > 0).all()
-    np.testing.assert_array_equal(confidence_picture(np.array([[0, 12]], np.uint8), 12), colours[[0, 12]][None])
+    np.testing.assert_array_equal(confidence_picture(np.array([[0, 12]], np.uint8), 12), colors[[0, 12]][None])
 
 
 def test_large_images_are_shrunk_and_labels_stay_pure(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_large_images_are_shrunk_and_labels_stay_pure(tmp_path: Path) -> None:
     data = base64.b64decode(str(page.images[1]["src"]).partition(",")[2])
     shown = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     assert shown.shape == (32, 1024, 3)
-    assert {tuple(colour) for colour in np.unique(shown.reshape(-1, 3), axis=0).tolist()} == set(COLOURS)
+    assert {tuple(color) for color in np.unique(shown.reshape(-1, 3), axis=0).tolist()} == set(COLORS)
 
 
 def test_arrays_that_do_not_fit_are_refused() -> None:

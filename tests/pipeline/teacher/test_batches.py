@@ -52,8 +52,8 @@ def batches_of(made):
     return seen
 
 
-def assert_same(labelled, expected):
-    for one, other in zip(labelled, expected, strict=True):
+def assert_same(labeled, expected):
+    for one, other in zip(labeled, expected, strict=True):
         assert all(np.array_equal(one.arrays[name], other.arrays[name]) for name in ("label", "top1", "code"))
         assert one.mean_confidence == other.mean_confidence
 
@@ -87,10 +87,10 @@ def test_images_that_have_to_be_cut_go_one_by_one(weights):
     images = random_images(2, 600, 600)
     tight = teacher(weights, options={"scales": (1.0,)}, max_memory_gb=0.0225)
     seen = batches_of(tight)
-    labelled = tight.label(images, GRID, 0.08, True)
-    assert all(part.tiles for part in labelled)
+    labeled = tight.label(images, GRID, 0.08, True)
+    assert all(part.tiles for part in labeled)
     assert set(seen) == {1}
-    assert_same(labelled, [tight.label([image], GRID, 0.08, True)[0] for image in images])
+    assert_same(labeled, [tight.label([image], GRID, 0.08, True)[0] for image in images])
 
 
 def test_a_batch_that_runs_out_of_memory_is_halved_until_it_fits(weights):

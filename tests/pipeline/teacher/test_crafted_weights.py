@@ -157,8 +157,8 @@ FILES = {
     "auto labels": ("a.safetensors", info(auto_labels={"store": 3}), r"says 3 for auto_labels\.store; expected str"),
     "no classes": ("a.safetensors", without("classes"), "a class table must be an object"),
     "classes without names": ("a.safetensors", classes(names=None), "'names' must be a list of strings; got None"),
-    "too few colours": ("a.safetensors", classes(colours=[[0, 0, 0]]), "must be equally many"),
-    "colour that is a word": ("a.safetensors", classes(colours=["red"] * 19), r"'colours' must be a list of \[red"),
+    "too few colors": ("a.safetensors", classes(colours=[[0, 0, 0]]), "must be equally many"),
+    "color that is a word": ("a.safetensors", classes(colours=["red"] * 19), r"'colours' must be a list of \[red"),
     "raw id too large": ("a.safetensors", classes(raw_ids=[*range(18), 300]), r"must lie in 0\.\.255"),
     "wrong tensors": ("a.safetensors", own(), r"do not fit the network: \d+ missing .* 1 unexpected \(a\)"),
 }

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hmsa_label.labelers.taxonomy import CITYSCAPES
-from hmsa_label.pipeline.data.scores import Confusion, confusion_of, labelled_images
+from hmsa_label.pipeline.data.scores import Confusion, confusion_of, labeled_images
 from hmsa_label.pipeline.teacher.errors import NonFiniteLogits
 from hmsa_label.stores.images.open import open_images
 
@@ -53,7 +53,7 @@ def test_class_tables_map_there_and_back():
 
 def test_image_that_the_network_fails_on_is_named(blocks):
     source = open_images("cityscapes", str(blocks))
-    refs = labelled_images(source, "val", "gtFine")
+    refs = labeled_images(source, "val", "gtFine")
 
     def fail(image):
         raise NonFiniteLogits("the network gave NaN or infinite logits in bf16; use --precision fp32")

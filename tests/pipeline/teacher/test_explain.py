@@ -67,7 +67,7 @@ def test_picture_shows_every_map_in_its_place(weights):
     )
     picture = draw(np.zeros((2, 2, 3), np.uint8), explanation, CITYSCAPES, 0.9)
     column_px, row_px = 512 + 2 * GAP_PX, TITLE_PX + 512 + GAP_PX
-    road, car, white, black = CITYSCAPES.colours[0], CITYSCAPES.colours[13], (255,) * 3, (0,) * 3
+    road, car, white, black = CITYSCAPES.colors[0], CITYSCAPES.colors[13], (255,) * 3, (0,) * 3
 
     def cell(column, row):
         y, x = row * row_px + TITLE_PX + 100, column * column_px + GAP_PX

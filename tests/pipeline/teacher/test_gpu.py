@@ -134,7 +134,7 @@ def test_passes_of_the_published_network_stay_within_the_memory_allowed(w48):
     assert peaks[-1][1] is not None, "the largest image was to be cut"
 
 
-def test_an_image_that_runs_out_of_memory_is_labelled_in_smaller_windows(tiny, limited_gpu):
+def test_an_image_that_runs_out_of_memory_is_labeled_in_smaller_windows(tiny, limited_gpu):
     teacher = Teacher(TeacherConfig(weights=tiny, device="cuda", max_memory_gb=1000))
     pixels = image(2048, 4096)
     whole = label(teacher, pixels)

@@ -38,7 +38,7 @@ def weights(tmp_path_factory):
 
 
 @pytest.fixture
-def labelled(blocks, bench, weights):
+def labeled(blocks, bench, weights):
     """Labels that this teacher made of the four images with polygons, and the summary of the run."""
     config = bench.config(weights, workers=1, threshold=0.3)
     config = replace(config, data=DataConfig(root=str(blocks)), teacher=replace(config.teacher, device="cpu"))
@@ -53,8 +53,8 @@ def test_raw_ids_of_another_table_meet_by_name():
     np.testing.assert_array_equal(CITYSCAPES.train_ids_from(CITYSCAPES), CITYSCAPES.train_id_of)
 
 
-def test_run_warns_and_agreement_with_polygons_goes_by_name(labelled, blocks):
-    summary, store = labelled
+def test_run_warns_and_agreement_with_polygons_goes_by_name(labeled, blocks):
+    summary, store = labeled
     assert summary.warnings[0].startswith(f"{DIFFERENCE}, 3 of them under the same name; the labels get")
     compared = 0
     for row in store.table().to_pylist():
@@ -69,8 +69,8 @@ def test_run_warns_and_agreement_with_polygons_goes_by_name(labelled, blocks):
     assert compared
 
 
-def test_polygons_that_count_over_labels_come_by_name(labelled, blocks):
-    _, store = labelled
+def test_polygons_that_count_over_labels_come_by_name(labeled, blocks):
+    _, store = labeled
     pixels = AutoLabelDataset(store, str(blocks), polygons="gtCoarse").label(0)
     raw = np.asarray(Image.open(next((blocks / "gtCoarse/train_extra/town").iterdir()).with_name(
         f"{store.keys()[0].rpartition('/')[2]}_gtCoarse_labelIds.png")))  # fmt: skip
@@ -91,14 +91,14 @@ def test_evaluate_refuses_and_names_both_tables(blocks, weights):
 
 
 def test_same_classes_in_another_order_are_told_as_such(tmp_path, blocks):
-    turned = ClassTable("turned", CITYSCAPES.names[::-1], CITYSCAPES.colours[::-1], CITYSCAPES.raw_ids[::-1])
+    turned = ClassTable("turned", CITYSCAPES.names[::-1], CITYSCAPES.colors[::-1], CITYSCAPES.raw_ids[::-1])
     teacher = TeacherConfig(weights=checkpoint(tmp_path / "turned.safetensors", turned), device="cpu")
     with pytest.raises(ValueError, match="'cityscapes', the same ones in another order"):
         evaluate(EvaluateConfig(data=DataConfig(root=str(blocks), split="val"), teacher=teacher))
 
 
 def test_training_does_not_start_from_as_many_other_classes(tmp_path, blocks):
-    other = ClassTable("other", tuple(f"kind {i}" for i in range(19)), CITYSCAPES.colours, CITYSCAPES.raw_ids)
+    other = ClassTable("other", tuple(f"kind {i}" for i in range(19)), CITYSCAPES.colors, CITYSCAPES.raw_ids)
     start = ModelConfig(name="hrnet_tiny_ocr", init_weights=checkpoint(tmp_path / "other.safetensors", other))
     config = tiny_training(blocks, tmp_path / "out", model=start, max_steps=1)
     with pytest.raises(ValueError, match=r"the teacher knows 19 classes of 'other'.*; --new-class-heads"):

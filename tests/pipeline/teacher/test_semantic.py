@@ -47,16 +47,16 @@ def test_labels_are_those_of_the_reference_order_of_operations(folder, image):
     torch.manual_seed(0)
     net = build_labeler("hrnet_tiny_ocr", 19).eval()
     with torch.inference_mode():
-        x = net.normalise(torch.from_numpy(image)[None])
+        x = net.normalize(torch.from_numpy(image)[None])
         confidence, top1 = predict(net, x, (0.5, 1.0, 2.0), "hierarchical", True)[0].softmax(0).max(0)
-    labelled = teacher(folder, flip=True).label([image], GRID, 0.08, True)[0]
-    assert (labelled.arrays["top1"] == top1.numpy()).mean() > 0.999
-    assert (labelled.arrays["code"] == code_of(confidence.numpy(), [float(t) for t in GRID])).mean() > 0.999
-    assert labelled.mean_confidence == pytest.approx(float(confidence.mean()), rel=1e-4)
-    assert np.array_equal(labelled.label, np.where(labelled.arrays["code"] >= 2, labelled.arrays["top1"], 255))
+    labeled = teacher(folder, flip=True).label([image], GRID, 0.08, True)[0]
+    assert (labeled.arrays["top1"] == top1.numpy()).mean() > 0.999
+    assert (labeled.arrays["code"] == code_of(confidence.numpy(), [float(t) for t in GRID])).mean() > 0.999
+    assert labeled.mean_confidence == pytest.approx(float(confidence.mean()), rel=1e-4)
+    assert np.array_equal(labeled.label, np.where(labeled.arrays["code"] >= 2, labeled.arrays["top1"], 255))
 
 
-def test_images_of_a_batch_are_labelled_as_if_alone(folder, image):
+def test_images_of_a_batch_are_labeled_as_if_alone(folder, image):
     both = teacher(folder).label([image, image[::-1].copy()], GRID, 0.08, True)
     alone = teacher(folder).label([image[::-1].copy()], GRID, 0.08, True)
     assert np.array_equal(both[1].arrays["top1"], alone[0].arrays["top1"])
@@ -64,9 +64,9 @@ def test_images_of_a_batch_are_labelled_as_if_alone(folder, image):
 
 
 def test_without_evidence_only_labels_come_back(folder, image):
-    labelled = teacher(folder).label([image], GRID, 0.08, False)[0]
-    assert list(labelled.arrays) == ["label"]
-    assert labelled.label.shape == (48, 80)
+    labeled = teacher(folder).label([image], GRID, 0.08, False)[0]
+    assert list(labeled.arrays) == ["label"]
+    assert labeled.label.shape == (48, 80)
 
 
 def test_predict_gives_the_labels_that_a_run_would_store(folder, image):
@@ -131,8 +131,8 @@ def test_pooling_works_without_attention(folder, image, fusion):
 
 
 def test_explicit_attention_labels(folder, image):
-    labelled = teacher(folder, "hrnet_tiny_ocr_explicit", fusion="explicit").label([image], GRID, 0.08, True)
-    assert labelled[0].arrays["top1"].shape == (48, 80)
+    labeled = teacher(folder, "hrnet_tiny_ocr_explicit", fusion="explicit").label([image], GRID, 0.08, True)
+    assert labeled[0].arrays["top1"].shape == (48, 80)
 
 
 def test_image_of_which_a_scale_leaves_nothing_is_refused_by_itself(folder):

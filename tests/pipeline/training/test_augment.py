@@ -38,7 +38,7 @@ def test_outside_of_a_small_image_is_black_and_ignored(picture):
     assert image[labels == 255].max() == 0
 
 
-def test_crop_holds_its_centre():
+def test_crop_holds_its_center():
     labels = np.zeros((200, 300), np.uint8)
     labels[3, 290] = 7
     config = AugmentConfig(crop_px=(32, 32), **PLAIN)
@@ -54,7 +54,7 @@ def test_same_generator_state_gives_the_same_crop(picture):
     np.testing.assert_array_equal(first[1], second[1])
 
 
-def test_colours_change_and_labels_stay(picture):
+def test_colors_change_and_labels_stay(picture):
     config = AugmentConfig(crop_px=(60, 80), **{**PLAIN, "colour_jitter": 0.25})
     image, labels = augment(*picture, config, np.random.default_rng(0))
     np.testing.assert_array_equal(labels, picture[1])

@@ -77,7 +77,7 @@ def train_in_two_processes(whole, *single, folder):
 
 
 def gradients(config):
-    """(loss, gradients) of the first step with frozen batch norms, and the labelled pixels of its crops."""
+    """(loss, gradients) of the first step with frozen batch norms, and the labeled pixels of its crops."""
     trainer = Trainer(config, Processes(), torch.device("cpu"))
     freeze_norms(trainer.net)
     passes = next(trainer.batches())
@@ -119,8 +119,8 @@ def test_two_processes_make_the_steps_of_one(blocks, tmp_path, exact_norms):
     single = [settings(blocks, tmp_path / f"two-{loss}", loss=loss) for loss in ("ce", "rmi")]
     train_in_two_processes(settings(blocks, tmp_path / "two"), *single, folder=tmp_path)
     for config in single:
-        loss, found, labelled = gradients(replace(config, output=f"{config.output}-alone"))
-        assert min(labelled) < 0.5 * max(labelled)  # or else a mean of means would be as good
+        loss, found, labeled = gradients(replace(config, output=f"{config.output}-alone"))
+        assert min(labeled) < 0.5 * max(labeled)  # or else a mean of means would be as good
         assert_equal_steps(loss, found, *torch.load(Path(config.output) / "gradients.pt", weights_only=True))
     train_teacher(settings(blocks, tmp_path / "alone"))
     assert_close(weights(tmp_path / "alone"), weights(tmp_path / "two"))

@@ -44,7 +44,7 @@ def test_best_checkpoint_is_picked_by_the_score_of_the_model(blocks, tmp_path):
     scores = [line["accuracy"] for line in lines(tmp_path) if "accuracy" in line]
     assert len(scores) == 2
     assert (summary.score, summary.best_score) == ("Accuracy", max(scores))
-    assert summary.best_score > 0.6  # three colours, three classes
+    assert summary.best_score > 0.6  # three colors, three classes
     assert list(summary.figures) == ["checkpoint", "best_accuracy", "steps", "total_steps", "seconds", "interrupted"]
     losses = [line["loss"] for line in lines(tmp_path) if "loss" in line]
     assert losses[-1] < losses[0] - 0.1

@@ -31,7 +31,7 @@ from tests.tiny_training import tiny_training
 
 @pytest.fixture(scope="module")
 def data(blocks, tmp_path_factory):
-    """A tree of blocks, and a store with the labels that the fake teacher gives its unlabelled images."""
+    """A tree of blocks, and a store with the labels that the fake teacher gives its unlabeled images."""
     root = tmp_path_factory.mktemp("student") / "tree"
     shutil.copytree(blocks, root)
     return root, label(root, root.parent / "labels.zarr", "train_extra")
@@ -241,7 +241,7 @@ def test_polygons_that_no_image_has_or_of_another_size_are_refused(data, tmp_pat
         AutoLabelDataset(store, str(root), polygons="gtCoarse").label(0)
     for polygon in (first, *others):
         polygon.unlink()
-    with pytest.raises(ValueError, match=f"^none of 4 labelled images, such as {store.keys()[0]}, has gtCoarse"):
+    with pytest.raises(ValueError, match=f"^none of 4 labeled images, such as {store.keys()[0]}, has gtCoarse"):
         AutoLabelDataset(store, str(root), polygons="gtCoarse")
 
 
@@ -252,7 +252,7 @@ def test_checkpoint_names_the_polygons_that_counted_over_the_teacher(data, tmp_p
     assert len(labels["polygons_sha256"]) == 64
 
 
-def test_an_auto_labelled_copy_of_a_validation_image_is_refused(data, tmp_path):
+def test_an_auto_labeled_copy_of_a_validation_image_is_refused(data, tmp_path):
     root = tmp_path / "tree"
     shutil.copytree(data[0], root)
     image = root / "leftImg8bit/val/town/town_000001_000000_leftImg8bit.png"
@@ -266,7 +266,7 @@ def test_an_auto_labelled_copy_of_a_validation_image_is_refused(data, tmp_path):
     assert info_of(tmp_path / "student/last.safetensors")["auto_labels"]["leaked"] == ["val/town/town_000001_000000"]
 
 
-def test_a_finely_labelled_copy_of_a_validation_image_is_refused(data, tmp_path):
+def test_a_finely_labeled_copy_of_a_validation_image_is_refused(data, tmp_path):
     root = tmp_path / "tree"
     shutil.copytree(data[0], root)
     name = "town/town_000001_000000_leftImg8bit.png"

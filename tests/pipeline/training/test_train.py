@@ -36,7 +36,7 @@ def weights(path):
     return decode_checkpoint(path.read_bytes())[0]
 
 
-def test_training_learns_to_tell_colours_apart(tree, tmp_path):
+def test_training_learns_to_tell_colors_apart(tree, tmp_path):
     # On images this small half the size leaves nothing to see: two scales need far more steps than a test has.
     changes = {"low_scale": None, "batch_size": 6, "max_steps": 60, "validate_every": 30, "ema_decay": 0.8}
     summary = train_teacher(settings(tree, tmp_path, **changes))
@@ -153,16 +153,16 @@ def test_a_first_start_with_resume_takes_the_initial_weights(tree, tmp_path):
 def mapillary(tmp_path):
     """A Vistas tree of two training images with two evaluated classes and one that is not."""
     root = tmp_path / "vistas"
-    colours = [(10, 20, 30), (200, 10, 10), (0, 0, 0)]
+    colors = [(10, 20, 30), (200, 10, 10), (0, 0, 0)]
     names = ("Road", "Car", "Unlabeled")
-    entries = zip(names, colours, (True, True, False), strict=True)
-    config = {"labels": [{"readable": name, "color": colour, "evaluate": kept} for name, colour, kept in entries]}
+    entries = zip(names, colors, (True, True, False), strict=True)
+    config = {"labels": [{"readable": name, "color": color, "evaluate": kept} for name, color, kept in entries]}
     for folder in ("images", "labels"):
         (root / "training" / folder).mkdir(parents=True)
     (root / "config.json").write_text(json.dumps(config))
     for number, size in enumerate(((64, 96), (80, 64))):
         ids = np.random.default_rng(number).integers(0, 3, size).astype(np.uint8)
-        Image.fromarray(np.array(colours, np.uint8)[ids]).save(root / f"training/images/{number}.jpg")
+        Image.fromarray(np.array(colors, np.uint8)[ids]).save(root / f"training/images/{number}.jpg")
         Image.fromarray(ids).save(root / f"training/labels/{number}.png")
     return root
 

@@ -28,7 +28,7 @@ def seen(uri: str, labels: dict[str, Any]) -> Any:
 
 @pytest.fixture
 def history(uri: str, labels: Any) -> tuple[Path, dict[str, Any]]:
-    """A store with a pruned version, a relabelled image and a tag; and the labels of its newest version."""
+    """A store with a pruned version, a relabeled image and a tag; and the labels of its newest version."""
     old = labels.fill(uri, ["a", "b"])
     new = labels.fill(uri, ["b"], teacher="b", relabel=True, seed=5)
     tag(uri, "kept")

@@ -165,7 +165,7 @@ def test_roll_back_discards_an_unfinished_run(uri: str, labels: Any) -> None:
     labels.fill(uri, ["d"], threshold=0.8, relabel=True)
 
 
-def test_roll_back_of_a_relabelling_stops_it(uri: str, labels: Any) -> None:
+def test_roll_back_of_a_relabeling_stops_it(uri: str, labels: Any) -> None:
     labels.fill(uri)
     run = labels.begin(uri, relabel=True, teacher="b")
     run.writer.append([run.write("a")])

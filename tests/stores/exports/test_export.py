@@ -140,16 +140,16 @@ def test_png_files_lie_where_cityscapes_has_its_own(uri: str, tmp_path: Path, la
     with (
         Image.open(stem + "labelTrainIds.png") as train_ids,
         Image.open(stem + "labelIds.png") as ids,
-        Image.open(stem + "color.png") as colours,
+        Image.open(stem + "color.png") as colors,
     ):
         np.testing.assert_array_equal(np.asarray(train_ids), label)
         expected = np.zeros_like(label)
         for train_id, raw_id in enumerate([7, 26, 24, 23, 28]):
             expected[label == train_id] = raw_id
         np.testing.assert_array_equal(np.asarray(ids), expected)
-        assert colours.mode == "RGB"
-        np.testing.assert_array_equal(np.asarray(colours)[label == 1], [[0, 0, 142]] * (label == 1).sum())
-        assert not np.asarray(colours)[label == 255].any()
+        assert colors.mode == "RGB"
+        np.testing.assert_array_equal(np.asarray(colors)[label == 1], [[0, 0, 142]] * (label == 1).sum())
+        assert not np.asarray(colors)[label == 255].any()
 
 
 def test_a_folder_with_something_in_it_is_refused(uri: str, tmp_path: Path, labels: Any) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import zarr
 
-from hmsa_label.stores.audit.summary import summarise
+from hmsa_label.stores.audit.summary import summarize
 from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.exports.dense_zarr import export_zarr
 from hmsa_label.stores.format.arrays import ARRAYS, Pixels
@@ -127,7 +127,7 @@ def look(uri: str, export: str) -> dict[str, Any]:
         "read": all(np.array_equal(store.read_array(key, name), images[key][name]) for key in store for name in ARRAYS),
         "types": {name: str(store.read_array("a", name).dtype) for name in ARRAYS},
         "columns": [column for column in store.table().column_names if column.startswith(("second_class", "instance"))],
-        "evidence_bytes": summarise(store.table(), store.classes).evidence_bytes,
+        "evidence_bytes": summarize(store.table(), store.classes).evidence_bytes,
         "bytes": {name: sum(path.stat().st_size for path in objects(uri, name)) for name in ARRAYS},
         "sound": verify(uri) == [],
         "damage": faults_of_damage(uri),

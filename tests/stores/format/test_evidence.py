@@ -38,7 +38,7 @@ def test_label_from_code_equals_label_from_confidence(confidence: np.ndarray, th
 
 
 @pytest.mark.parametrize("threshold", DEFAULT_GRID)
-def test_every_neighbour_of_every_threshold_falls_on_its_side(threshold: float) -> None:
+def test_every_neighbor_of_every_threshold_falls_on_its_side(threshold: float) -> None:
     top1 = np.full((1, EDGES.size), 7, np.uint8)
     label = label_at(top1, code_of(EDGES[None], DEFAULT_GRID), level_of(threshold, DEFAULT_GRID))
     np.testing.assert_array_equal(label, expected(EDGES[None], top1, threshold))

@@ -39,7 +39,7 @@ CLASSES = [
     ("names", ["road", "car", "a\x1b[31m", "sky", "bus"], r"classes.names\[2\] must be printable"),
     ("names", ["road"], "classes must have equally many"),
     ("names", ["road"] * 300, "classes.names must have at most 253 entries; it has 300"),
-    ("colours", [[0, 0, 256]] * 5, r"classes.colours\[0\] must be a colour"),
+    ("colours", [[0, 0, 256]] * 5, r"classes.colours\[0\] must be a color"),
     ("raw_ids", [1, 2, 3, 4, None], r"classes.raw_ids\[4\] must be a whole number from 0 to 255"),
     ("raw_ids", [1, 1, 3, 4, 5], "classes.raw_ids repeat"),
     ("ignore_index", 0, "classes.ignore_index must be 255"),

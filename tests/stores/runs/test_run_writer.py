@@ -175,7 +175,7 @@ def test_another_threshold_alone_points_to_rethreshold(uri: str, labels: Any) ->
         labels.begin(uri, threshold=0.95)
 
 
-def test_relabelling_makes_a_version_and_leaves_the_old_one(uri: str, labels: Any) -> None:
+def test_relabeling_makes_a_version_and_leaves_the_old_one(uri: str, labels: Any) -> None:
     old = labels.fill(uri, ["a", "b", "c"])
     before = LabelStore.open(uri)
     new = labels.fill(uri, ["b", "d"], teacher="b", relabel=True, seed=77)
@@ -189,7 +189,7 @@ def test_relabelling_makes_a_version_and_leaves_the_old_one(uri: str, labels: An
     assert (store.commit.kind, store.commit.parent) == ("relabel", before.version)
 
 
-def test_a_relabelling_appears_whole_or_not_at_all(uri: str, labels: Any) -> None:
+def test_a_relabeling_appears_whole_or_not_at_all(uri: str, labels: Any) -> None:
     old = labels.fill(uri)
     new = labels.begin(uri, teacher="b", relabel=True)
     new.writer.append([new.write("a", seed=77)])
@@ -206,7 +206,7 @@ def test_a_relabelling_appears_whole_or_not_at_all(uri: str, labels: Any) -> Non
     np.testing.assert_array_equal(store.read("c"), old.labels["c"])
 
 
-def test_after_a_relabelling_the_new_settings_go_on(uri: str, labels: Any) -> None:
+def test_after_a_relabeling_the_new_settings_go_on(uri: str, labels: Any) -> None:
     labels.fill(uri)
     labels.fill(uri, ["a"], teacher="b", relabel=True)
     labels.fill(uri, ["z"], teacher="b")
@@ -215,7 +215,7 @@ def test_after_a_relabelling_the_new_settings_go_on(uri: str, labels: Any) -> No
         labels.begin(uri)
 
 
-def test_a_relabelling_waits_for_an_unfinished_run(uri: str, labels: Any) -> None:
+def test_a_relabeling_waits_for_an_unfinished_run(uri: str, labels: Any) -> None:
     labels.begin(uri)
     with pytest.raises(StoreConflict, match="unfinished run"):
         labels.begin(uri, relabel=True)

@@ -99,7 +99,7 @@ def test_rows_of_an_open_run_are_kept(uri: str, labels: Any) -> None:
     assert verify(uri) == []
 
 
-def test_rows_of_an_interrupted_relabelling_are_kept(uri: str, labels: Any) -> None:
+def test_rows_of_an_interrupted_relabeling_are_kept(uri: str, labels: Any) -> None:
     labels.fill(uri)
     labels.begin(uri, teacher="b", relabel=True).write("a", seed=99)
     gc(uri, keep_last=1, apply=True)

@@ -33,11 +33,11 @@ def test_cross_entropy_of_even_logits_is_the_log_of_the_class_count():
     assert loss.item() == pytest.approx(torch.log(torch.tensor(4.0)).item())
 
 
-def test_weighted_cross_entropy_is_divided_by_the_labelled_pixels_and_not_by_their_weights():
+def test_weighted_cross_entropy_is_divided_by_the_labeled_pixels_and_not_by_their_weights():
     labels, weights = torch.tensor([[[0, 1], [2, 255]]]), torch.tensor([[[1.0, 0.5], [0.0, 1.0]]])
     loss = cross_entropy(torch.zeros(1, 4, 2, 2), labels, weights=weights)
     assert loss.item() == pytest.approx(1.5 / 3 * math.log(4))
-    half = cross_entropy(torch.zeros(1, 4, 2, 2), labels, weights=weights, step=StepTotal(labelled_px=6, images=2))
+    half = cross_entropy(torch.zeros(1, 4, 2, 2), labels, weights=weights, step=StepTotal(labeled_px=6, images=2))
     assert half.item() == pytest.approx(1.5 / 6 * math.log(4))
 
 
@@ -53,13 +53,13 @@ def test_rmi_falls_when_the_prediction_turns_right():
     ids=["ce", "rmi", "rmi, aux ce", "weighted ce"],
 )
 def test_parts_of_a_step_add_up_to_the_whole(options):
-    """Three images: one labelled, one nearly ignored, one ignored altogether."""
+    """Three images: one labeled, one nearly ignored, one ignored altogether."""
     torch.manual_seed(0)
     logits, aux = torch.randn(2, 3, 4, 16, 16, dtype=torch.float32)
     labels = torch.randint(0, 4, (3, 16, 16))
     labels[1, :14], labels[2] = 255, 255
     weights = torch.rand(3, 16, 16) if options.get("weights") else None
-    step = StepTotal(labelled_px=int((labels != 255).sum()), images=3)
+    step = StepTotal(labeled_px=int((labels != 255).sum()), images=3)
 
     def loss(part, **more):
         prediction = ScalePrediction(logits[part], aux[part], None)

@@ -50,7 +50,7 @@ def trained(golden, golden_net):
     seed, count, height, width = (int(n) for n in golden["c/case"])
     labels = golden.labels(int(golden["train/label_seed"]), count, height, width)
     images = torch.from_numpy(golden.image(seed, count, height, width))
-    prediction = golden_net.forward_two_scales(golden_net.normalise(images))
+    prediction = golden_net.forward_two_scales(golden_net.normalize(images))
     parameters = dict(golden_net.named_parameters())
     return prediction, labels, [parameters[from_published_key(key)] for key, _ in GRADIENTS]
 
