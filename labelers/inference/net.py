@@ -33,7 +33,7 @@ from hmsa_label.labelers.trunks.resnet import TwoLevels
 
 # Pixels of several images that go through the trunk together on a CPU, by the bytes of a value. The maps of more do not
 # stay in its cache, and a small network is then slower than image by image (benchmarks/batch_throughput.py).
-_TRUNK_PIXELS_CPU = {4: 2**17, 2: 2**19}
+_TRUNK_PIXELS_CPU = {4: 2**16, 2: 2**18}
 
 
 class InferenceNet:

@@ -79,8 +79,8 @@ def test_a_convolution_of_sixteen_images_is_that_of_each_bit_by_bit(channels, ke
 def test_small_images_go_through_the_trunk_together_and_large_ones_one_by_one():
     net, seen = inference_net("hrnet_tiny_ocr"), []
     net.net.trunk.conv1.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape)))
-    net.fused(random_images(3, 128, 256), (0.5, 1.0, 2.0), "hierarchical", False)
-    assert seen == [(1, 3, 256, 512)] * 3 + [(3, 3, 128, 256), (3, 3, 64, 128)]
+    net.fused(random_images(3, 64, 128), (0.5, 1.0, 4.0), "hierarchical", False)
+    assert seen == [(1, 3, 256, 512)] * 3 + [(3, 3, 64, 128), (3, 3, 32, 64)]
 
 
 @torch.inference_mode()
