@@ -82,10 +82,7 @@ class RunWriter:
         Each is checked against its pixels first. One whose pixels are damaged or gone is left out, and its image is
         labeled again.
         """
-        rows = self.manifest.head().table(["segment", "row"])
-        known = set(zip(rows["segment"].to_pylist(), rows["row"].to_pylist(), strict=True))
-        known |= {(receipt.segment, receipt.row) for receipt in self._staged.values()}
-        found = find_receipts(self.root, self.run_id, known=known, done=self.done_keys())
+        found = find_receipts(self.root, self.run_id, known=self._known_places(), done=self.done_keys())
         if found:
             self.append(found)
             self.labeled -= len(found)
@@ -134,6 +131,14 @@ class RunWriter:
         """
         self._write_outcome({"failures": [], "seconds": 0.0, "interrupted": True})
         self.manifest.transact(self._close)
+
+    def _known_places(self) -> set[tuple[str, int]]:
+        """(segment, row) of the receipts that `done_keys` counts."""
+        if self.replaces:
+            # Not those at the head: if another driver has finished the run, its receipts are there, but not yet here.
+            return {(receipt.segment, receipt.row) for receipt in self._staged.values()}
+        rows = self.manifest.head().table(["segment", "row"])
+        return set(zip(rows["segment"].to_pylist(), rows["row"].to_pylist(), strict=True))
 
     def _write_outcome(self, outcome: dict[str, Any]) -> None:
         """Writes the outcome before the commit that names it. `finish` once more, after an error, is a new attempt."""

@@ -49,15 +49,19 @@ def test_second_equal_run_is_refused_with_the_name_of_the_live_one(drawn):
     assert drawn.label(fake(ms=5)).images_done_before == 20
 
 
-def two_drivers(bench, **options) -> tuple[list, list[set[str]]]:
-    """Summaries of two runs, and the keys of each; the first one waits after an image until the second labeled one."""
-    second_labels, keys = threading.Event(), [set(), set()]
+def two_drivers(bench, *, late: bool = False, **options) -> tuple[list, list[set[str]]]:
+    """Summaries of two runs, and the keys of each; the first one waits after an image until the second labeled one.
+
+    Args:
+        late: the second one looks up from its first image only when the first one has ended the run.
+    """
+    second_labels, first_ended, keys = threading.Event(), threading.Event(), [set(), set()]
 
     def watch(number: int, event: Event) -> None:
         if isinstance(event, ImageLabeled):
             keys[number].add(event.key)
             (second_labels if number else first_labels).set()
-            second_labels.wait(60)
+            (first_ended if number and late else second_labels).wait(60)
 
     def second():
         first_labels.wait(60)
@@ -67,6 +71,7 @@ def two_drivers(bench, **options) -> tuple[list, list[set[str]]]:
     with ThreadPoolExecutor(2) as pool:
         later = pool.submit(second)
         first = bench.label(on_event=lambda event: watch(0, event), **options)
+        first_ended.set()
         return [first, later.result()], keys
 
 
@@ -90,6 +95,17 @@ def test_joined_run_shares_the_work_and_each_image_is_labeled_once(drawn, relabe
         assert summary.images_labelled + summary.images_labelled_elsewhere + summary.images_done_before == 20
     assert verify(drawn.store) == []
     assert LabelStore.open(drawn.store, "head").commit.open_runs == ()
+
+
+def test_driver_that_finds_the_relabeling_ended_labels_nothing_again(drawn):
+    drawn.label(fake(seed=1))
+    (first, second), keys = two_drivers(drawn, relabel=True, workers=1, late=True)
+    assert keys[1]
+    assert not keys[0] & keys[1]
+    assert receipts(drawn.store) == 20 + 20
+    assert (first.version, first.digest) == (second.version, second.digest)
+    assert second.images_labelled + second.images_labelled_elsewhere + second.images_done_before == 20
+    assert verify(drawn.store) == []
 
 
 def test_images_that_fail_are_told_to_the_others_and_nobody_waits_for_them(drawn):

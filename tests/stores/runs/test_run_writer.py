@@ -206,6 +206,18 @@ def test_a_relabeling_appears_whole_or_not_at_all(uri: str, labels: Any) -> None
     np.testing.assert_array_equal(store.read("c"), old.labels["c"])
 
 
+def test_a_driver_that_looks_after_another_one_finished_the_relabeling_finds_all_of_it(uri: str, labels: Any) -> None:
+    labels.fill(uri)
+    one, two = (labels.begin(uri, teacher="b", relabel=True) for _ in range(2))
+    two.writer.append([two.write("c", seed=79)])
+    one.writer.append([one.write("a", seed=77), one.write("b", seed=78)])
+    assert one.writer.adopt() == 1
+    version = one.writer.finish()
+    assert two.writer.adopt() == 2
+    assert two.writer.done_keys() == {"a", "b", "c"}
+    assert two.writer.finish() == version
+
+
 def test_after_a_relabeling_the_new_settings_go_on(uri: str, labels: Any) -> None:
     labels.fill(uri)
     labels.fill(uri, ["a"], teacher="b", relabel=True)
