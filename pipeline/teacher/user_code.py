@@ -14,6 +14,7 @@ import site
 import sys
 import sysconfig
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import packages_distributions, version
@@ -25,6 +26,8 @@ from hmsa_label.labelers.registry import find, is_built_in, place_of
 
 MAX_BYTES = 16 * 2**20
 OURS = "hmsa_label"
+# Python 3.11 counts the depth of a syntax tree for all threads together: two that parse at once may both fail.
+_PARSING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,9 @@ def _path_of(module: str, root: Path) -> Path | None:
 
 def _imports(source: bytes, path: Path) -> Iterator[str]:
     """Modules that a file may import by their full names; those of its own package are packed with it anyway."""
-    for node in ast.walk(ast.parse(source, os.fspath(path))):
+    with _PARSING:
+        tree = ast.parse(source, os.fspath(path))
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

@@ -1,8 +1,11 @@
 """Where a teacher of the user's own is found, which code it is, and what of it travels."""
 
+import gc
 import hashlib
 import site
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -23,6 +26,27 @@ def test_source_of_one_file_is_told_as_sha256sum_prints_it(folder):
     (folder / "code_of_one_file.py").write_text(CLASS)
     expected = hashlib.sha256(CLASS.encode()).hexdigest()
     assert code_identity("code_of_one_file:T") == {"class": "code_of_one_file:T", "source_sha256": expected}
+
+
+def test_workers_of_one_process_read_their_teachers_code_at_the_same_time(folder):
+    (folder / "code_of_all_workers.py").write_text(CLASS + "x = (1, (2, (3, (4, (5, [6]))))), {7: 8}\n" * 300)
+    find_teacher("code_of_all_workers:T")
+
+    def look(depth: int) -> list[str]:  # from as deep as threads differ
+        return look(depth - 1) if depth else [code_identity("code_of_all_workers:T")["source_sha256"] for _ in range(5)]
+
+    def pause(*_: object) -> None:
+        time.sleep(0)  # another thread goes on
+
+    gc.callbacks.append(pause)
+    before = gc.get_threshold()
+    gc.set_threshold(50)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            assert len({digest for part in pool.map(look, (0, 7, 14, 21)) for digest in part}) == 1
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(pause)
 
 
 def test_package_travels_whole_with_what_it_imports_beside_it_and_nothing_else(folder):
