@@ -22,6 +22,7 @@ def gpu_hour(monkeypatch):
     return gpu_hour
 
 
+@pytest.mark.slow
 def test_on_a_cpu_it_measures_small_sizes_and_writes_one_report(gpu_hour, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(sys, "argv", ["gpu_hour.py", "--device", "cpu", "--output", str(tmp_path / "hour")])
     assert gpu_hour.main() == 0, capsys.readouterr().out

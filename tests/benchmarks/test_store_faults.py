@@ -25,6 +25,7 @@ def folder(tmp_path: Path) -> Path:
     return Path("/dev/shm") if Path("/dev/shm").is_dir() else tmp_path
 
 
+@pytest.mark.slow
 def test_damage_of_every_kind_is_refused_or_harmless_and_named(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     assert outcomes(monkeypatch, folder, faults=6, seed=1, verbs=2) == []
 

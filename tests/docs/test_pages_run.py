@@ -5,7 +5,7 @@ import pytest
 from tests.docs.pages import pages
 
 # Pages that are followed in each run of the plain suite, some seconds together; the others with `-m slow`.
-ALWAYS = ("README.md", "docs/guides/label.md", "docs/guides/python.md", "docs/reference/settings.md")
+ALWAYS = ("README.md", "docs/guides/label.md", "docs/reference/settings.md")
 
 
 PAGES = [

@@ -137,7 +137,14 @@ def test_fast_path_equals_the_reference(tiny, size_px, scales, fusion):
     torch.testing.assert_close(ours, reference(tiny, image, scales, fusion, True), rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["hrnet_tiny_ocr_explicit", "deeplabv3plus_r50_explicit_plain", "deeplabv3plus_r50"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hrnet_tiny_ocr_explicit",
+        pytest.param("deeplabv3plus_r50_explicit_plain", marks=pytest.mark.slow),
+        "deeplabv3plus_r50",
+    ],
+)
 @torch.inference_mode()
 def test_fast_path_equals_the_reference_on_other_networks(name):
     net, image = random_net(name), random_image(33, 65)

@@ -46,7 +46,7 @@ def test_loader_workers_read_a_local_store_after_their_parent(bench, start_metho
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("start_method", ["fork", slow("forkserver"), "spawn"])
+@pytest.mark.parametrize("start_method", ["fork", slow("forkserver"), slow("spawn")])
 def test_loader_workers_read_a_store_on_s3_after_their_parent(bench, s3_storage, start_method):
     bench.draw(6)
     uri = f"s3://labels/loader-{start_method}"

@@ -43,6 +43,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_guide_s_teacher_labels_the_same_on_ray_and_on_threads(drawn, folder, monkeypatch):
     config = own_teacher(folder, monkeypatch, "ray_teacher_of_the_guide")
     here = drawn.label(config, store=str(folder / "here"), workers=1)
