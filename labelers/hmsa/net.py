@@ -208,3 +208,16 @@ def predict(net: SegmentationNet, x: Tensor, scales: Sequence[float], fusion: st
     if flip:
         logits = (logits + run(x.flip(3), scales).float().flip(3)) / 2
     return logits
+
+
+def trained_scales(net: SegmentationNet, low_scale: float | None) -> tuple[float, ...]:
+    """Scales that a network sees in its training, ascending.
+
+    Args:
+        low_scale: the lower one of two-scale training; None trains at scale 1 alone.
+    """
+    if isinstance(net.attention, ExplicitAttentionHead):
+        return net.attention.scales
+    if net.attention is None or low_scale is None:
+        return (1.0,)
+    return (low_scale, 1.0)

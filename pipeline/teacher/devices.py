@@ -64,11 +64,6 @@ def dtype_of(precision: str) -> torch.dtype:
     return _DTYPES[precision]
 
 
-def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """Context for forward passes in the resolved precision."""
-    return torch.autocast(device.type, dtype=_DTYPES[precision], enabled=precision != "fp32")
-
-
 class _ExactConvolutions:
     """Convolutions on a GPU without TF32, for as long as anybody needs them; then as they were.
 

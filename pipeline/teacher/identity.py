@@ -20,8 +20,7 @@ def teacher_settings(config: TeacherConfig, weights_sha256: str | None) -> dict[
     Raises:
         ValueError: the teacher's class cannot be imported.
     """
-    code, identity = code_identity(config.teacher), identity_of(config.teacher, config.options)
-    named = {"teacher": code, **identity} if code else identity
+    named = settings_of_options(config)
     if weights_sha256 is None:
         weights_sha256 = hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
     return {"teacher_sha256": weights_sha256, **named}
@@ -40,6 +39,5 @@ def readable_settings(config: TeacherConfig) -> dict[str, Any]:
 
 def settings_of_options(config: TeacherConfig) -> dict[str, Any]:
     """`teacher_settings` without the digest of its weights."""
-    settings = teacher_settings(config, None)
-    del settings["teacher_sha256"]
-    return settings
+    code, identity = code_identity(config.teacher), identity_of(config.teacher, config.options)
+    return {"teacher": code, **identity} if code else identity

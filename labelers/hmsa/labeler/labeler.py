@@ -12,7 +12,7 @@ from hmsa_label.labelers.base import CannotLabel, LabelerBase, NotFinite, Part, 
 from hmsa_label.labelers.hmsa.labeler.options import HmsaOptions
 from hmsa_label.labelers.hmsa.labeler.pass_memory import PassMemory
 from hmsa_label.labelers.hmsa.labeler.windows import Size, describe
-from hmsa_label.labelers.hmsa.net import SegmentationNet
+from hmsa_label.labelers.hmsa.net import SegmentationNet, trained_scales
 from hmsa_label.labelers.inference.explanation import explain
 from hmsa_label.labelers.inference.fused_rows import FusedLogits
 from hmsa_label.labelers.inference.net import InferenceNet
@@ -50,7 +50,7 @@ class HmsaLabeler(LabelerBase):
         self._room = PassMemory(self._net, net, options, place)
         drawn = (checkpoint.get(kind) or {} for kind in ("trained_on", "coarse_labels"))
         self.trained_keys = frozenset(key for part in drawn for key in part.get("keys", ()))
-        trained = trained_scales(net, checkpoint)
+        trained = recorded_scales(net, checkpoint)
         self.about = {
             "model": checkpoint["model"],
             "trained_on": checkpoint["trained_on"],
@@ -141,16 +141,16 @@ def check_fusion(net: SegmentationNet, options: HmsaOptions, source: str) -> Non
     raise ValueError(f"{source} {way_out[net.fusion]}")
 
 
-def trained_scales(net: SegmentationNet, checkpoint: dict[str, Any]) -> list[float] | None:
+def recorded_scales(net: SegmentationNet, checkpoint: dict[str, Any]) -> list[float] | None:
     """Scales that the network saw in its training, ascending; None if its file does not say."""
     if net.fusion == "explicit":
-        return [float(scale) for scale in net.attention.scales]  # type: ignore[union-attr]
+        return list(trained_scales(net, None))
     if not isinstance(config := checkpoint.get("config"), dict):
         return None
     low = config.get("low_scale")
-    if net.attention is None or low is None:
-        return [1.0]
-    return sorted({float(low), 1.0}) if isinstance(low, (int, float)) else None
+    if net.attention is not None and not isinstance(low, (int, float, type(None))):
+        return None
+    return sorted(set(trained_scales(net, low)))
 
 
 def other_scales(trained: Sequence[float] | None, options: HmsaOptions) -> list[str]:

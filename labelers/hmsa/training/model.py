@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from hmsa_label.labelers.hmsa.models import build_labeler
-from hmsa_label.labelers.hmsa.net import SegmentationNet
+from hmsa_label.labelers.hmsa.net import SegmentationNet, trained_scales
 from hmsa_label.labelers.hmsa.training.objective import HmsaObjective
 from hmsa_label.labelers.hmsa.training.settings import HmsaLoss
-from hmsa_label.labelers.hmsa.training.validation import SCORE, MeanIoU, trained_scales
+from hmsa_label.labelers.hmsa.training.validation import SCORE, MeanIoU
 from hmsa_label.labelers.inference.net import InferenceNet
 from hmsa_label.labelers.registry import DEFAULT_TEACHER
 from hmsa_label.labelers.taxonomy import ClassTable

@@ -5,7 +5,6 @@ import torch
 from numpy.typing import NDArray
 
 from hmsa_label.labelers.confusion import by_name, count_pairs, iou_by_class, mean_iou
-from hmsa_label.labelers.hmsa.net import SegmentationNet
 from hmsa_label.labelers.inference.net import InferenceNet
 from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.labelers.training import Score
@@ -33,17 +32,3 @@ class MeanIoU:
         """Mean IoU over the classes that occur, and the IoU of each."""
         iou = iou_by_class(self.counts)
         return Score(name=SCORE, value=mean_iou(iou), parts={"iou": by_name(self.classes.names, iou)})
-
-
-def trained_scales(net: SegmentationNet, low_scale: float | None) -> tuple[float, ...]:
-    """Scales that a network sees in its training, ascending.
-
-    Args:
-        low_scale: of `HmsaLoss`.
-    """
-    if net.fusion == "explicit":
-        scales: tuple[float, ...] = net.attention.scales  # type: ignore[union-attr,assignment]
-        return scales
-    if net.attention is None or low_scale is None:
-        return (1.0,)
-    return (low_scale, 1.0)
