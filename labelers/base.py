@@ -92,12 +92,13 @@ class Place:
     """Where a labeler computes.
 
     Attributes:
-        precision: `fp32`, `bf16` or `fp16`.
+        precision: `fp32`, `bf16` or `fp16`; dtype: torch's name of it.
         allowed_bytes: asked once the weights are loaded: memory that a prediction may take beside them.
     """
 
     device: "torch.device"
     precision: str
+    dtype: "torch.dtype"
     allowed_bytes: Callable[[], float]
 
 

@@ -28,6 +28,7 @@ from hmsa_label.pipeline.teacher.devices import (
     allowed_bytes,
     arithmetic,
     describe_device,
+    dtype_of,
     resolve_device,
     resolve_precision,
     return_freed_memory,
@@ -102,7 +103,9 @@ class Teacher:
         if load is None and config.max_memory_gb is not None:
             raise ValueError(f"the teacher {config.teacher} keeps to no limit of memory; leave --max-memory away")
         allowed = partial(allowed_bytes, self.device, config.max_memory_gb, memory_share)
-        place = Place(device=self.device, precision=self.precision, allowed_bytes=allowed)
+        place = Place(
+            device=self.device, precision=self.precision, dtype=dtype_of(self.precision), allowed_bytes=allowed
+        )
         make = partial(load, weights, place) if load is not None else partial(kind, weights, self.device)
         if is_built_in(config.teacher):
             return make(**config.options)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from hmsa_label.labelers.base import CannotLabel, LabelerBase, NotFinite, Part, Place, Result, View, WeightsFile
@@ -19,14 +18,13 @@ from hmsa_label.labelers.inference.net import InferenceNet
 from hmsa_label.labelers.inference.tiling import Tile, tiles
 from hmsa_label.labelers.weights.networks import read_network
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 ATTENTION = ("hierarchical", "explicit")  # fusions whose weights are learned
 
 
 class HmsaLabeler(LabelerBase):
     """The networks of this package; see `LabelerBase` for the attributes."""
 
-    precisions = tuple(DTYPES)
+    precisions = ("fp32", "bf16", "fp16")
     checks_itself = True
     identity = staticmethod(HmsaOptions.identity)
 
@@ -46,7 +44,7 @@ class HmsaLabeler(LabelerBase):
         check_fusion(net, options, weights.name)
         self._options, self._scales = options, tuple(sorted(options.scales))
         self._precision = place.precision
-        self._net = InferenceNet(net, place.device, DTYPES[place.precision])
+        self._net = InferenceNet(net, place.device, place.dtype)
         self._room = PassMemory(self._net, net, options, place)
         drawn = (checkpoint.get(kind) or {} for kind in ("trained_on", "coarse_labels"))
         self.trained_keys = frozenset(key for part in drawn for key in part.get("keys", ()))
