@@ -55,11 +55,14 @@ def conv_bn_relu(
     return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
 
 
-def resize(x: Tensor, size_px: tuple[int, int] | torch.Size) -> Tensor:
-    """Bilinear resize of [N, C, H, W] to (height, width), corners not aligned, no antialiasing.
+def resize(x: Tensor, size_px: tuple[int, int] | torch.Size, *, align_corners: bool = False) -> Tensor:
+    """Bilinear resize of [N, C, H, W] to (height, width) without antialiasing.
 
     The ratio is that of the two sizes, never a nominal factor. A tensor of the asked size is returned as it is.
+
+    Args:
+        align_corners: the centers of the corner pixels stay where they are; else the outer edges of the image do.
     """
     if tuple(x.shape[-2:]) == tuple(size_px):
         return x
-    return F.interpolate(x, size=tuple(size_px), mode="bilinear", align_corners=False)
+    return F.interpolate(x, size=tuple(size_px), mode="bilinear", align_corners=align_corners)
