@@ -3,9 +3,11 @@
 from hmsa_label.labelers import SegmentationNet as SegmentationNet
 from hmsa_label.labelers import build_labeler as build_labeler
 from hmsa_label.labelers.base import CannotLabel as CannotLabel
+from hmsa_label.labelers.base import Instance as Instance
 from hmsa_label.labelers.base import Labeler as Labeler
 from hmsa_label.labelers.base import LabelerBase as LabelerBase
 from hmsa_label.labelers.base import LabelerFault as LabelerFault
+from hmsa_label.labelers.base import Panoptic as Panoptic
 from hmsa_label.labelers.base import TopClass as TopClass
 from hmsa_label.labelers.hmsa.labeler.options import HmsaOptions as HmsaOptions
 from hmsa_label.labelers.hmsa.net import ScalePrediction as ScalePrediction

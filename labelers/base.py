@@ -4,7 +4,7 @@ A labeler predicts. A teacher is a labeler in a run: with weights, on a device, 
 """
 
 import io
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # options are checked where torch is not loaded
 
     from hmsa_label.labelers.taxonomy import ClassTable
 
-LOGITS, PROBABILITIES, TOP_CLASS = "logits", "probabilities", "top1"
+LOGITS, PROBABILITIES, TOP_CLASS, PANOPTIC = "logits", "probabilities", "top1", "panoptic"
 Result = TypeVar("Result")
 
 
@@ -46,18 +46,53 @@ class TopClass(NamedTuple):
     confidence: "Tensor"
 
 
+class Instance(NamedTuple):
+    """One thing of one image; the n-th of a list is n in the image's map of instances.
+
+    Attributes:
+        train_id: its class.
+        center_score: height of the heat map at its center, 0..1.
+        confidence: mean confidence over its pixels, 0..1.
+        area_px: number of its pixels.
+        box: (x, y, width, height) in px, the smallest that holds its pixels.
+    """
+
+    train_id: int
+    center_score: float
+    confidence: float
+    area_px: int
+    box: tuple[int, int, int, int]
+
+
+class Panoptic(NamedTuple):
+    """What every pixel of whole images belongs to: a class, an instance of it if it is a thing, or nothing (void).
+
+    Attributes:
+        top1: [N, H, W] integer trainIds after merging; 255 is void.
+        confidence: [N, H, W] float32, 0..1, the probability of that class, which need not be the highest; 0 where void.
+        instance: [N, H, W] integers, numbered per image: 0 for stuff and void, else 1.. up to the number of instances.
+        instances: those of each image.
+    """
+
+    top1: "Tensor"
+    confidence: "Tensor"
+    instance: "Tensor"
+    instances: Sequence[Sequence[Instance]]
+
+
 class Part(NamedTuple):
     """A part of what is predicted for a batch of images [N, H, W, 3].
 
     Attributes:
         images, rows, columns: which images of the batch, and which of their pixels.
-        values: what the labeler gives of them: [N, K, R, C] logits or probabilities, or a `TopClass`.
+        values: what the labeler gives of them: [N, K, R, C] logits or probabilities, a `TopClass`, or a `Panoptic` of
+            whole images.
     """
 
     images: slice
     rows: slice
     columns: slice
-    values: "Tensor | TopClass"
+    values: "Tensor | TopClass | Panoptic"
 
 
 class View(NamedTuple):
@@ -114,14 +149,14 @@ class Labeler(Protocol):
 
     classes: "ClassTable"
 
-    def predict(self, images: "Tensor") -> "Tensor | TopClass":
+    def predict(self, images: "Tensor") -> "Tensor | TopClass | Panoptic":
         """What the labeler gives for every pixel of a batch; called in one thread, in inference mode.
 
         Args:
             images: [N, H, W, 3] uint8 RGB on the CPU, all of one size.
 
         Returns:
-            [N, K, H, W] float logits or probabilities on any device, or a `TopClass`, as `gives` says.
+            [N, K, H, W] float logits or probabilities on any device, a `TopClass` or a `Panoptic`, as `gives` says.
 
         Raises:
             CannotLabel: if an image of the batch cannot be labeled; each is then tried alone.
@@ -132,7 +167,7 @@ class LabelerBase:
     """What a labeler may add to the protocol.
 
     Attributes:
-        gives: `LOGITS`, `PROBABILITIES` (they sum to 1 over the classes) or `TOP_CLASS`.
+        gives: `LOGITS`, `PROBABILITIES` (they sum to 1 over the classes), `TOP_CLASS` or `PANOPTIC`.
         precisions: those that it computes in, as `--precision` names them.
         checks_itself: what it gives is finite and well-formed, and need not be looked at again.
         about: JSON-able facts for provenance, such as `trained_on`.
@@ -157,7 +192,7 @@ class LabelerBase:
         """JSON-able settings that decide the bytes of labels, beside weights, precision and threshold; for records."""
         return {"options": dict(options)}
 
-    def predict(self, images: "Tensor") -> "Tensor | TopClass":
+    def predict(self, images: "Tensor") -> "Tensor | TopClass | Panoptic":
         """See `Labeler`."""
         raise NotImplementedError
 

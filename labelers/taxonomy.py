@@ -29,7 +29,9 @@ _FIELDS: dict[str, tuple[str, Callable[[object], bool]]] = {
     "colours": ("a list of [red, green, blue], 0..255", _every(_is_color)),
     "raw_ids": ("a list of integers", _every(_is_int)),
     "ignore_index": ("an integer", _is_int),
+    "things": ("a list of integers", _every(_is_int)),
 }
+_OPTIONAL = ("things",)
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class ClassTable:
         colors: (red, green, blue), 0..255, in trainId order.
         raw_ids: raw label id of each trainId, as the data set's label files hold it.
         ignore_index: trainId of every other raw id.
+        things: trainIds of the classes whose instances are told apart, ascending; none if the data has no instances.
     """
 
     name: str
@@ -49,6 +52,7 @@ class ClassTable:
     colors: tuple[tuple[int, int, int], ...]
     raw_ids: tuple[int, ...]
     ignore_index: int = IGNORE_INDEX
+    things: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not len(self.names) == len(self.colors) == len(self.raw_ids):
@@ -62,6 +66,11 @@ class ClassTable:
             raise ValueError(f"class table {self.name!r}: {len(self.names)} classes; 1 to 253 fit beside 254 and 255")
         if not all(0 <= raw_id <= 255 for raw_id in (*self.raw_ids, self.ignore_index)):
             raise ValueError(f"class table {self.name!r}: raw ids and ignore_index must lie in 0..255")
+        if list(self.things) != sorted({train_id for train_id in self.things if 0 <= train_id < len(self.names)}):
+            raise ValueError(
+                f"class table {self.name!r}: things must be ascending trainIds below {len(self.names)}; "
+                f"got {list(self.things)}"
+            )
 
     @property
     def num_classes(self) -> int:
@@ -101,6 +110,7 @@ class ClassTable:
             "colours": [list(color) for color in self.colors],
             "raw_ids": list(self.raw_ids),
             "ignore_index": self.ignore_index,
+            **({"things": list(self.things)} if self.things else {}),
         }
 
     @classmethod
@@ -113,10 +123,19 @@ class ClassTable:
         if not isinstance(data, dict):
             raise ValueError(f"a class table must be an object with {', '.join(_FIELDS)}; got {data!r:.80}")
         for field, (expected, fits) in _FIELDS.items():
+            if field in _OPTIONAL and field not in data:
+                continue
             if field not in data or not fits(data[field]):
                 raise ValueError(f"class table: {field!r} must be {expected}; got {data.get(field)!r:.80}")
         colors = tuple((int(r), int(g), int(b)) for r, g, b in data["colours"])
-        return cls(data["name"], tuple(data["names"]), colors, tuple(data["raw_ids"]), data["ignore_index"])
+        return cls(
+            data["name"],
+            tuple(data["names"]),
+            colors,
+            tuple(data["raw_ids"]),
+            data["ignore_index"],
+            tuple(data.get("things", ())),
+        )
 
 
 def class_difference(teacher: ClassTable, data: ClassTable) -> str | None:
@@ -160,4 +179,5 @@ CITYSCAPES = ClassTable(
     tuple(name for name, _, _ in _CITYSCAPES),
     tuple(color for _, _, color in _CITYSCAPES),
     tuple(raw_id for _, raw_id, _ in _CITYSCAPES),
+    things=tuple(range(11, 19)),  # person to bicycle
 )

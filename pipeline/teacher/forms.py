@@ -10,12 +10,12 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from hmsa_label.labelers.base import LOGITS, PROBABILITIES, TOP_CLASS, LabelerFault, NotFinite, Part, TopClass
+from hmsa_label.labelers.base import LOGITS, PROBABILITIES, TOP_CLASS, LabelerFault, NotFinite, Panoptic, Part, TopClass
 from hmsa_label.pipeline.teacher.threshold import top_class_of
 
 SUM_TOLERANCE = 0.01  # of probabilities that were computed in bfloat16
 
-Values: TypeAlias = Tensor | TopClass
+Values: TypeAlias = Tensor | TopClass | Panoptic
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,14 +50,19 @@ _FAILURE = Record({"key": KEY, "reason": TEXT}, {"source_bytes": Maybe(COUNT), "
 
 
 class _Classes(Record):
-    """A class table; its lists are equally long."""
+    """A class table; its lists are equally long, and its things are classes of it."""
 
     def fault(self, value: Any, place: str) -> str:
         found = super().fault(value, place)
         lengths = {} if found else {name: len(value[name]) for name in ("names", "colours", "raw_ids")}
         if found or len(set(lengths.values())) > 1:
             return found or f"{place} must have equally many of {lengths}"
-        return "" if len(set(value["raw_ids"])) == len(value["raw_ids"]) else f"{place}.raw_ids repeat"
+        if len(set(value["raw_ids"])) < len(value["raw_ids"]):
+            return f"{place}.raw_ids repeat"
+        things = value.get("things", [])
+        if things != sorted({train_id for train_id in things if train_id < len(value["names"])}):
+            return f"{place}.things must be ascending trainIds below {len(value['names'])}"
+        return ""
 
 
 CLASSES = _Classes(
@@ -67,7 +72,8 @@ CLASSES = _Classes(
         "colours": Each(_COLOR),
         "raw_ids": Each(_BYTE),
         "ignore_index": one_of(IGNORE_INDEX),
-    }
+    },
+    {"things": Each(_BYTE)},
 )
 IDENTITY = Record(
     {

@@ -42,6 +42,8 @@ CLASSES = [
     ("colours", [[0, 0, 256]] * 5, r"classes.colours\[0\] must be a color"),
     ("raw_ids", [1, 2, 3, 4, None], r"classes.raw_ids\[4\] must be a whole number from 0 to 255"),
     ("raw_ids", [1, 1, 3, 4, 5], "classes.raw_ids repeat"),
+    ("things", [2, 1], "classes.things must be ascending trainIds below 5"),
+    ("things", [5], "classes.things must be ascending trainIds below 5"),
     ("ignore_index", 0, "classes.ignore_index must be 255"),
 ]
 TAG = [
