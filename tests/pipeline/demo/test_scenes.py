@@ -7,12 +7,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.pipeline.data.decode import decode_image, decode_labels
-from hmsa_label.pipeline.demo.scenes.canvas import LABEL_IDS
+from hmsa_label.pipeline.demo.scenes.canvas import LABEL_IDS, Camera, Canvas
 from hmsa_label.pipeline.demo.scenes.street import draw_street
 from hmsa_label.pipeline.demo.scenes.tree import coarse_regions, draw_tree, fine_regions, paint_regions
+from hmsa_label.pipeline.demo.scenes.vehicles import Pose, draw_car
 from hmsa_label.stores.images.open import open_images
 
 SIZE = (64, 128)
@@ -100,6 +102,34 @@ def test_instance_ids_and_label_ids_agree(tree: Path) -> None:
         labels = cv2.imread(str(path).replace("instanceIds", "labelIds"), cv2.IMREAD_UNCHANGED)
         assert instances.dtype == np.uint16
         np.testing.assert_array_equal(np.where(instances >= 1000, instances // 1000, instances), labels)
+
+
+def test_a_near_object_takes_the_pixels_of_a_far_one_and_a_hidden_one_has_none() -> None:
+    camera = Camera(focal_px=400.0, center_px=(96.0, 192.0), height_m=1.4, bend_per_m=0.0, haze=(200.0, 200.0, 200.0),
+                    visibility_m=200.0)  # fmt: skip
+    far, near, behind = Pose(x=1.0, z=14.0), Pose(x=0.0, z=8.0), Pose(x=0.0, z=30.0)
+
+    def drawn(*poses: Pose, hide: int = 0) -> NDArray[np.int32]:
+        canvas = Canvas((96, 192), camera)
+        for number, pose in enumerate(poses):
+            draw_car(canvas, np.random.default_rng(int(pose.z)), pose)
+            if number < hide:
+                canvas.ids[:] = 0  # its number is taken, its pixels are not there
+        return canvas.shrunk()[1]
+
+    alone = drawn(behind), drawn(behind, far, hide=1), drawn(behind, far, near, hide=2)
+    assert [np.unique(ids).tolist() for ids in alone] == [[0, 26000], [0, 26001], [0, 26002]]
+    expected = np.where(alone[2] > 0, alone[2], np.where(alone[1] > 0, alone[1], alone[0]))
+    np.testing.assert_array_equal(drawn(behind, far, near), expected)
+    assert np.unique(expected).tolist() == [0, 26001, 26002]
+
+
+def test_every_thing_that_is_seen_has_an_instance_id_of_its_own(tree: Path) -> None:
+    for path in tree.glob("gtFine/*/*/*_instanceIds.png"):
+        ids = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        things = np.unique(ids[ids >= 24])
+        assert (things >= 24000).all()  # no thing pixel lacks its instance
+        assert len(things) > 3
 
 
 def test_fine_polygons_give_the_labels_back_but_for_their_outlines() -> None:
