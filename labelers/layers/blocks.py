@@ -26,6 +26,16 @@ class ImageDropout2d(nn.Dropout2d):
         return x * kept[:, :, None, None]
 
 
+class ImageDropPath(ImageDropout2d):
+    """Leaves out all channels of an image at once (stochastic depth, arXiv 1603.09382), drawn as its base does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> the same, in training zero for some images and 1 / (1 - p) as large for the others."""
+        if not self.training or self.p == 0:
+            return x
+        return x * super().forward(x.new_ones(len(x), 1, 1, 1))
+
+
 @contextmanager
 def dropout_drawn_by_image(net: nn.Module, seeds: Iterable[int]) -> Iterator[None]:
     """Inside, a network in training drops channels of the i-th image of its batch by the i-th seed, pass after pass."""

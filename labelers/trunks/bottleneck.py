@@ -19,7 +19,7 @@ class Bottleneck(nn.Module):
         self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample = _projection(in_channels, out_channels, stride)
+        self.downsample = projection(in_channels, out_channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu(self.bn1(self.conv1(x)))
@@ -29,7 +29,8 @@ class Bottleneck(nn.Module):
         return self.relu(y)
 
 
-def _projection(in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
+def projection(in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
+    """The shortcut of a block that changes the shape: a 1x1 convolution and its norm; None where it stays."""
     if in_channels == out_channels and stride == 1:
         return None
     conv = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)

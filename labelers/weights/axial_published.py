@@ -17,9 +17,8 @@ _NAMES = (
     (r"(^|\.)hight_block\.", r"\1height."),
     (r"(^|\.)width_block\.", r"\1width."),
     (r"(^|\.)qkv_transform\.", r"\1qkv."),
-    (r"^conv1\.", "stem.0."),
-    (r"^bn1\.", "stem.1."),
 )
+_STEM = ((r"^conv1\.", "stem.0."), (r"^bn1\.", "stem.1."))  # of a whole network; a block has a bn1 of its own
 _BUFFERS = ("flatten_index",)
 
 
@@ -39,12 +38,14 @@ def from_axial_published(state: Mapping[str, Tensor], table_len: int) -> dict[st
         ValueError: a table of the file is longer than ours, or a tensor has a shape that no such layer has.
     """
     found: dict[str, Tensor] = {}
+    state = {re.sub(r"^module\.", "", key): value for key, value in state.items()}
+    names = (*_NAMES, *_STEM) if "conv1.weight" in state else _NAMES
     for key, value in state.items():
-        name = re.sub(r"^module\.", "", key)
+        name = key
         if name.endswith(_BUFFERS):
             continue
         layer, _, last = name.rpartition(".")
-        for pattern, ours in _NAMES:
+        for pattern, ours in names:
             name = re.sub(pattern, ours, name)
         if last == "relative":
             found |= _tables(key, name.removesuffix("relative"), value, table_len)
