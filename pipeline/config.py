@@ -11,7 +11,7 @@ from hmsa_label.labelers.registry import DEFAULT_TEACHER, checked_options, place
 from hmsa_label.stores.credentials import refuse_in_url
 from hmsa_label.stores.location import Location, keep_as_text, location_text
 
-DATASETS = ("cityscapes", "mapillary", "folder")
+DATASETS = ("cityscapes", "mapillary", "coco", "folder")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 EXECUTORS = ("ray", "local")
 ON_ERROR = ("skip", "fail")

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.pipeline.data.auto_images import AutoImages, ImageRoot
 from hmsa_label.pipeline.data.classes import classes_of
-from hmsa_label.pipeline.data.decode import decode_image, decode_labels
+from hmsa_label.pipeline.data.decode import decode_image
+from hmsa_label.pipeline.data.label_files import label_content, read_raw_ids
 from hmsa_label.pipeline.data.scores import labeled_images, read_pair
 from hmsa_label.pipeline.records import U8
 from hmsa_label.stores.errors import NotAStore
@@ -72,7 +73,7 @@ class FineLabelDataset:
 
     def label(self, index: int) -> U8:
         """[H, W] uint8 trainIds of an item, without its image."""
-        return self.classes.train_id_of[decode_labels(self._label_bytes(index))]
+        return self.classes.train_id_of[read_raw_ids(self.source, str(self.refs[index].labels))]
 
     def weights(self, index: int) -> None:
         """None: every pixel of a label drawn by hand counts in full."""
@@ -81,9 +82,6 @@ class FineLabelDataset:
     def digest(self) -> str:
         """Hex sha256 over key and label file of every item."""
         return _files_digest([(ref.key, self.source, str(ref.labels)) for ref in self.refs])
-
-    def _label_bytes(self, index: int) -> bytes:
-        return self.source.read(str(self.refs[index].labels))
 
 
 class AutoLabelDataset:
@@ -213,7 +211,7 @@ class AutoLabelDataset:
         if path is None:
             return None
         source = self.images.source(index)
-        drawn = self._last_drawn.of(path, lambda: self._train_ids_of(source)[decode_labels(source.read(path))])
+        drawn = self._last_drawn.of(path, lambda: self._train_ids_of(source)[read_raw_ids(source, path)])
         if drawn.shape != shape:
             raise ValueError(f"{path} has {drawn.shape} px, the label of its image {shape}")
         return drawn
@@ -277,7 +275,7 @@ def _files_digest(files: Iterable[tuple[str, ImageSource, str]]) -> str:
 
     def line(file: tuple[str, ImageSource, str]) -> str:
         key, source, path = file
-        return f"{key}\t{hashlib.sha256(source.read(path)).hexdigest()}"
+        return f"{key}\t{hashlib.sha256(label_content(source, path)).hexdigest()}"
 
     return _digest(map_threads(line, files, READERS))
 

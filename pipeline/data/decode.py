@@ -9,8 +9,10 @@ import struct
 import zlib
 from dataclasses import dataclass
 from io import BytesIO
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -18,7 +20,17 @@ from PIL.PngImagePlugin import PngImageFile
 from hmsa_label.pipeline.records import U8
 from hmsa_label.stores.images.source import BadImage
 
-__all__ = ["MAX_PIXELS", "BadImage", "DecodedImage", "decode_image", "decode_labels", "decode_to_rgb", "header_pixels"]
+__all__ = [
+    "MAX_PIXELS",
+    "BadImage",
+    "DecodedImage",
+    "decode_colored_ids",
+    "decode_image",
+    "decode_instance_ids",
+    "decode_labels",
+    "decode_to_rgb",
+    "header_pixels",
+]
 
 MAX_PIXELS = 2**27
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -105,13 +117,40 @@ def decode_labels(data: bytes, *, max_pixels: int = MAX_PIXELS) -> U8:
     return _pixels(image)
 
 
-def _open(data: bytes, max_pixels: int) -> ImageFile:
-    """The image with its header read and its size checked, before any pixel is decoded."""
+def decode_instance_ids(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint16]:
+    """The numbers of a 16-bit or 8-bit gray PNG, [H, W] uint16.
+
+    Raises:
+        BadImage: for anything else, with the reason in one line.
+    """
+    image = _open(data, max_pixels, deep=True)
+    what = CONVERTED.get(image.mode, image.mode)
+    if image.format != "PNG" or image.mode not in ("L", "I", "I;16"):
+        raise BadImage(f"a {image.format} of mode {what}; instance ids must be a PNG with one 16-bit channel")
+    return _loaded(image).astype(np.uint16)
+
+
+def decode_colored_ids(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint32]:
+    """The ids that the colors of an RGB PNG spell, [H, W] uint32: red + 256 green + 65,536 blue.
+
+    Raises:
+        BadImage: for anything else, with the reason in one line.
+    """
+    image = _open(data, max_pixels)
+    if image.format != "PNG" or image.mode != "RGB":
+        what = CONVERTED.get(image.mode, image.mode)
+        raise BadImage(f"a {image.format} of mode {what}; panoptic ids must be the colors of an 8-bit RGB PNG")
+    red, green, blue = _pixels(image).astype(np.uint32).transpose(2, 0, 1)
+    return np.asarray(red + 256 * green + 65_536 * blue, np.uint32)
+
+
+def _open(data: bytes, max_pixels: int, *, deep: bool = False) -> ImageFile:
+    """The image with its header read and its size checked, before any pixel is decoded; `deep` takes 16 bits too."""
     if not data:
         raise BadImage("the file is empty")
     kind = _kind(data)
     if kind is PngImageFile:
-        _check_png(data, max_pixels)
+        _check_png(data, max_pixels, deep=deep)
     try:
         image: ImageFile = kind(BytesIO(data))
     except Exception as error:  # the plugins raise a dozen types for damaged headers
@@ -152,7 +191,7 @@ def _png_header(data: bytes) -> tuple[int, int]:
     return data[24], data[25]
 
 
-def _check_png(data: bytes, max_pixels: int) -> None:
+def _check_png(data: bytes, max_pixels: int, *, deep: bool) -> None:
     """Size, bit depth and the checksums of all pixel chunks.
 
     Pillow turns 16-bit RGB into 8-bit without a word and does not check the sums of pixel chunks, so that a flipped
@@ -162,7 +201,8 @@ def _check_png(data: bytes, max_pixels: int) -> None:
         raise BadImage("truncated: the PNG header is incomplete" if len(data) < 33 else "damaged: no PNG header")
     width, height = struct.unpack_from(">II", data, 16)
     _check_size(width, height, max_pixels)
-    if _png_header(data)[0] == 16:
+    depth, color_type = _png_header(data)
+    if depth == 16 and not (deep and color_type == 0):
         raise BadImage(f"a 16-bit image; 8-bit was expected, convert it with: {TO_8_BIT}")
     _check_chunks(data)
 
@@ -183,10 +223,14 @@ def _check_chunks(data: bytes) -> None:
 
 def _pixels(image: ImageFile, mode: str | None = None) -> U8:
     """The pixels as they are stored, or in another mode."""
+    return np.asarray(_loaded(image, mode), np.uint8)
+
+
+def _loaded(image: ImageFile, mode: str | None = None) -> NDArray[Any]:
     try:
         image.load()
         image.info.pop("transparency", None)  # colors count as they are stored; converting would warn of it
-        return np.array(image.convert(mode) if mode else image, dtype=np.uint8)
+        return np.array(image.convert(mode) if mode else image)
     except Exception as error:  # the decoders raise a dozen types for damaged pixels
         raise BadImage(f"damaged or truncated: {_one_line(error)}") from error
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hmsa_label.pipeline.data.decode import decode_labels
+from hmsa_label.stores.images.coco import CocoSource
 from hmsa_label.stores.images.mapillary import MapillarySource
 from hmsa_label.stores.images.source import ImageRef, ImageSource, split_names
 from hmsa_label.stores.parallel import map_threads
@@ -27,7 +28,7 @@ def refuse_train_ids(source: ImageSource, refs: list[ImageRef]) -> None:
     Raises:
         ValueError: they hold trainIds; the message names a file, what is expected and what to do.
     """
-    if isinstance(source, MapillarySource):
+    if isinstance(source, MapillarySource | CocoSource):
         return
     step = max(1, len(refs) // SAMPLED_FILES)
     sampled = [str(ref.labels) for ref in refs[::step] if ref.labels is not None][:SAMPLED_FILES]

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from hmsa_label.labelers.confusion import by_name, count_pairs, iou_by_class, mean_iou
 from hmsa_label.labelers.taxonomy import ClassTable
-from hmsa_label.pipeline.data.decode import decode_image, decode_labels
+from hmsa_label.pipeline.data.decode import decode_image
 from hmsa_label.pipeline.data.label_checks import refuse_train_ids
+from hmsa_label.pipeline.data.label_files import read_raw_ids
 from hmsa_label.pipeline.records import U8
 from hmsa_label.stores.images.source import BadImage, ImageRef, ImageSource
 from hmsa_label.stores.result import Result
@@ -76,7 +77,7 @@ def read_pair(source: ImageSource, ref: ImageRef, classes: ClassTable) -> tuple[
         raise ValueError(f"{ref.key} has no label file")
     try:
         image = decode_image(source.read(ref.image))
-        labels = classes.train_id_of[decode_labels(source.read(ref.labels))]
+        labels = classes.train_id_of[read_raw_ids(source, ref.labels)]
     except ValueError as error:
         raise ValueError(f"cannot read {ref.key}: {error}") from error
     if image.shape[:2] != labels.shape:

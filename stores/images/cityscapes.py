@@ -25,11 +25,17 @@ class CityscapesSource(TreeSource):
             raise ValueError(f"labels must be one of {', '.join(LABEL_TYPES)} for Cityscapes; got {labels!r}")
         images = self._images(split, labeled=labels is not None)
         found = {kind: self._labels(kind, split) for kind in {"gtCoarse", labels} if kind is not None}
-        if labels is not None and not found[labels]:
+        asked, instances = found[labels] if labels is not None else ({}, {})
+        if labels is not None and not asked:
             raise NotAStore(self._nothing(labels, split, f"*_{labels}_labelIds.png"))
-        asked = found.get(labels or "", {})
         return [
-            ImageRef(key=safe_key(key), image=path, labels=asked.get(key), coarse=found["gtCoarse"].get(key))
+            ImageRef(
+                key=safe_key(key),
+                image=path,
+                labels=asked.get(key),
+                coarse=found["gtCoarse"][0].get(key),
+                instances=instances.get(key),
+            )
             for key, path in sorted(images.items())
         ]
 
@@ -39,30 +45,33 @@ class CityscapesSource(TreeSource):
         return tuple(sorted(name for name in names if name != kind and not name.startswith(".")))
 
     def _images(self, split: str, *, labeled: bool) -> dict[str, str]:
-        images = self._collect(IMAGE_TYPE, split, f"_{IMAGE_TYPE}")
+        (images,) = self._collect(IMAGE_TYPE, split, f"_{IMAGE_TYPE}")
         if not images:
             raise NotAStore(self._nothing(IMAGE_TYPE, split, f"*_{IMAGE_TYPE}.png or .jpg", labeled=labeled))
         return images
 
-    def _labels(self, kind: str, split: str) -> dict[str, str]:
-        return {
-            key: path for key, path in self._collect(kind, split, f"_{kind}_labelIds").items() if path.endswith(".png")
-        }
+    def _labels(self, kind: str, split: str) -> tuple[dict[str, str], dict[str, str]]:
+        """Key -> path of the files with class ids, and of those with instance ids."""
+        ids, instances = (
+            {key: path for key, path in table.items() if path.endswith(".png")}
+            for table in self._collect(kind, split, f"_{kind}_labelIds", f"_{kind}_instanceIds")
+        )
+        return ids, instances
 
-    def _collect(self, kind: str, split: str, ending: str) -> dict[str, str]:
-        """Key -> path of everything named `*<ending>.<image suffix>` in the split, folders included.
+    def _collect(self, kind: str, split: str, *endings: str) -> list[dict[str, str]]:
+        """For each ending: key -> path of everything named `*<ending>.<image suffix>` in the split, folders included.
 
         A folder named like an image is no image, but it must show up as one that fails and not vanish.
         """
         _require_plain(split)
-        table: dict[str, str] = {}
+        tables: dict[str, dict[str, str]] = {ending: {} for ending in endings}
         for parent in self._folders(kind):
             folder = f"{parent}/{split}"
             for entry in self.files.list_tree(folder):
-                stem = image_stem(entry.path)
-                if stem is not None and stem.endswith(ending):
-                    insert_once(table, split + stem[len(folder) : -len(ending)], entry.path)
-        return table
+                stem = image_stem(entry.path) or ""
+                for ending in filter(stem.endswith, endings):
+                    insert_once(tables[ending], split + stem[len(folder) : -len(ending)], entry.path)
+        return list(tables.values())
 
     def _folders(self, kind: str) -> tuple[str, ...]:
         """Where the type's splits can lie, given what is at the root; saves requests for absent nestings."""

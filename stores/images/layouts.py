@@ -5,6 +5,7 @@ from hmsa_label.stores.images.source import image_stem
 
 CITYSCAPES_FOLDERS = ("leftImg8bit", "gtFine", "gtCoarse")
 MAPILLARY_FOLDERS = ("training", "validation", "testing")
+COCO_FOLDERS = ("train2017", "val2017")
 FOLDERS_LOOKED_INTO = 20
 NAMES_SHOWN = 5
 
@@ -27,6 +28,8 @@ def way_out(files: FileRoot, dataset: str, *, labeled: bool = False) -> str:
     splits = [name for name in names if name in MAPILLARY_FOLDERS]
     if dataset != "mapillary" and any("images" in files.list_names(split) for split in splits):
         return "; it looks like Mapillary Vistas: use --dataset mapillary"
+    if dataset != "coco" and labeled and "annotations" in names and any(name in COCO_FOLDERS for name in names):
+        return "; it looks like COCO: use --dataset coco"
     if dataset != "folder" and any(image_stem(name) for name in names):
         return photos
     return _below(files, names, "" if dataset == "folder" else photos)

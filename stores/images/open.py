@@ -5,6 +5,7 @@ from typing import Any
 
 from hmsa_label.stores.files import FileRoot
 from hmsa_label.stores.images.cityscapes import CityscapesSource
+from hmsa_label.stores.images.coco import CocoSource
 from hmsa_label.stores.images.folder import FolderSource
 from hmsa_label.stores.images.mapillary import MapillarySource
 from hmsa_label.stores.images.source import ImageSource
@@ -12,7 +13,7 @@ from hmsa_label.stores.location import Location, location_text
 
 
 def open_images(dataset: str, root: Location, storage_options: dict[str, Any] | None = None) -> ImageSource:
-    """The reader for a kind of data set: `cityscapes`, `mapillary` or `folder`.
+    """The reader for a kind of data set: `cityscapes`, `mapillary`, `coco` or `folder`.
 
     Raises:
         ValueError: if the kind is unknown.
@@ -21,6 +22,7 @@ def open_images(dataset: str, root: Location, storage_options: dict[str, Any] | 
     readers: dict[str, Callable[..., ImageSource]] = {
         "cityscapes": CityscapesSource,
         "mapillary": MapillarySource,
+        "coco": CocoSource,
         "folder": FolderSource,
     }
     if dataset not in readers:

@@ -26,12 +26,14 @@ class ImageRef:
         image: path of the image, relative to the source's root.
         labels: path of the raw-id label PNG of the asked kind, None when there is none.
         coarse: path of the coarse raw-id label PNG, None when there is none.
+        instances: path of the PNG with instance ids of the asked kind, None when there is none.
     """
 
     key: str
     image: str
     labels: str | None = None
     coarse: str | None = None
+    instances: str | None = None
 
 
 class ImageSource(Protocol):

@@ -155,7 +155,7 @@ def test_roots_that_are_no_folder_are_refused_by_name(tmp_path: Path) -> None:
         open_images("cityscapes", str(tmp_path / "nowhere"))
     with pytest.raises(NotAStore, match="is a file, not a folder"):
         open_images("folder", str(tmp_path / "file"))
-    with pytest.raises(ValueError, match="dataset must be one of cityscapes, mapillary, folder; got 'kitti'"):
+    with pytest.raises(ValueError, match="dataset must be one of cityscapes, mapillary, coco, folder; got 'kitti'"):
         open_images("kitti", str(tmp_path))
     with pytest.raises(ValueError, match="cannot open nosuch://"):
         open_images("folder", "nosuch://bucket")
@@ -234,7 +234,7 @@ def test_mapillary_class_table_keeps_evaluated_classes_in_config_order(tmp_path:
 def test_mapillary_errors_name_what_is_missing(tmp_path: Path) -> None:
     put(tmp_path, "training/images/a.jpg")
     source: Any = open_images("mapillary", str(tmp_path))
-    with pytest.raises(NotAStore, match=r"no config_v1.2.json or config.json below .*found: training"):
+    with pytest.raises(NotAStore, match=r"no config_v1.2.json, config.json or config_v2.0.json below .*: training"):
         source.class_table()
     with pytest.raises(NotAStore, match=r"no label PNG in training/v1.2/labels or training/labels"):
         source.list("training", labels="gtFine")
@@ -245,6 +245,89 @@ def test_mapillary_errors_name_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"labels": [{"readable": "Bird"}]}')
     with pytest.raises(ValueError, match=r"config.json .*a label lacks 'color'"):
         source.class_table()
+
+
+def test_mapillary_takes_instances_beside_the_labels_it_takes(tmp_path: Path) -> None:
+    for edition in ("v1.2", "v2.0"):
+        put(tmp_path, *(f"training/{edition}/{kind}/a.png" for kind in ("labels", "instances", "panoptic")))
+    put(tmp_path, "training/images/a.jpg", "config_v1.2.json", "config_v2.0.json")
+    refs = [open_images("mapillary", str(tmp_path)).list("train", labels="gtFine")[0]]
+    put(tmp_path, "training/v1.2/panoptic/panoptic_2018.json")  # without it the PNG files say nothing
+    refs += open_images("mapillary", str(tmp_path)).list("train", labels="gtFine")
+    (tmp_path / "config_v1.2.json").unlink()
+    refs += open_images("mapillary", str(tmp_path)).list("train", labels="gtFine")
+    places = ("v1.2/instances", "v1.2/panoptic", "v2.0/instances")
+    assert [ref.instances for ref in refs] == [f"training/{place}/a.png" for place in places]
+    assert refs[2].labels == "training/v2.0/labels/a.png"
+    assert open_images("mapillary", str(tmp_path)).list("train")[0].instances is None
+
+
+def test_coco_pairs_images_with_the_files_that_its_json_names(tmp_path: Path) -> None:
+    put(tmp_path, "images/val2017/a.jpg", "images/val2017/b.jpg", "images/val2017/c.jpg")
+    put(tmp_path, "annotations/panoptic_val2017/one.png", "annotations/panoptic_val2017/c.png")
+    write_panoptic_json(tmp_path, "val2017", {"a.jpg": "one.png", "b.jpg": "gone.png"})
+    refs = open_images("coco", str(tmp_path)).list("val", labels="gtFine")
+    assert [ref.key for ref in refs] == ["val2017/a", "val2017/b", "val2017/c"]
+    assert [ref.labels for ref in refs] == ["annotations/panoptic_val2017/one.png", None, None]
+    assert [ref.instances for ref in refs] == [ref.labels for ref in refs]
+    assert open_images("coco", str(tmp_path)).list("val2017")[0].labels is None
+
+
+def test_coco_images_may_lie_where_the_json_says(tmp_path: Path) -> None:
+    put(tmp_path, "leftImg8bit/a.png", "annotations/panoptic_gtAuto/x/a.png")
+    write_panoptic_json(tmp_path, "gtAuto", {"leftImg8bit/a.png": "x/a.png"})
+    source: Any = open_images("coco", str(tmp_path))
+    (ref,) = source.list("gtAuto", labels="gtFine")
+    assert (ref.key, ref.image) == ("gtAuto/leftImg8bit/a", "leftImg8bit/a.png")
+    assert source.regions(str(ref.labels)).ids.tolist() == [7]
+    assert pickle.loads(pickle.dumps(source)).regions(str(ref.labels)).raw_ids.tolist() == [1]
+
+
+def test_coco_errors_name_what_is_missing(tmp_path: Path) -> None:
+    source: Any = open_images("coco", str(tmp_path))
+    with pytest.raises(NotAStore, match=r"no annotations/panoptic_<split>.json below .*found: nothing"):
+        source.class_table()
+    put(tmp_path, "val2017/a.jpg", "annotations/panoptic_val2017.zip")
+    with pytest.raises(
+        NotAStore, match=r"no image in train2017 or images/train2017 below .*found: annotations, val2017"
+    ):
+        source.list("train")
+    with pytest.raises(NotAStore, match=r"no annotations/panoptic_val2017.json below .*found: panoptic_val2017.zip"):
+        source.list("val", labels="gtFine")
+    write_panoptic_json(tmp_path, "val2017", {"a.jpg": "a.png"})
+    with pytest.raises(NotAStore, match=r"no PNG file in annotations/panoptic_val2017 below .*unpack its archive"):
+        source.list("val", labels="gtFine")
+    with pytest.raises(ValueError, match="COCO has fine labels only"):
+        source.list("val", labels="gtCoarse")
+    write_panoptic_json(tmp_path, "other", {"a.jpg": "a.png"}, category=255)
+    with pytest.raises(ValueError, match="has 1 categories with ids up to 255; at most 253 with ids up to 254"):
+        source.list("other")
+    write_panoptic_json(tmp_path, "third", {"a.jpg": "a.png"}, category=2)
+    assert source.class_table()["names"] == ["person"]
+    with pytest.raises(ValueError, match=r"panoptic_third.json and .*panoptic_val2017.json .* different categories"):
+        source.list("third")
+
+
+def write_panoptic_json(root: Path, split: str, pngs: dict[str, str], category: int = 1) -> None:
+    images = [{"id": number, "file_name": name} for number, name in enumerate(pngs)]
+    regions = [{"id": 7, "category_id": category, "iscrowd": 0}]
+    annotations = [
+        {"image_id": number, "file_name": png, "segments_info": regions} for number, png in enumerate(pngs.values())
+    ]
+    categories = [{"id": category, "name": "person", "isthing": 1}]
+    document = {"images": images, "annotations": annotations, "categories": categories}
+    path = root / f"annotations/panoptic_{split}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(document))
+
+
+def test_cityscapes_lists_instance_ids_of_the_asked_kind(tmp_path: Path) -> None:
+    put(tmp_path, image("train"), label("gtFine", "train"), label("gtCoarse", "train"))
+    put(tmp_path, label("gtFine", "train").replace("labelIds", "instanceIds"))
+    source = open_images("cityscapes", str(tmp_path))
+    (fine,), (coarse,) = source.list("train", labels="gtFine"), source.list("train", labels="gtCoarse")
+    assert fine.instances == label("gtFine", "train").replace("labelIds", "instanceIds")
+    assert (coarse.instances, source.list("train")[0].instances) == (None, None)
 
 
 @pytest.fixture
