@@ -23,10 +23,14 @@ class StepTotal:
     Attributes:
         labeled_px: pixels of its crops that have a label.
         images: its crops.
+        instance_px: of the labeled pixels, those of an instance; crowd_px: those of a thing class whose instances
+            nobody told apart. Both are 0 where labels are trainIds.
     """
 
     labeled_px: int
     images: int
+    instance_px: int = 0
+    crowd_px: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
