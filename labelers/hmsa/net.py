@@ -13,9 +13,7 @@ from hmsa_label.labelers.heads.explicit_attention import ExplicitAttentionHead
 from hmsa_label.labelers.heads.ocr import HeadOutput
 from hmsa_label.labelers.hmsa.scale_chain import fuse_chain, fuse_pair, scaled_size
 from hmsa_label.labelers.layers.blocks import resize
-
-IMAGE_MEAN = (0.485, 0.456, 0.406)
-IMAGE_STD = (0.229, 0.224, 0.225)
+from hmsa_label.labelers.layers.image_norm import ImageNetwork
 
 
 class ScalePrediction(NamedTuple):
@@ -46,7 +44,7 @@ class TwoScalePrediction(NamedTuple):
     logits_one: Tensor
 
 
-class SegmentationNet(nn.Module):
+class SegmentationNet(ImageNetwork):
     """Trunk, head and, for multi-scale networks, attention head.
 
     Args:
@@ -55,15 +53,9 @@ class SegmentationNet(nn.Module):
         attention: `ScaleAttentionHead` or `ExplicitAttentionHead`; None for a single-scale network.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, trunk: nn.Module, head: nn.Module, attention: nn.Module | None) -> None:
         super().__init__()
         self.trunk, self.head, self.attention = trunk, head, attention
-        # a network built on the meta device takes its weights from a file, but these from here
-        for name, values in (("mean", IMAGE_MEAN), ("std", IMAGE_STD)):
-            self.register_buffer(name, torch.tensor(values, device="cpu").view(1, 3, 1, 1), persistent=False)
 
     @property
     def fusion(self) -> str:
@@ -71,10 +63,6 @@ class SegmentationNet(nn.Module):
         if self.attention is None:
             return "single"
         return "explicit" if isinstance(self.attention, ExplicitAttentionHead) else "hierarchical"
-
-    def normalize(self, images: Tensor) -> Tensor:
-        """[N, H, W, 3] uint8 RGB -> [N, 3, H, W] float32, ImageNet mean and standard deviation."""
-        return (images.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
 
     def forward(self, x: Tensor, *, aux: bool = False, attention: bool = False) -> ScalePrediction:
         """Prediction for one scaled, normalized image batch; only what is asked for is computed at full size.

@@ -32,7 +32,7 @@ class AxialResNetConfig:
         stem: `conv`, a 7x7 convolution of half the width; `three_convs`, of half, half and the whole; `axial`, three
             axial blocks. The first layer has stride 2 and a maximum over 3x3 pixels follows, with stride 2.
         axial_from: stride of the first stage with attention: 4 for all, 16 for the hybrid, `CONVOLUTIONAL` for none.
-            In a hybrid the blocks with a stride are convolutional, too.
+            The block of a hybrid that brings its maps to this stride is convolutional, too.
         output_stride: 16, or 32 for classification.
         attention: heads, span and position terms of every layer.
         striding: how a block of attention halves its size; see `AxialBlock`.
@@ -53,10 +53,10 @@ class AxialResNetConfig:
         """Channels that the four stages give."""
         return (2 * self.width, 4 * self.width, 8 * self.width, 16 * self.width)
 
-    def is_axial(self, stage: int, stride: int) -> bool:
-        """Whether a block of this stage, 0 to 3, with this stride of its own attends."""
-        strided_hybrid = self.axial_from > _STAGES[0] and stride > 1
-        return _STAGES[stage] >= self.axial_from and not strided_hybrid
+    def is_axial(self, stage: int, index: int) -> bool:
+        """Whether a block of a stage, 0 to 3, attends; the same at both output strides."""
+        enters = index == 0 and _STAGES[stage] == self.axial_from > _STAGES[0]
+        return _STAGES[stage] >= self.axial_from and not enters
 
 
 class Levels(NamedTuple):
@@ -119,7 +119,7 @@ def _blocks(config: AxialResNetConfig, stage: int, in_channels: int) -> Iterator
     for index in range(config.blocks[stage]):
         before, stride = (in_channels, 2 if strided else 1) if index == 0 else (2 * width, 1)
         drop = config.drop_path * (done + index) / max(1, total - 1)
-        if config.is_axial(stage, stride):
+        if config.is_axial(stage, index):
             yield AxialBlock(before, width, config.attention, stride=stride, striding=config.striding, drop_path=drop)
         else:
             yield Bottleneck(before, width // 2, stride=stride)

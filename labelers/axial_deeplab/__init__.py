@@ -1,0 +1,1 @@
+"""Axial-DeepLab: a panoptic labeler, its networks and what trains them."""
