@@ -5,6 +5,7 @@ from hmsa_label.labelers.hmsa.training.settings import LOSSES as LOSSES
 from hmsa_label.labelers.registry import DEFAULT_TEACHER as DEFAULT_TEACHER
 from hmsa_label.pipeline.config import DATASETS as DATASETS
 from hmsa_label.pipeline.config import EXECUTORS as EXECUTORS
+from hmsa_label.pipeline.config import EXPORT_LAYOUTS as EXPORT_LAYOUTS
 from hmsa_label.pipeline.config import ON_ERROR as ON_ERROR
 from hmsa_label.pipeline.config import PRECISIONS as PRECISIONS
 from hmsa_label.pipeline.interrupt import threads_left as threads_left

@@ -12,6 +12,7 @@ from hmsa_label.stores.credentials import refuse_in_url
 from hmsa_label.stores.location import Location, keep_as_text, location_text
 
 DATASETS = ("cityscapes", "mapillary", "coco", "folder")
+EXPORT_LAYOUTS = ("cityscapes", "coco", "zarr")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 EXECUTORS = ("ray", "local")
 ON_ERROR = ("skip", "fail")

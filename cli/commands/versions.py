@@ -92,9 +92,10 @@ def rethreshold(store: StoreConfig, threshold: float, as_json: bool) -> None:
 @settings(StoreConfig, "store")
 @argument("destination", required=True)
 @flag("--version", "Version or tag to export.  [default: the last finished one]", section="Labels")
-@flag("--format layout", "PNG files in the layout of Cityscapes, or one dense Zarr array.", default="cityscapes",
-      type=click.Choice(("cityscapes", "zarr")), show_default=True, section="Export")  # fmt: skip
-@flag("--name", "Label type in the names of PNG files.", default="gtAuto", show_default=True, section="Export")
+@flag("--format layout", "PNG files in the layout of Cityscapes, COCO panoptic, or one dense Zarr array.",
+      default=pipeline.EXPORT_LAYOUTS[0], type=click.Choice(pipeline.EXPORT_LAYOUTS), show_default=True,
+      section="Export")  # fmt: skip
+@flag("--name", "Label type in the names of PNG and JSON files.", default="gtAuto", show_default=True, section="Export")
 def export(store: StoreConfig, destination: str, version: str | None, layout: str, name: str, as_json: bool) -> None:
     """Write a version for other tools.
 
@@ -108,6 +109,7 @@ def export(store: StoreConfig, destination: str, version: str | None, layout: st
         return
     images, files = pipeline.counted(made.images, "image"), pipeline.counted(made.files, "file")
     output.show(f"{images} of version {made.version} in {made.destination}, {files}")
+    output.say(f"not in these files: {made.left_out}")
 
 
 class Counter:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hmsa_label.pipeline.config import StorePlace, store_config
+from hmsa_label.pipeline.config import EXPORT_LAYOUTS, StorePlace, store_config
 from hmsa_label.pipeline.label.cautions import classes_absent, warnings_of_version
 from hmsa_label.pipeline.records import LabelSummary
 from hmsa_label.pipeline.software import git_state, library_versions, package_version
@@ -26,6 +26,7 @@ from hmsa_label.stores.audit.summary import summarize
 from hmsa_label.stores.audit.verify import Verified, verify_store
 from hmsa_label.stores.credentials import hide_in_arguments
 from hmsa_label.stores.exports.cityscapes_tree import export_cityscapes
+from hmsa_label.stores.exports.coco_panoptic import export_coco
 from hmsa_label.stores.exports.dense_zarr import export_zarr
 from hmsa_label.stores.exports.destination import Exported
 from hmsa_label.stores.exports.png import encode_png
@@ -227,17 +228,19 @@ def export_labels(
     """Writes a version for other tools.
 
     Args:
-        layout: `cityscapes` (PNG files) or `zarr` (one dense array). name: label type in the names of PNG files.
+        layout: `cityscapes` (PNG files), `coco` (panoptic PNG and JSON files) or `zarr` (one dense array).
+        name: label type in the names of PNG and JSON files.
 
     Raises:
         ValueError: the destination is not empty, or the layout is unknown.
     """
-    if layout not in ("cityscapes", "zarr"):
-        raise ValueError(f"--format must be cityscapes or zarr; got {layout!r}")
+    if layout not in EXPORT_LAYOUTS:
+        raise ValueError(f"--format must be {', '.join(EXPORT_LAYOUTS[:-1])} or {EXPORT_LAYOUTS[-1]}; got {layout!r}")
     reader = _open(store, version)
     if layout == "zarr":
         return export_zarr(reader, location_text(destination), on_image=on_image)
-    return export_cityscapes(reader, location_text(destination), name=name, on_image=on_image)
+    export = export_coco if layout == "coco" else export_cityscapes
+    return export(reader, location_text(destination), name=name, on_image=on_image)
 
 
 def _at(store: StorePlace) -> tuple[str, dict[str, Any]]:

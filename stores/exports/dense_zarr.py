@@ -55,7 +55,7 @@ def export_zarr(
 
     to.fill(copy, threads, on_image)
     to.put("manifest.parquet", _manifest(store, places))
-    return to.end(sum(map(len, present.values())) + len(arrays) * len(sizes) + 2)
+    return to.end(sum(map(len, present.values())) + len(arrays) * len(sizes) + 2, _left_out(arrays))
 
 
 def _documents(store: LabelStore, arrays: Sequence[str], sizes: Counter[tuple[str, int, int]]) -> dict[str, bytes]:
@@ -117,6 +117,10 @@ def _present(store: LabelStore, arrays: Sequence[str]) -> dict[str, set[str]]:
     columns = {name: ARRAYS[name].column(CHUNK_SHA256) for name in arrays}
     table = store.table(["key", *dict.fromkeys(columns.values())])
     return {name: set(table["key"].filter(table[column].is_valid()).to_pylist()) for name, column in columns.items()}
+
+
+def _left_out(arrays: Sequence[str]) -> str:
+    return ", ".join([f"array {name}" for name in ARRAYS if name not in arrays] + ["records of the runs"])
 
 
 def _manifest(store: LabelStore, places: dict[str, _Place]) -> bytes:

@@ -3,7 +3,8 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import PurePosixPath
+from typing import Any, TypeVar
 
 from hmsa_label.stores.files import (
     LEFT_OVER,
@@ -15,23 +16,30 @@ from hmsa_label.stores.files import (
     list_names,
     public_uri,
 )
+from hmsa_label.stores.format.forms import is_plain_name
 from hmsa_label.stores.parallel import map_threads
 from hmsa_label.stores.result import Result
 from hmsa_label.stores.versions.label_store import LabelStore
 
+T = TypeVar("T")
 Progress = Callable[[int, int], None]
 UNFINISHED = "UNFINISHED.json"  # there from the beginning of an export to its end: what is being exported
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exported(Result):
-    """What an export wrote: `files` objects under `destination`, for `images` images of `version`."""
+    """What an export wrote: `files` objects under `destination`, for `images` images of `version`.
+
+    Attributes:
+        left_out: what the version holds and the files do not, in words.
+    """
 
     destination: str
     version: int
     digest: str
     images: int
     files: int
+    left_out: str = ""
 
 
 @dataclass(kw_only=True)
@@ -81,14 +89,17 @@ class Destination:
         filesystem, start = self.root.open()
         create_bytes(filesystem, join(start, path), data)
 
-    def fill(self, put_image: Callable[[str], None], threads: int, on_image: Progress | None) -> None:
-        """Calls `put_image` with each key."""
-        for number, _ in enumerate(map_threads(put_image, self.store.keys(), threads), 1):
+    def fill(self, put_image: Callable[[str], T], threads: int, on_image: Progress | None) -> list[T]:
+        """Calls `put_image` with each key; its results, in the order of the keys."""
+        results = []
+        for number, result in enumerate(map_threads(put_image, self.store.keys(), threads), 1):
+            results.append(result)
             if on_image:
                 on_image(number, len(self.store))
+        return results
 
-    def end(self, files: int) -> Exported:
-        """Takes the note away; what was exported, as `files` objects."""
+    def end(self, files: int, left_out: str) -> Exported:
+        """Takes the note away; what was exported, as `files` objects, and what was not."""
         filesystem, path = self.root.open()
         delete_files(filesystem, self.left_over)
         delete_files(filesystem, [join(path, UNFINISHED)])
@@ -98,4 +109,19 @@ class Destination:
             digest=self.store.digest,
             images=len(self.store),
             files=files,
+            left_out=left_out,
         )
+
+
+def require_plain_name(name: str) -> None:
+    """Refuses a label type that cannot be a part of file names."""
+    if not is_plain_name(name):
+        raise ValueError(f"--name becomes a folder and part of file names: letters, digits, . _ - only; got {name!r}")
+
+
+def refuse_outside(store: LabelStore) -> None:
+    """Refuses a version with a key that would lead outside of the destination."""
+    for key in store:
+        parts = PurePosixPath(key).parts
+        if not parts or parts[0] == "/" or ".." in parts:
+            raise ValueError(f"the key {key!r} would be written outside of the destination")

@@ -1,4 +1,4 @@
-"""8-bit PNG files, written with the standard library: labels as they are, colors as RGB.
+"""PNG files, written with the standard library: labels as they are, in 8 or 16 bits, and colors as RGB.
 
 Labels are long runs of small numbers: no row filter at all gives the smallest files, which general encoders do not try.
 Specification: https://www.w3.org/TR/png-3/
@@ -8,6 +8,7 @@ import struct
 import zlib
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hmsa_label.stores.format.layout import U8
 
@@ -16,18 +17,22 @@ GRAY, RGB = 0, 2
 COMPRESSION = 6
 
 
-def encode_png(image: U8) -> bytes:
-    """PNG file of a [H, W] uint8 gray or [H, W, 3] uint8 RGB image.
+def encode_png(image: U8 | NDArray[np.uint16]) -> bytes:
+    """PNG file of a [H, W] uint8 or uint16 gray or [H, W, 3] uint8 RGB image.
 
     Raises:
         ValueError: for any other array.
     """
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
-        raise ValueError(f"a PNG needs uint8 [H, W] or [H, W, 3]; got {image.dtype} {list(image.shape)}")
+    gray = image.ndim == 2 and image.dtype in (np.uint8, np.uint16)
+    if not gray and (image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3):
+        raise ValueError(
+            f"a PNG needs uint8 or uint16 [H, W] or uint8 [H, W, 3]; got {image.dtype} {list(image.shape)}"
+        )
     height, width = image.shape[:2]
-    header = struct.pack(">IIBBBBB", width, height, 8, GRAY if image.ndim == 2 else RGB, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 8 * image.itemsize, GRAY if gray else RGB, 0, 0, 0)
     no_filter = np.zeros((height, 1), np.uint8)
-    rows = np.hstack([no_filter, np.ascontiguousarray(image).reshape(height, -1)])
+    big_endian = np.ascontiguousarray(image, image.dtype.newbyteorder(">"))
+    rows = np.hstack([no_filter, big_endian.reshape(height, -1).view(np.uint8)])
     pixels = zlib.compress(rows.tobytes(), COMPRESSION)
     return SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", pixels) + _chunk(b"IEND", b"")
 

@@ -217,12 +217,16 @@ def test_card_tells_of_classes_origin_and_cautions(call, store):
     assert "made by a network" in card
 
 
-def test_export_writes_png_files_or_one_array(call_json, store, tmp_path):
+def test_export_writes_png_files_a_json_file_or_one_array(call, call_json, store, tmp_path):
     made = call_json("export", "--store", store, tmp_path / "png")
     assert (made["images"], made["files"]) == (5, 15)
     assert (tmp_path / f"png/gtAuto/{KEY}_gtAuto_labelTrainIds.png").exists()
     call_json("export", "--store", store, tmp_path / "dense", "--format", "zarr")
     assert json.loads((tmp_path / "dense/label/zarr.json").read_text())["shape"] == [5, 32, 64]
+    made = call_json("export", "--store", store, tmp_path / "coco", "--format", "coco", "--name", "auto")
+    assert (made["files"], "evidence" in made["left_out"]) == (6, True)
+    assert (tmp_path / f"coco/annotations/panoptic_auto/{KEY}.png").exists()
+    assert "not in these files: " in call("export", "--store", store, tmp_path / "told", "--format", "coco").stderr
 
 
 def test_export_into_a_folder_with_something_in_it_is_refused(call, store, tmp_path):

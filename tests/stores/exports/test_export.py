@@ -16,6 +16,7 @@ from PIL import Image
 from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.errors import LabelCorrupt
 from hmsa_label.stores.exports.cityscapes_tree import export_cityscapes
+from hmsa_label.stores.exports.coco_panoptic import export_coco
 from hmsa_label.stores.exports.dense_zarr import export_zarr
 from hmsa_label.stores.exports.png import encode_png
 from hmsa_label.stores.files import open_filesystem
@@ -56,7 +57,7 @@ def test_a_write_in_an_export_leaves_the_store_alone(tmp_path: Path, labels: Any
     np.testing.assert_array_equal(LabelStore.open(run.uri).read("a"), run.labels["a"])
 
 
-@pytest.mark.parametrize("export", [export_zarr, export_cityscapes])
+@pytest.mark.parametrize("export", [export_zarr, export_cityscapes, export_coco])
 def test_an_interrupted_export_says_so_and_is_finished_by_the_same_call(
     uri: str, tmp_path: Path, labels: Any, export: Any
 ) -> None:
@@ -87,7 +88,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("export", [export_zarr, export_cityscapes])
+@pytest.mark.parametrize("export", [export_zarr, export_cityscapes, export_coco])
 def test_an_export_to_s3_survives_that_the_first_answer_to_every_write_is_lost(
     uri: str, s3_environment: str, labels: Any, export: Any
 ) -> None:
@@ -156,7 +157,7 @@ def test_a_folder_with_something_in_it_is_refused(uri: str, tmp_path: Path, labe
     labels.fill(uri)
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine.txt").write_text("x")
-    for export in (export_zarr, export_cityscapes):
+    for export in (export_zarr, export_cityscapes, export_coco):
         with pytest.raises(ValueError, match="out is not empty; export into a new folder"):
             export(LabelStore.open(uri), str(tmp_path / "out"))
 
@@ -164,8 +165,9 @@ def test_a_folder_with_something_in_it_is_refused(uri: str, tmp_path: Path, labe
 @pytest.mark.parametrize("key", ["../a", "/etc/a", "a/../../b"])
 def test_a_key_that_leads_outside_is_refused(uri: str, tmp_path: Path, labels: Any, key: str) -> None:
     labels.fill(uri, [key])
-    with pytest.raises(ValueError, match="outside of the destination"):
-        export_cityscapes(LabelStore.open(uri), str(tmp_path / "out"))
+    for export in (export_cityscapes, export_coco):
+        with pytest.raises(ValueError, match="outside of the destination"):
+            export(LabelStore.open(uri), str(tmp_path / "out"))
 
 
 def test_damaged_labels_are_not_exported(uri: str, tmp_path: Path, labels: Any) -> None:
@@ -181,20 +183,25 @@ def test_damaged_labels_are_not_exported(uri: str, tmp_path: Path, labels: Any) 
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (5, 3, 3)])
-def test_png_of_any_size_reads_back(shape: tuple[int, ...]) -> None:
-    image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_png_of_any_size_reads_back(shape: tuple[int, ...], dtype: Any) -> None:
+    image = np.random.default_rng(0).integers(0, 256 if len(shape) == 3 else np.iinfo(dtype).max, shape).astype(dtype)
+    if len(shape) == 3:
+        image = image.astype(np.uint8)
     with Image.open(io.BytesIO(encode_png(image))) as found:
         np.testing.assert_array_equal(np.asarray(found), image)
 
 
 def test_png_of_anything_else_is_refused() -> None:
-    with pytest.raises(ValueError, match="uint8"):
-        encode_png(np.zeros((2, 2, 4), np.uint8))
+    for wrong in (np.zeros((2, 2, 4), np.uint8), np.zeros((2, 2, 3), np.uint16), np.zeros((2, 2), np.int32)):
+        with pytest.raises(ValueError, match="uint8 or uint16"):
+            encode_png(wrong)
 
 
 @pytest.mark.parametrize("name", ["../../x", "/x", "a/b", "", ".", "a b", "<b>"])
 def test_a_label_type_that_is_no_plain_name_is_refused(uri: str, labels: Any, tmp_path: Path, name: str) -> None:
     labels.fill(uri, ["a"])
-    with pytest.raises(ValueError, match="--name becomes a folder and part of file names"):
-        export_cityscapes(LabelStore.open(uri), str(tmp_path / "out"), name=name)
+    for export in (export_cityscapes, export_coco):
+        with pytest.raises(ValueError, match="--name becomes a folder and part of file names"):
+            export(LabelStore.open(uri), str(tmp_path / "out"), name=name)
     assert not list(tmp_path.rglob("*"))

@@ -1,0 +1,110 @@
+"""A version as COCO panoptic: one PNG of region ids per image, and one JSON file that says what the ids are.
+
+Format: https://cocodataset.org/#format-data, "Panoptic Segmentation".
+"""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from hmsa_label.stores.exports.destination import Destination, Exported, Progress, refuse_outside, require_plain_name
+from hmsa_label.stores.exports.png import encode_png
+from hmsa_label.stores.exports.regions import Regions, has_instances, read_regions
+from hmsa_label.stores.format.layout import IGNORE_INDEX
+from hmsa_label.stores.versions.label_store import LabelStore
+
+IDS_PER_INSTANCE = 256  # id = 256 * instance + trainId + 1: only what has no label is 0, and no class is lost to it
+
+
+def export_coco(
+    store: LabelStore,
+    destination: str,
+    *,
+    name: str = "gtAuto",
+    threads: int = 4,
+    on_image: Progress | None = None,
+    storage_options: dict[str, Any] | None = None,
+) -> Exported:
+    """`annotations/panoptic_<name>.json`, and `annotations/panoptic_<name>/<key>.png` per image.
+
+    The color of a pixel spells the id of its region: red is trainId + 1, green + 256 blue the instance; black has no
+    label. Category ids are the class table's raw ids. Pixels of a thing class whose instances nobody told apart are one
+    region with `iscrowd`, so a store without instances has its things as crowds. `file_name` of an image is its path
+    below the data root. The JSON file is built in memory, about 100 bytes per region; pixels go image by image. An
+    export that was interrupted is finished by the same call.
+
+    Raises:
+        ValueError: if something else is at the destination already, or `name` or a key would lead outside of it.
+    """
+    require_plain_name(name)
+    refuse_outside(store)
+    to = Destination.begin(store, destination, storage_options, {"layout": "coco", "name": name})
+    folder, things = f"annotations/panoptic_{name}", store.classes.get("things", [])
+    raw_ids = store.classes["raw_ids"]
+
+    def write(key: str) -> bytes:
+        regions = read_regions(store, key)
+        to.put(f"{folder}/{key}.png", encode_png(_colors(regions)[regions.region_of]))
+        return json.dumps(_segments_info(regions, raw_ids, things)).encode()
+
+    to.put(f"{folder}.json", _document(store, to.fill(write, threads, on_image)))
+    lost = (
+        "scores of instances" if has_instances(store) else "instances, which the version has none of" if things else ""
+    )
+    return to.end(len(store) + 1, f"{lost}{', ' if lost else ''}evidence, and how the labels were made")
+
+
+def _colors(regions: Regions) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """[S, 3] uint8 RGB of each region."""
+    labeled = regions.train_ids != IGNORE_INDEX
+    parts = (regions.train_ids + 1, regions.instances % 256, regions.instances // 256)
+    return np.stack([np.where(labeled, part, 0) for part in parts], axis=1).astype(np.uint8)
+
+
+def _segments_info(regions: Regions, raw_ids: list[int], things: list[int]) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": int(IDS_PER_INSTANCE * instance + train_id + 1),
+            "category_id": raw_ids[train_id],
+            "area": int(area),
+            "bbox": box.tolist(),
+            "iscrowd": int(train_id in things and instance == 0),
+        }
+        for train_id, instance, area, box in zip(
+            regions.train_ids, regions.instances, regions.areas_px, regions.boxes, strict=True
+        )
+        if train_id != IGNORE_INDEX
+    ]
+
+
+def _document(store: LabelStore, segments_info: list[bytes]) -> bytes:
+    """The JSON file, from the segments of each image in the order of the keys."""
+    rows = store.table(["key", "source", "height", "width"]).to_pylist()
+    images, annotations = [], []
+    for number, (row, segments) in enumerate(zip(rows, segments_info, strict=True), 1):
+        image = {"id": number, "file_name": row["source"], "height": row["height"], "width": row["width"]}
+        images.append(json.dumps(image).encode())
+        about = json.dumps({"image_id": number, "file_name": f"{row['key']}.png"}).encode()
+        annotations.append(about[:-1] + b', "segments_info": ' + segments + b"}")
+    info = {"description": "labels by hmsa-label", "store": store.identity.uuid, "version": store.version}
+    parts = {
+        "info": json.dumps({**info, "digest": store.digest}).encode(),
+        "categories": json.dumps(_categories(store.classes)).encode(),
+        "images": _list(images),
+        "annotations": _list(annotations),
+    }
+    return b"{\n" + b",\n".join(b'"' + part.encode() + b'": ' + text for part, text in parts.items()) + b"\n}\n"
+
+
+def _list(entries: list[bytes]) -> bytes:
+    return b"[\n" + b",\n".join(entries) + b"\n]"
+
+
+def _categories(classes: dict[str, Any]) -> list[dict[str, Any]]:
+    things = classes.get("things", [])
+    rows = zip(classes["raw_ids"], classes["names"], classes["colours"], strict=True)
+    return [
+        {"id": raw_id, "name": name, "supercategory": name, "isthing": int(train_id in things), "color": color}
+        for train_id, (raw_id, name, color) in enumerate(rows)
+    ]
