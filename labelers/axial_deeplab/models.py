@@ -53,6 +53,11 @@ MODELS: dict[str, AxialDeepLabNumbers] = {
     "panoptic_deeplab_tiny": _without_attention(_TINY),
 }
 
+# Trunks with a layer for image classes, by the network that they are the trunk of.
+CLASSIFIERS = {
+    name.replace("axial_deeplab", "axial_resnet").replace("panoptic_deeplab", "conv_resnet"): name for name in MODELS
+}
+
 
 def numbers_of(name: str) -> AxialDeepLabNumbers:
     """The numbers of a network.
@@ -87,8 +92,14 @@ def build_classifier(name: str, num_classes: int) -> TrunkClassifier:
 
     The tensors of the trunk are those of the network at output stride 16.
 
+    Args:
+        name: a key of `CLASSIFIERS`, such as axial_resnet_s, the trunk of axial_deeplab_s.
+        num_classes: K.
+
     Raises:
         ValueError: unknown name.
     """
-    trunk = AxialResNet(replace(numbers_of(name).trunk, output_stride=32))
+    if name not in CLASSIFIERS:
+        raise ValueError(f"unknown trunk {name!r}; known are {', '.join(sorted(CLASSIFIERS))}")
+    trunk = AxialResNet(replace(MODELS[CLASSIFIERS[name]].trunk, output_stride=32))
     return TrunkClassifier(trunk, num_classes)

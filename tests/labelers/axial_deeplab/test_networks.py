@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hmsa_label.labelers.axial_deeplab.models import MODELS, build_axial_deeplab, build_classifier
+from hmsa_label.labelers.axial_deeplab.models import CLASSIFIERS, MODELS, build_axial_deeplab, build_classifier
 
 
 def size_of(net):
@@ -38,10 +38,10 @@ def test_maps_are_as_large_as_the_image_whatever_its_size(name):
     torch.testing.assert_close(maps.offset[:, :, 0, 0], corners)
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
-def test_classifier_has_the_trunk_of_the_network(name):
+@pytest.mark.parametrize(("name", "network"), sorted(CLASSIFIERS.items()))
+def test_classifier_has_the_trunk_of_the_network(name, network):
     with torch.device("meta"):
-        net, classifier = build_axial_deeplab(name, 19), build_classifier(name, 10)
+        net, classifier = build_axial_deeplab(network, 19), build_classifier(name, 10)
     shapes = [{key: value.shape for key, value in module.trunk.state_dict().items()} for module in (net, classifier)]
     assert shapes[0] == shapes[1]
     assert classifier.trunk.output_stride == 32
@@ -49,10 +49,18 @@ def test_classifier_has_the_trunk_of_the_network(name):
 
 @torch.inference_mode()
 def test_classifier_gives_logits_of_each_image():
-    classifier = build_classifier("axial_deeplab_tiny", 7).eval()
+    classifier = build_classifier("axial_resnet_tiny", 7).eval()
     assert classifier(torch.randn(3, 3, 50, 65)).shape == (3, 7)
 
 
+def test_every_network_has_a_trunk_of_its_own_name():
+    assert sorted(CLASSIFIERS.values()) == sorted(MODELS)
+    assert CLASSIFIERS["axial_resnet_s"] == "axial_deeplab_s"
+    assert CLASSIFIERS["conv_resnet_r50"] == "panoptic_deeplab_r50"
+
+
 def test_unknown_network_is_refused():
+    with pytest.raises(ValueError, match="unknown trunk 'axial_deeplab_s'; known are axial_resnet_26s"):
+        build_classifier("axial_deeplab_s", 5)
     with pytest.raises(ValueError, match="unknown model 'axial'; known are axial_deeplab_26s"):
         build_axial_deeplab("axial", 19)
