@@ -219,3 +219,12 @@ def test_every_pixel_gets_the_nearest_center_whatever_the_tiles(monkeypatch, til
 def test_settings_that_make_no_sense_are_refused(setting, words):
     with pytest.raises(ValueError, match=words):
         PostProcessing(**setting)
+
+
+@pytest.mark.gpu
+def test_gpu_finds_the_instances_that_a_cpu_finds():
+    *maps, settings = golden_scene("street")
+    expected = predict(*maps, THINGS, settings)
+    found = predict(*(part.cuda() for part in maps), THINGS, settings)
+    assert found.instances == expected.instances
+    assert all(torch.equal(a.cpu(), b) for a, b in zip(found[:3], expected[:3], strict=True))
