@@ -22,6 +22,7 @@ from results_page import markdown, page, publish
 
 from hmsa_label.pipeline.teacher.semantic import Teacher
 from hmsa_label.stores.format.evidence import grid_with
+from hmsa_label.stores.format.rule import Rule
 from tests.fake_teacher import fake
 
 SIZES = ((64, 128), (1024, 2048))
@@ -36,7 +37,7 @@ def bare_rate(folder: Path, ms: float) -> float:
     grid = np.asarray(grid_with(THRESHOLD), np.float32)
     began, count = time.monotonic(), 0
     while time.monotonic() - began < BARE_SECONDS:
-        teacher.label([images[count % len(images)]], grid, THRESHOLD, True)
+        teacher.label([images[count % len(images)]], grid, Rule(THRESHOLD), True)
         count += 1
     return count / (time.monotonic() - began)
 

@@ -18,6 +18,8 @@ from typing import Any
 
 import torch
 
+from hmsa_label.stores.format.rule import Rule
+
 ROOT = Path(__file__).resolve().parents[1]
 SCALES = (0.5, 1.0, 2.0)
 NEEDED = ("click", "cv2", "deltalake", "fsspec", "matplotlib", "numcodecs", "numpy", "PIL", "pyarrow", "pytest")
@@ -256,10 +258,10 @@ def batches(device: torch.device, size: Size) -> dict[str, Any]:
                 for precision in ("fp32", "bf16")
             }
         for precision, teacher in teachers.items():
-            alone = [teacher.label([image], grid, 0.9, True)[0].label for image in images]
+            alone = [teacher.label([image], grid, Rule(0.9), True)[0].label for image in images]
             for count in batch_sizes:
                 found = timed(partial(teacher.label, images[:count], grid, 0.9, True), device, size.repeats)
-                together = teacher.label(images[:count], grid, 0.9, True)
+                together = teacher.label(images[:count], grid, Rule(0.9), True)
                 same = [float((one.label == other).mean()) for one, other in zip(together, alone, strict=False)]
                 row = {"network": network, "image_px": image_px, "precision": precision, "batch": count}
                 row |= {"images_per_s": count / found["seconds"], "peak_gb": found["peak_gb"]}

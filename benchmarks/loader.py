@@ -35,6 +35,7 @@ from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.stores.format.evidence import grid_with
 from hmsa_label.stores.format.layout import U8
 from hmsa_label.stores.format.receipt import ImageFacts
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.runs.segment import SegmentWriter
 from hmsa_label.stores.runs.writer import RunWriter
 from hmsa_label.stores.versions.label_store import LabelStore
@@ -127,7 +128,7 @@ class Bench:
         uri = str(self.folder / "labels")
         LabelStore.create(uri, CITYSCAPES.to_dict())
         run = RunWriter(uri, {"settings": {"threshold": THRESHOLD}})
-        segment = SegmentWriter(uri, run.run_id, None, THRESHOLD, self.images)
+        segment = SegmentWriter(uri, run.run_id, None, Rule(THRESHOLD), self.images)
         shards = {
             form: [tarfile.open(self.folder / f"{tar_name(form)}-{n}.tar", "w") for n in range(SHARDS)]  # noqa: SIM115
             for form in (TAR_PNG, TAR_RAW)

@@ -26,6 +26,7 @@ from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
 from hmsa_label.pipeline.config import TeacherConfig
 from hmsa_label.pipeline.teacher.semantic import Teacher
+from hmsa_label.stores.format.rule import Rule
 
 CPU = torch.device("cpu")
 GRID = np.array([0.9], np.float32)
@@ -62,10 +63,10 @@ def measure(case: dict) -> dict:
     )
     teacher = Teacher(config)
     image = drawn_image(*case["size_px"]).numpy()
-    teacher.label([image[:64, :64]], GRID, 0.9, True)  # what the first pass sets up is no part of the second
+    teacher.label([image[:64, :64]], GRID, Rule(0.9), True)  # what the first pass sets up is no part of the second
     held, started = held_bytes(CPU), time.process_time()
     try:
-        tiles = teacher.label([image], GRID, 0.9, True)[0].tiles or "whole"
+        tiles = teacher.label([image], GRID, Rule(0.9), True)[0].tiles or "whole"
     except ValueError as error:
         tiles = f"refused: {error}"
     return {"tiles": tiles, "peak": peak_bytes(CPU) - held, "cpu_s": time.process_time() - started}

@@ -22,6 +22,7 @@ from hmsa_label.stores.exports.png import encode_png
 from hmsa_label.stores.format import layout
 from hmsa_label.stores.format.evidence import code_of, grid_with, label_at, level_of
 from hmsa_label.stores.format.receipt import ImageFacts, Receipt
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.runs.segment import SegmentWriter
 from hmsa_label.stores.runs.writer import RunWriter
 from hmsa_label.stores.versions.gc import gc
@@ -95,7 +96,7 @@ def label(uri: str, keys: list[str], *, seed: int, relabel: bool = False, thresh
     }
     writer = RunWriter(uri, run, relabel=relabel)
     grid = grid_with(threshold)
-    segment = SegmentWriter(uri, writer.run_id, grid, threshold, len(keys))
+    segment = SegmentWriter(uri, writer.run_id, grid, Rule(threshold), len(keys))
     receipts = []
     for key in keys:
         generator = np.random.default_rng([seed, ord(key)])

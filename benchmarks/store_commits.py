@@ -12,6 +12,7 @@ from s3_server import s3_server
 from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.format.receipt import ImageFacts
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.runs.segment import SegmentWriter
 from hmsa_label.stores.runs.writer import RunWriter
 from hmsa_label.stores.versions.label_store import LabelStore
@@ -22,7 +23,7 @@ THRESHOLD = 0.9
 def label_some(uri: str, number: int, commits: int, start: float) -> None:
     """One process: a run of its own, one image and one commit at a time, from a common moment on."""
     run = RunWriter(uri, {"settings": {"threshold": THRESHOLD}, "data": {"split": f"part {number}"}})
-    segment = SegmentWriter(uri, run.run_id, None, THRESHOLD, commits)
+    segment = SegmentWriter(uri, run.run_id, None, Rule(THRESHOLD), commits)
     time.sleep(max(0.0, start - time.time()))
     for commit in range(commits):
         label = np.full((8, 16), number, np.uint8)

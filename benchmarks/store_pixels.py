@@ -21,6 +21,7 @@ from hmsa_label.stores.files import FileRoot, create_bytes, join
 from hmsa_label.stores.format.evidence import grid_with, label_at, level_of
 from hmsa_label.stores.format.layout import U8
 from hmsa_label.stores.format.receipt import ImageFacts, Receipt
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.runs.segment import SegmentWriter
 from hmsa_label.stores.runs.writer import RunWriter
 from hmsa_label.stores.versions.label_store import LabelStore
@@ -109,7 +110,7 @@ class Bench:
     def _writer(self, uri: str, grid: tuple[float, ...] | None) -> tuple[RunWriter, SegmentWriter]:
         LabelStore.create(uri, CITYSCAPES.to_dict())
         run = RunWriter(uri, {"settings": {"threshold": THRESHOLD}})
-        return run, SegmentWriter(uri, run.run_id, grid, THRESHOLD, len(self.images))
+        return run, SegmentWriter(uri, run.run_id, grid, Rule(THRESHOLD), len(self.images))
 
     def _put_png(self, key: str, label: U8, variant: str) -> None:
         filesystem, root = self.root.open()

@@ -23,6 +23,7 @@ from store_commits import commit_at_once
 
 from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.stores.format.receipt import ImageFacts
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.runs.segment import SegmentWriter
 from hmsa_label.stores.runs.writer import RunWriter
 from hmsa_label.stores.versions.label_store import LabelStore
@@ -65,7 +66,7 @@ def commit_one_by_one(uri: str, commits: int) -> None:
     """One run that commits so many times, and stays unfinished."""
     LabelStore.create(uri, CITYSCAPES.to_dict())
     run = RunWriter(uri, {"settings": {"threshold": 0.9}, "data": {"split": "train"}})
-    segment = SegmentWriter(uri, run.run_id, None, 0.9, commits)
+    segment = SegmentWriter(uri, run.run_id, None, Rule(0.9), commits)
     label = np.zeros((8, 16), np.uint8)
     receipts = [
         segment.write(ImageFacts(key=f"{number:04d}", source="x"), {"label": label}) for number in range(commits)

@@ -25,6 +25,7 @@ from hmsa_label.stores.files import FileRoot, create_bytes, join
 from hmsa_label.stores.format.chunks import decode_checked, encode
 from hmsa_label.stores.format.layout import U8, UNWRITTEN, ZSTD_LEVEL
 from hmsa_label.stores.format.receipt import ImageFacts
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.runs.segment import SegmentWriter
 from hmsa_label.stores.runs.writer import RunWriter
 from hmsa_label.stores.versions.label_store import LabelStore
@@ -63,7 +64,7 @@ class Bench:
         """Writes every label in each way, in turn."""
         LabelStore.create(self.uri, CITYSCAPES.to_dict())
         run = RunWriter(self.uri, {"settings": {"threshold": THRESHOLD}})
-        segment, receipts = SegmentWriter(self.uri, run.run_id, None, THRESHOLD, len(self.labels)), []
+        segment, receipts = SegmentWriter(self.uri, run.run_id, None, Rule(THRESHOLD), len(self.labels)), []
         for number, label in enumerate(self.labels):
             facts = ImageFacts(key=f"{number:03d}", source="x")
             receipts.append(self.clock(STORE, "write", partial(segment.write, facts, {"label": label})))

@@ -87,6 +87,8 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
     LabelConfig: ("Labels", (
         Setting("store", "--store", "Folder or URL of the label store; made on first use."),
         Setting("threshold", "--threshold", "Confidence below which a pixel is left out (255)."),
+        Setting("center_threshold", "--center-threshold", "Center score below which an instance is left out (255)."),
+        Setting("instance_threshold", "--instance-threshold", "Mean confidence below which an instance is left out."),
         Setting("keep_evidence", "--evidence/--no-evidence", "Keep what makes other thresholds possible later."),
         Setting("keys", "--keys", "Only these images: names or patterns with *, or @FILE with one per line."),
         Setting("only_new", "--only-new", "Also label images again whose files changed; compares their digests."),

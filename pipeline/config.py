@@ -29,6 +29,11 @@ def at_least(option: str, value: float, least: float) -> None:
         raise ValueError(f"{option} must be at least {least}; got {value}")
 
 
+def share(option: str, value: float) -> None:
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{option} must lie between 0 and 1; got {value}")
+
+
 def option_of(field: str) -> str:
     """The option of a field that is called like it."""
     return f"--{field.replace('_', '-')}"
@@ -153,6 +158,8 @@ class LabelConfig:
     """One labeling run: data, teacher, threshold, store, engine.
 
     Attributes:
+        threshold, center_threshold, instance_threshold: the rule that decides which pixels become labels: the least
+            confidence of a pixel, and the least center score and least mean confidence of its instance, 0..1.
         keys: label only these images: keys, patterns, or `@FILE` with one per line (`data/selection.py`); empty is all.
         only_new: also label images again whose files hold other bytes than when they were labeled, as a new version;
             without it images that the store has are not looked at.
@@ -165,6 +172,8 @@ class LabelConfig:
     teacher: TeacherConfig
     store: Location
     threshold: float = 0.9
+    center_threshold: float = 0.0
+    instance_threshold: float = 0.0
     keep_evidence: bool = True
     keys: tuple[str, ...] = ()
     engine: EngineConfig = field(default_factory=EngineConfig)
@@ -180,6 +189,8 @@ class LabelConfig:
         check_place("--store", self.store)
         if not 0.0 < self.threshold < 1.0:
             raise ValueError(f"--threshold must lie between 0 and 1, both excluded; got {self.threshold}")
+        for name in ("center_threshold", "instance_threshold"):
+            share(option_of(name), getattr(self, name))
         if self.relabel and self.only_new:
             raise ValueError("--relabel labels every image again, --only-new those that changed; give one of them")
 

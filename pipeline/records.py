@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hmsa_label.stores.format.instances import Instance
 from hmsa_label.stores.result import Result
 
 U8 = NDArray[np.uint8]
@@ -17,14 +19,16 @@ class LabeledImage:
 
     Attributes:
         arrays: [H, W] arrays by the names that the store gives them: `label`, uint8 trainIds with ignore_index (255)
-            below the threshold, and with evidence what it was cut from.
+            where the rule keeps nothing; with evidence what it was cut from; `instance` of a panoptic teacher.
         mean_confidence: mean over pixels of the top softmax probability, 0..1.
         tiles: how the image was cut because it did not fit into memory; None if it was labeled as a whole.
+        instances: all that a panoptic teacher found, before the rule; None of other teachers.
     """
 
-    arrays: Mapping[str, U8]
+    arrays: Mapping[str, NDArray[Any]]
     mean_confidence: float
     tiles: str | None = None
+    instances: tuple[Instance, ...] | None = None
 
     @property
     def label(self) -> U8:

@@ -199,7 +199,7 @@ def rethreshold(store: StorePlace, threshold: float, on_image: OnImage | None = 
     done = rethreshold_store(uri, threshold, provenance=_provenance(), on_image=on_image, storage_options=options)
     seconds = time.monotonic() - started
     after = _open(store, done.version)
-    summary = summarize(after.table(), after.classes)
+    summary = summarize(after)
     return LabelSummary(
         store=after.uri,
         version=done.version,

@@ -21,7 +21,9 @@ from hmsa_label.labelers.device_errors import is_device_lost, one_line
 from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.pipeline.errors import DeviceLost, EngineError
 from hmsa_label.pipeline.interrupt import THREAD_NAME
+from hmsa_label.pipeline.label.keeping import Keeping
 from hmsa_label.pipeline.records import U8, LabeledImage
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.images.source import BadImage
 
 CLOSE_SECONDS = 30.0
@@ -35,18 +37,9 @@ class AnyTeacher(Protocol):
     info: dict[str, Any]
 
     def label(
-        self, images: list[U8], thresholds: NDArray[np.float32], threshold: float, keep_evidence: bool
+        self, images: list[U8], thresholds: NDArray[np.float32], rule: Rule, keep_evidence: bool
     ) -> list[LabeledImage]:
         """Labels and evidence of [H, W, 3] uint8 RGB images of one size."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """How confidence becomes labels: stored thresholds, the run's own, and whether evidence is kept."""
-
-    thresholds: tuple[float, ...]
-    threshold: float
-    keep_evidence: bool
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # arrays have no one truth value: only the object itself is equal
@@ -67,13 +60,13 @@ class ForwardThread:
         is_closed: whether it takes no images any more.
     """
 
-    def __init__(self, load: Callable[[], AnyTeacher], rule: Rule, batch_size: int) -> None:
+    def __init__(self, load: Callable[[], AnyTeacher], keeping: Keeping, batch_size: int) -> None:
         """Returns once the teacher is loaded.
 
         Raises:
             Exception: whatever `load` raised.
         """
-        self._rule = rule
+        self._keeping = keeping
         self._batch_size = batch_size
         self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
         self._waiting: deque[_Waiting] = deque()
@@ -160,8 +153,8 @@ class ForwardThread:
             waiting.answer.set_result((part, seconds))
 
     def _label(self, teacher: AnyTeacher, images: list[U8]) -> list[LabeledImage]:
-        thresholds = np.asarray(self._rule.thresholds, np.float32)
-        return teacher.label(images, thresholds, self._rule.threshold, self._rule.keep_evidence)
+        thresholds = np.asarray(self._keeping.thresholds, np.float32)
+        return teacher.label(images, thresholds, self._keeping.rule, self._keeping.keep_evidence)
 
 
 def _translate(error: Exception) -> Exception:

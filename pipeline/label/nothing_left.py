@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from hmsa_label.pipeline.config import LabelConfig
+from hmsa_label.pipeline.label.keeping import rule_of
 from hmsa_label.pipeline.teacher.identity import readable_settings
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, NotAStore
 from hmsa_label.stores.images.source import ImageRef
@@ -30,6 +31,7 @@ def finished_store(config: LabelConfig, images: list[ImageRef], known: Iterable[
         return None
     settings, before = record["settings"], (record.get("config") or {}).get("teacher") or {}
     # With equal weights this decides the labels, on whatever device.
-    asked = {"teacher_sha256": None, **readable_settings(config.teacher), "threshold": config.threshold}
+    asked = {"teacher_sha256": None, **readable_settings(config.teacher), "rule": None, **rule_of(config).settings}
+    settings = {"rule": None, **settings}
     same = all(name in settings and settings[name] == value for name, value in asked.items())
     return store if same and before.get("precision") == config.teacher.precision else None

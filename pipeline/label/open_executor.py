@@ -8,7 +8,7 @@ from functools import partial
 
 from hmsa_label.pipeline.config import LabelConfig
 from hmsa_label.pipeline.engine.executor import Executor, LocalExecutor, Worker
-from hmsa_label.pipeline.label.forward_thread import Rule
+from hmsa_label.pipeline.label.keeping import Keeping
 from hmsa_label.pipeline.label.plan import (
     Placement,
     cluster_address,
@@ -42,7 +42,7 @@ OWN_RAY = {
 
 
 @contextmanager
-def open_executor(config: LabelConfig, rule: Rule) -> Iterator[Executor]:
+def open_executor(config: LabelConfig, keeping: Keeping) -> Iterator[Executor]:
     """An executor whose workers are loading their teachers; all is ended on the way out.
 
     Raises:
@@ -51,20 +51,20 @@ def open_executor(config: LabelConfig, rule: Rule) -> Iterator[Executor]:
     """
     with ExitStack() as stack:
         if config.engine.executor == "local":
-            pool: Executor = _open_threads(config, rule)
+            pool: Executor = _open_threads(config, keeping)
         else:
-            pool = _open_ray(config, rule, stack)
+            pool = _open_ray(config, keeping, stack)
         stack.push(lambda kind, error, trace: pool.close(wait=kind is not KeyboardInterrupt))
         yield pool
 
 
-def _open_threads(config: LabelConfig, rule: Rule) -> Executor:
+def _open_threads(config: LabelConfig, keeping: Keeping) -> Executor:
     placement = place(config.engine, config.teacher, visible_gpus(config.teacher), usable_cores())
-    build = partial(LabelWorker, _spec(config, rule, placement))
+    build = partial(LabelWorker, _spec(config, keeping, placement))
     return LocalExecutor(build, len(placement.devices), images_in_flight(config.engine))
 
 
-def _open_ray(config: LabelConfig, rule: Rule, stack: ExitStack) -> Executor:
+def _open_ray(config: LabelConfig, keeping: Keeping, stack: ExitStack) -> Executor:
     address = cluster_address(config.engine)
     for name, value in {**ANY_RAY, **(OWN_RAY if address is None else {})}.items():
         os.environ.setdefault(name, value)
@@ -80,7 +80,7 @@ def _open_ray(config: LabelConfig, rule: Rule, stack: ExitStack) -> Executor:
         threads=images_in_flight(config.engine),
     )
     # Without a number, Ray's hosts tell how many fit, now and when others join.
-    build = partial(_build_anywhere, _spec(config, rule, placement, user_code(config.teacher.teacher)))
+    build = partial(_build_anywhere, _spec(config, keeping, placement, user_code(config.teacher.teacher)))
     return RayExecutor(build, config.engine.workers, options, is_own=cluster.is_own)
 
 
@@ -91,7 +91,7 @@ def _build_anywhere(spec: WorkerSpec, number: int) -> Worker:
     return MeasuredWorker(LabelWorker(replace(spec, devices=spec.devices[:1] * (number + 1)), number), number)
 
 
-def _spec(config: LabelConfig, rule: Rule, placement: Placement, code: UserCode | None = None) -> WorkerSpec:
+def _spec(config: LabelConfig, keeping: Keeping, placement: Placement, code: UserCode | None = None) -> WorkerSpec:
     """What workers are built from; local paths become absolute, because workers run in other folders."""
     teacher = config.teacher
     if teacher.weights is not None and ":" not in str(teacher.weights):
@@ -100,7 +100,7 @@ def _spec(config: LabelConfig, rule: Rule, placement: Placement, code: UserCode 
         data=replace(config.data, root=_absolute(config.data.root)),
         teacher=replace(teacher, cpu_threads=config.engine.cpus_per_worker),
         store=_absolute(config.store),
-        rule=rule,
+        keeping=keeping,
         devices=placement.devices,
         batch_size=config.engine.batch_size,
         memory_share=memory_share(config.engine, placement),

@@ -11,7 +11,7 @@ from typing import Any
 
 from hmsa_label.labelers.registry import is_built_in
 from hmsa_label.pipeline.config import LabelConfig, TeacherConfig, to_dict
-from hmsa_label.pipeline.label.forward_thread import Rule
+from hmsa_label.pipeline.label.keeping import Keeping, rule_of
 from hmsa_label.pipeline.label.plan import cluster_address
 from hmsa_label.pipeline.software import git_state, library_versions, package_version
 from hmsa_label.pipeline.teacher.identity import readable_settings, settings_of_options
@@ -19,11 +19,18 @@ from hmsa_label.stores.credentials import hide_in_arguments, hide_in_text
 from hmsa_label.stores.files import public_uri
 from hmsa_label.stores.images.source import ImageRef, safe_key
 
-NOT_RECORDED = ("host", "pid", "classes", "settings", "warnings")  # of a worker's info; records have them elsewhere
+NOT_RECORDED = (
+    "host",
+    "pid",
+    "classes",
+    "settings",
+    "warnings",
+    "gives",
+)  # of a worker's info; records have them elsewhere
 
 
 def run_record(
-    config: LabelConfig, rule: Rule, teacher: dict[str, Any], images: list[ImageRef], *, only_new: bool = False
+    config: LabelConfig, keeping: Keeping, teacher: dict[str, Any], images: list[ImageRef], *, only_new: bool = False
 ) -> dict[str, Any]:
     """The JSON-able record that the store keeps for a run; `settings` is what its fingerprint is taken from.
 
@@ -40,10 +47,10 @@ def run_record(
         "settings": {
             **teacher["settings"],
             "classes": teacher["classes"]["names"],
-            "threshold": rule.threshold,
+            **keeping.rule.settings,
         },
         "data": _data(config, images, only_new),
-        "grid": list(rule.thresholds) if rule.keep_evidence else None,
+        "grid": list(keeping.thresholds) if keeping.keep_evidence else None,
         "teacher": about,
         "classes": teacher["classes"],
         "images": {"count": len(images), "sha256": list_digest(images)},
@@ -65,7 +72,7 @@ def known_record(config: LabelConfig, images: list[ImageRef], *, only_new: bool 
     teacher = config.teacher
     is_here = teacher.weights is None or (cluster_address(config.engine) is None and "://" not in str(teacher.weights))
     told = readable_settings(teacher) if is_here else settings_of_options(teacher)
-    settings = {**told, "threshold": config.threshold}
+    settings = {**told, **rule_of(config).settings}
     if teacher.precision != "auto":
         settings["precision"] = teacher.precision
     return {"settings": settings, "data": _data(config, images, only_new)}

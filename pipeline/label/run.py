@@ -32,7 +32,7 @@ from hmsa_label.pipeline.errors import EngineError
 from hmsa_label.pipeline.interrupt import drain_on_signals
 from hmsa_label.pipeline.label.cautions import LittleKept, classes_absent, warnings_of_teacher, warnings_of_version
 from hmsa_label.pipeline.label.failures import FailurePolicy
-from hmsa_label.pipeline.label.forward_thread import Rule
+from hmsa_label.pipeline.label.keeping import Keeping, keeping_of, refuse_without_instances
 from hmsa_label.pipeline.label.nothing_left import finished_store
 from hmsa_label.pipeline.label.open_executor import open_executor
 from hmsa_label.pipeline.label.plan import (
@@ -51,7 +51,6 @@ from hmsa_label.pipeline.monitor.run_log import RunLog
 from hmsa_label.pipeline.records import LabelSummary
 from hmsa_label.stores.audit.summary import summarize
 from hmsa_label.stores.credentials import secret_values
-from hmsa_label.stores.format.evidence import grid_with
 from hmsa_label.stores.images.source import ImageRef
 from hmsa_label.stores.runs.claims import Claims
 from hmsa_label.stores.runs.may_begin import check_known_settings
@@ -83,7 +82,7 @@ def label_images(config: LabelConfig, on_event: OnEvent | None = None) -> LabelS
     """
     started = time.monotonic()
     policy = FailurePolicy(on_error=config.engine.on_error, max_failures=config.engine.max_failures)
-    rule = Rule(thresholds=grid_with(config.threshold), threshold=config.threshold, keep_evidence=config.keep_evidence)
+    keeping = keeping_of(config)
     _, images = with_retries("listing the images", lambda: find_images(config))
     before = with_retries("reading the store", lambda: look_back(config, images))
     policy.check(list(before.known.values()))
@@ -91,7 +90,7 @@ def label_images(config: LabelConfig, on_event: OnEvent | None = None) -> LabelS
     if not before.changed and (finished := _find_finished(config, images, before)) is not None:
         return _nothing_to_do(config, finished, len(images), before, watch, started)
     with_retries("reading the store", lambda: _check_may_begin(config, images, before))
-    with open_executor(config, rule) as pool, drain_on_signals() as stop:
+    with open_executor(config, keeping) as pool, drain_on_signals() as stop:
         watch(WorkersStarting(workers=pool.workers, where=cluster_address(config.engine) or config.engine.executor))
         dispatcher = Dispatcher(pool, _limits(config.engine), stop, watch)
         first = dispatcher.wait_for_worker()
@@ -99,7 +98,8 @@ def label_images(config: LabelConfig, on_event: OnEvent | None = None) -> LabelS
             raise KeyboardInterrupt  # nothing is begun yet
         if (text := about_held_out(config.data.split, first.info)) is not None:
             watch.warn([text])
-        run = _begin_run(config, rule, first.info, images, before)
+        refuse_without_instances(keeping.rule, first.info)
+        run = _begin_run(config, keeping, first.info, images, before)
         with _taking_part(run, config) as claims, RunLog(run.root, run.run_id, run.attempt, _secrets(config)) as log:
             with_retries("adopting receipts", run.adopt)
             left_out = before.left_out(with_retries("reading the store", run.done_keys))
@@ -146,14 +146,14 @@ def _shares(config: LabelConfig) -> bool:
 
 
 def _begin_run(
-    config: LabelConfig, rule: Rule, teacher: dict[str, Any], images: list[ImageRef], before: LookBack
+    config: LabelConfig, keeping: Keeping, teacher: dict[str, Any], images: list[ImageRef], before: LookBack
 ) -> RunWriter:
     """The run, begun or resumed.
 
     Images that changed are replaced, so their run is one that commits everything at its end.
     """
     only_new, options = bool(before.changed), config.storage_options
-    record = run_record(config, rule, teacher, images, only_new=only_new)
+    record = run_record(config, keeping, teacher, images, only_new=only_new)
 
     def create() -> LabelStore:
         classes, single = teacher["classes"], config.single_writer
@@ -254,7 +254,7 @@ def _figures(config: LabelConfig, store: LabelStore, watch: "_Watch", *, whole: 
     """
     if not len(store):
         return {"warnings": watch.warnings}
-    summary = summarize(store.table(), store.classes)
+    summary = summarize(store)
     absent = classes_absent(summary)
     if whole:
         watch.warn(warnings_of_version(store, summary, config.threshold))

@@ -23,7 +23,8 @@ from hmsa_label.pipeline.data.decode import decode_labels, decode_to_rgb, header
 from hmsa_label.pipeline.engine.executor import Task
 from hmsa_label.pipeline.engine.retry import with_retries
 from hmsa_label.pipeline.errors import DeviceLost, EngineError
-from hmsa_label.pipeline.label.forward_thread import AnyTeacher, ForwardThread, Rule
+from hmsa_label.pipeline.label.forward_thread import AnyTeacher, ForwardThread
+from hmsa_label.pipeline.label.keeping import Keeping
 from hmsa_label.pipeline.label.plan import usable_cores
 from hmsa_label.pipeline.records import U8, Failure, LabeledImage, NetworkFailure
 from hmsa_label.pipeline.teacher.errors import NonFiniteLogits
@@ -52,7 +53,7 @@ class WorkerSpec:
     data: DataConfig
     teacher: TeacherConfig
     store: str
-    rule: Rule
+    keeping: Keeping
     devices: tuple[str, ...]
     batch_size: int = 1
     memory_share: float | None = 1.0
@@ -106,7 +107,7 @@ class LabelWorker:
         )
         self._forward = ForwardThread(
             lambda: with_retries("loading the teacher", lambda: load_teacher(teacher, share, spec.code)),
-            spec.rule,
+            spec.keeping,
             spec.batch_size,
         )
         self._classes = self._forward.classes
@@ -163,6 +164,7 @@ class LabelWorker:
             mean_confidence=labeled.mean_confidence,
             coarse_agreement=None if coarse is None else agreement(labeled.label, coarse, self._classes.ignore_index),
             seconds=seconds,
+            instances=labeled.instances,
         )
         return self._write(task.run_id, facts, labeled)
 
@@ -223,12 +225,12 @@ class LabelWorker:
             return self._writers[run_id]
 
     def _open_writer(self, run_id: str) -> SegmentWriter:
-        spec = self._spec
+        spec, keeping = self._spec, self._spec.keeping
         return SegmentWriter(
             spec.store,
             run_id,
-            grid=spec.rule.thresholds if spec.rule.keep_evidence else None,
-            threshold=spec.rule.threshold,
+            grid=keeping.thresholds if keeping.keep_evidence else None,
+            rule=keeping.rule,
             capacity=SEGMENT_ROWS,
             storage_options=spec.storage_options,
         )

@@ -40,7 +40,8 @@ from hmsa_label.pipeline.teacher.threshold import code_of_confidence
 from hmsa_label.pipeline.teacher.user_code import find_teacher
 from hmsa_label.pipeline.teacher.weight_files import open_weights
 from hmsa_label.stores.files import public_uri
-from hmsa_label.stores.format.evidence import label_at, level_of
+from hmsa_label.stores.format.evidence import level_of
+from hmsa_label.stores.format.rule import Rule
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -131,6 +132,7 @@ class Teacher:
             "device": describe_device(self.device, config.cpu_threads),
             "settings": {"teacher_sha256": sha256, "model": about["model"], **settings, "precision": self.precision},
             "warnings": list(_trait(self._labeler, "warnings")),
+            "gives": self._gives,
         }
 
     @_with_own_arithmetic
@@ -217,13 +219,13 @@ class Teacher:
     @_with_own_arithmetic
     @torch.inference_mode()
     def label(
-        self, images: list[U8], thresholds: NDArray[np.float32], threshold: float, keep_evidence: bool
+        self, images: list[U8], thresholds: NDArray[np.float32], rule: Rule, keep_evidence: bool
     ) -> list[LabeledImage]:
         """Hard labels and evidence of images [H, W, 3] uint8 RGB of one size.
 
         Args:
-            thresholds: [T] float32 stored grid, ascending; holds `threshold`.
-            threshold: pixels whose confidence is below become ignore_index.
+            thresholds: [T] float32 stored grid, ascending; holds the threshold of the rule.
+            rule: what it does not keep becomes ignore_index.
             keep_evidence: keep arg-max and code beside the labels.
 
         Raises:
@@ -231,15 +233,15 @@ class Teacher:
             NonFiniteLogits: the network gave NaN or infinite numbers for an image.
             LabelerFault: the labeler does not keep to the protocol.
         """
-        level = level_of(threshold, [float(entry) for entry in thresholds])
+        level_of(rule.threshold, thresholds.tolist())  # refuses one that is not stored before anything is computed
         batch = _batch(images)
-        return self._in_parts(batch, partial(self._labeled, batch, thresholds, level, keep_evidence))
+        return self._in_parts(batch, partial(self._labeled, batch, thresholds, rule, keep_evidence))
 
     def _labeled(
         self,
         images: Tensor,
         thresholds: NDArray[np.float32],
-        level: int,
+        rule: Rule,
         keep_evidence: bool,
         parts: Iterator[Part],
         cut: str | None,
@@ -256,7 +258,7 @@ class Teacher:
         return [
             LabeledImage(
                 arrays={
-                    "label": label_at(top, levels, level, self.classes.ignore_index),
+                    "label": rule.label_of(top, levels, thresholds.tolist()),
                     **({"top1": top, "code": levels} if keep_evidence else {}),
                 },
                 mean_confidence=mean,

@@ -15,7 +15,7 @@ from hmsa_label.stores.result import Result
 from hmsa_label.stores.versions.label_store import LabelStore
 
 IGNORE_NAME = "ignore"
-COLUMNS = ["key", "height", "width", "label_sha256", "run", "threshold"]
+COLUMNS = ["key", "height", "width", "label_sha256", "run", "threshold", "rule"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,9 @@ from hmsa_label.stores.manifest import table as m
 from hmsa_label.stores.manifest.table import Manifest
 from hmsa_label.stores.result import Result
 from hmsa_label.stores.runs.record import read_outcomes, read_run
-from hmsa_label.stores.versions.label_store import LabelStore, resolve
+from hmsa_label.stores.versions.label_store import LabelStore
 from hmsa_label.stores.versions.log import CommitFacts, commit_facts, tags_of
+from hmsa_label.stores.versions.resolve import resolve
 from hmsa_label.stores.versions.tags import known_tags
 
 
@@ -46,6 +47,7 @@ class LabelChange(Result):
     Attributes:
         unreadable: why nothing is known of the image in this version; None elsewhere.
         label_sha256: None where the version has no label for the image; run, threshold, kept_share likewise.
+        rule: what decided beside the threshold, as JSON; None if nothing did.
     """
 
     version: int
@@ -55,6 +57,7 @@ class LabelChange(Result):
     label_sha256: str | None
     run: str | None
     threshold: float | None
+    rule: str | None
     kept_share: float | None
 
 
@@ -111,7 +114,7 @@ def show_version(store: LabelStore) -> VersionFacts:
 
 def version_facts(store: LabelStore) -> dict[str, Any]:
     """The fields of `VersionFacts`."""
-    runs = sorted(set(store.table()["run"].to_pylist()))
+    runs = sorted(store.table(["run"])["run"].unique().to_pylist())
     commits = Manifest(store.root.uri, store.root.storage_options).log()
     outcomes = {run: read_outcomes(store.root, run, commits) for run in runs}
     return {
@@ -121,7 +124,7 @@ def version_facts(store: LabelStore) -> dict[str, Any]:
         "store": store.uri,
         "uuid": store.identity.uuid,
         **tags_of(store.version, known_tags(store.root, commits)),
-        "summary": summarize(store.table(), store.classes),
+        "summary": summarize(store),
         "runs": [{**read_run(store.root, run).record, "outcomes": outcomes[run]} for run in runs],
     }
 
@@ -141,7 +144,7 @@ def image_history(store: LabelStore, key: str) -> list[LabelChange]:
     """Finished versions in which an image's label came, changed or went, oldest first."""
     manifest = Manifest(store.root.uri, store.root.storage_options)
     changes: list[LabelChange] = []
-    nothing: dict[str, Any] = dict.fromkeys(("label_sha256", "run", "threshold", "kept_share"))
+    nothing: dict[str, Any] = dict.fromkeys(("label_sha256", "run", "threshold", "rule", "kept_share"))
     columns = ["key", *nothing]
     before: tuple[Any, Any] = (None, None)
     for commit in manifest.log():

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -14,11 +15,13 @@ from hmsa_label.stores.format.arrays import (
     LABEL,
     Bounds,
     Pixels,
+    agreement_faults,
     counts_thresholds,
-    derivation_faults,
     set_fault,
+    table_fault,
 )
 from hmsa_label.stores.format.chunks import decode, digest_of
+from hmsa_label.stores.format.instances import table_digest
 from hmsa_label.stores.format.receipt import Receipt
 from hmsa_label.stores.format.records import RECEIPT, parse_record
 from hmsa_label.stores.format.zarr_metadata import metadata_fault
@@ -63,11 +66,16 @@ def _row_faults(store: LabelStore, receipt: Receipt) -> list[Fault]:
     except LabelCorrupt as error:
         return [("receipt", str(error))]
     row = json.loads(json.dumps(receipt.to_dict()))
-    names = sorted(name for name in row if json.dumps(row[name]) != json.dumps(written.get(name)))
+    names = sorted(name for name in row if _spelled(row[name]) != _spelled(written.get(name)))
     if not names:
         return []
     detail = f"the manifest's row and {path} differ in {', '.join(names)}"
     return [("receipt", detail)]
+
+
+def _spelled(value: Any) -> str:
+    """A value as JSON, so that 1 and true are two."""
+    return json.dumps(value, sort_keys=True)
 
 
 def _array_faults(store: LabelStore, receipt: Receipt) -> Iterator[Fault]:
@@ -94,10 +102,18 @@ def _array_faults(store: LabelStore, receipt: Receipt) -> Iterator[Fault]:
 
 def _rule_faults(store: LabelStore, receipt: Receipt, sound: dict[str, Pixels]) -> Iterator[str]:
     """Whether an image has the arrays, and these the values, that the table of arrays and its row say."""
-    if fault := set_fault({stored.name for stored in receipt.arrays}):
+    names = {stored.name for stored in receipt.arrays}
+    if fault := set_fault(names) or table_fault(names, receipt.instances):
         yield fault
-    thresholds = _thresholds(store, receipt)
-    bounds = Bounds(num_classes=store.identity.num_classes, thresholds=thresholds)
+    if receipt.instances is not None and table_digest(receipt.instances) != receipt.instance_table_sha256:
+        yield "the row holds other instances than were found"
+    thresholds, identity = _thresholds(store, receipt), store.identity
+    bounds = Bounds(
+        num_classes=identity.num_classes,
+        things=identity.things,
+        thresholds=thresholds,
+        instances=receipt.instances,
+    )
     for name, pixels in sound.items():
         if (thresholds or not counts_thresholds(name)) and (fault := ARRAYS[name].values.fault(pixels, bounds)):
             yield f"{name}: {receipt.path_of(name)}: {fault}"
@@ -105,11 +121,10 @@ def _rule_faults(store: LabelStore, receipt: Receipt, sound: dict[str, Pixels]) 
         counts = np.bincount(label.ravel(), minlength=256)[: store.identity.num_classes]
         if tuple(counts.tolist()) != receipt.class_px:
             yield "the label holds other class counts than its row states"
-    if thresholds:
-        try:
-            yield from derivation_faults(sound, receipt.threshold, thresholds)
-        except ThresholdNotStored as error:
-            yield str(error)
+    try:
+        yield from agreement_faults(sound, receipt.label_rule, bounds, names)
+    except (ThresholdNotStored, LabelCorrupt) as error:
+        yield str(error)
 
 
 def _thresholds(store: LabelStore, receipt: Receipt) -> tuple[float, ...]:

@@ -9,7 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hmsa_label.stores.format.arrays import ARRAYS, BYTES
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.result import Result
+from hmsa_label.stores.versions.label_store import LabelStore
+
+# What the figures are computed from; tables of instances and digests are most of a manifest, and none of it.
+COLUMNS = ["height", "width", "class_px", "mean_confidence", "coarse_agreement", "threshold", "rule", "run"]
+COLUMNS += ["converted", "device", *(array.column(BYTES) for array in ARRAYS.values())]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +27,9 @@ class Summary(Result):
         class_px, class_share: pixels of each class, and their share of the valid ones, by class name.
         images_with_class: by class name.
         mean_confidence: over all pixels, 0..1. coarse_agreement: mean over the images that have coarse labels, 0..1.
-        sizes: images by "HxW". thresholds, runs, converted, devices: images by value.
-        label_bytes, evidence_bytes: of the objects in the store.
+        sizes: images by "HxW". thresholds, runs, converted, devices: images by value. rules: images by what decides
+            beside the threshold, spelled as in `0.9, center threshold 0.3`; empty if nothing does.
+        label_bytes, evidence_bytes: of the objects in the store; maps of instances count as evidence.
     """
 
     images: int
@@ -36,6 +43,7 @@ class Summary(Result):
     coarse_agreement: float | None
     sizes: dict[str, int]
     thresholds: dict[str, int]
+    rules: dict[str, int]
     runs: dict[str, int]
     converted: dict[str, int]
     devices: dict[str, int]
@@ -43,9 +51,10 @@ class Summary(Result):
     evidence_bytes: int
 
 
-def summarize(table: pa.Table, classes: dict[str, Any]) -> Summary:
-    """Figures of manifest rows."""
-    names = [str(name) for name in classes["names"]]
+def summarize(store: LabelStore) -> Summary:
+    """Figures of the version that a reader is pinned at."""
+    table = store.table(COLUMNS)
+    names = [str(name) for name in store.classes["names"]]
     counts = _class_counts(table, len(names))
     pixels_of = pc.multiply(table["height"].cast(pa.int64()), table["width"].cast(pa.int64())).to_numpy()
     valid_px, pixels = int(counts.sum()), int(pixels_of.sum())
@@ -61,6 +70,7 @@ def summarize(table: pa.Table, classes: dict[str, Any]) -> Summary:
         coarse_agreement=_mean(table["coarse_agreement"], np.ones(table.num_rows)),
         sizes=_tally(f"{h}x{w}" for h, w in zip(*_lists(table, "height", "width"), strict=True)),
         thresholds=_tally(f"{value}" for value in table["threshold"].to_pylist()),
+        rules=_tally(str(Rule.parse(*row)) for row in zip(*_lists(table, "threshold", "rule"), strict=True) if row[1]),
         runs=_tally(table["run"].to_pylist()),
         converted=_tally(value for value in table["converted"].to_pylist() if value is not None),
         devices=_tally(str(value) for value in table["device"].to_pylist()),

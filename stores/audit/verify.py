@@ -19,8 +19,9 @@ from hmsa_label.stores.manifest.pixel_objects import arrays_in, size_faults
 from hmsa_label.stores.manifest.table import Commit, sound_commits_in
 from hmsa_label.stores.parallel import map_threads
 from hmsa_label.stores.result import Result
-from hmsa_label.stores.versions.label_store import HEAD, LabelStore, resolve
+from hmsa_label.stores.versions.label_store import LabelStore
 from hmsa_label.stores.versions.repair import repair_command
+from hmsa_label.stores.versions.resolve import HEAD, resolve
 from hmsa_label.stores.versions.tags import known_tags, pruned_versions
 
 LABELED_AGAIN = ("missing", "size", "corrupt", "digest", "receipt", "rule")  # problems that a new label ends

@@ -10,8 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hmsa_label.stores.format.arrays import ARRAYS, BYTES
-from hmsa_label.stores.format.forms import FIRST_YEAR, LAST_YEAR, MAX_COUNT, is_plain_name
+from hmsa_label.stores.format.forms import FIRST_YEAR, LAST_YEAR, MAX_COUNT, is_plain_name, parse_json
+from hmsa_label.stores.format.instances import MAX_INSTANCES, TABLE
 from hmsa_label.stores.format.layout import MAX_CLASSES, MAX_PIXELS
+from hmsa_label.stores.format.rule import MORE
 
 EPOCH = 1970
 MICROSECONDS_PER_YEAR = 31_556_952_000_000  # of the mean Gregorian year
@@ -42,9 +44,12 @@ MANIFEST_SCHEMA = pa.schema(
         pa.field("source_bytes", pa.int64()),
         pa.field("converted", pa.string()),
         pa.field("threshold", pa.float64(), nullable=False),
+        pa.field("rule", pa.string()),
         pa.field("class_px", pa.list_(pa.int64()), nullable=False),
         pa.field("valid_px", pa.int64(), nullable=False),
         pa.field("kept_share", pa.float64(), nullable=False),
+        pa.field("instances", TABLE),
+        pa.field("instance_table_sha256", pa.string()),
         pa.field("mean_confidence", pa.float64()),
         pa.field("coarse_agreement", pa.float64()),
         pa.field("run", pa.string(), nullable=False),
@@ -123,7 +128,43 @@ def _class_counts(values: Values) -> str:
     return _PIXELS(flat) if len(flat) else ""
 
 
+def _rules(values: Values) -> str:
+    if fault := _text(values):
+        return fault
+    for text in pc.unique(values.drop_null()).to_pylist():
+        try:
+            fault = MORE.fault(parse_json(text), "")
+        except ValueError as error:
+            fault = str(error)
+        if fault:
+            return f"{text[:60]!r}, which is no rule: {fault}"
+    return ""
+
+
+def _tables(values: Values) -> str:
+    """Tables of instances: their lengths, and every field of every entry."""
+    if pc.any(pc.greater(pc.list_value_length(values), MAX_INSTANCES)).as_py():
+        return f"a table of more than {MAX_INSTANCES:,} instances"
+    entries = pc.list_flatten(values)
+    if entries.null_count:
+        return "an instance that is null"
+    for name, check in _ENTRY.items() if len(entries) else ():
+        found = pc.struct_field(entries, name)
+        if found.null_count:
+            return f"an instance without a {name}"
+        if fault := check(found):
+            return f"{fault} as {name} of an instance"
+    return ""
+
+
 _PIXELS, _COUNT, _FINITE, _SHARE = _within(0, MAX_PIXELS), _within(0, MAX_COUNT), _within(-1e300, 1e300), _within(0, 1)
+_ENTRY: dict[str, Check] = {
+    "train_id": _within(0, MAX_CLASSES - 1),
+    **dict.fromkeys(("center_score", "confidence"), _SHARE),
+    "area_px": _within(1, MAX_PIXELS),
+    **dict.fromkeys(("x", "y"), _within(0, MAX_PIXELS - 1)),
+    **dict.fromkeys(("width", "height"), _within(1, MAX_PIXELS)),
+}
 _CHECKS: dict[str, Check] = {
     "key": _keys,
     "source": _paths,
@@ -135,6 +176,8 @@ _CHECKS: dict[str, Check] = {
     **dict.fromkeys(("mean_confidence", "coarse_agreement", "seconds"), _FINITE),
     "class_px": _class_counts,
     "valid_px": _PIXELS,
+    "rule": _rules,
+    "instances": _tables,
     **dict.fromkeys(("device", "converted"), _text),
     "labelled_at": _moments,
 }

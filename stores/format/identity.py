@@ -36,6 +36,11 @@ class Identity:
     def num_classes(self) -> int:
         return len(self.classes["names"])
 
+    @property
+    def things(self) -> tuple[int, ...]:
+        """trainIds of the classes whose instances are told apart."""
+        return tuple(self.classes.get("things", ()))
+
     def to_bytes(self) -> bytes:
         """The root `zarr.json`."""
         attributes = {

@@ -9,7 +9,9 @@ import pyarrow as pa
 
 from hmsa_label.stores.format.arrays import ARRAYS, PARTS
 from hmsa_label.stores.format.columns import MANIFEST_SCHEMA
+from hmsa_label.stores.format.instances import Instance, from_entries, to_entries
 from hmsa_label.stores.format.layout import chunk_path
+from hmsa_label.stores.format.rule import Rule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,7 @@ class ImageFacts:
         mean_confidence: mean top probability over all pixels, 0..1.
         coarse_agreement: share of pixels with the coarse label's class among those valid in both, 0..1; None without.
         seconds: time the teacher spent on the image.
+        instances: all that a panoptic teacher found, whatever the rule keeps of them; None of other teachers.
     """
 
     key: str
@@ -35,6 +38,7 @@ class ImageFacts:
     mean_confidence: float | None = None
     coarse_agreement: float | None = None
     seconds: float | None = None
+    instances: tuple[Instance, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +77,27 @@ class Receipt:
     source_bytes: int | None = None
     converted: str | None = None
     threshold: float
+    rule: str | None = None
     class_px: tuple[int, ...]
     valid_px: int
     kept_share: float
+    instances: tuple[Instance, ...] | None = None
+    instance_table_sha256: str | None = None
     mean_confidence: float | None = None
     coarse_agreement: float | None = None
     run: str
     device: str | None = None
     seconds: float | None = None
     labelled_at: str
+
+    @property
+    def label_rule(self) -> Rule:
+        """What decided which pixels have a label.
+
+        Raises:
+            LabelCorrupt: if this version does not know such a rule.
+        """
+        return Rule.parse(self.threshold, self.rule)
 
     def array(self, name: str) -> StoredArray | None:
         """What is recorded of one array; None if the image does not have it."""
@@ -94,12 +110,13 @@ class Receipt:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form, a field per column of the manifest; read back by `from_dict`."""
-        values = {**vars(self), **self.array_columns(), "class_px": list(self.class_px)}
+        values = {**vars(self), **self.other_columns(), "class_px": list(self.class_px)}
         return {name: values.get(name) for name in MANIFEST_SCHEMA.names}
 
-    def array_columns(self) -> dict[str, Any]:
-        """What the columns of the image's arrays hold."""
-        return {f"{array.name}_{part}": getattr(array, part) for array in self.arrays for part in PARTS}
+    def other_columns(self) -> dict[str, Any]:
+        """What the columns of the image's arrays hold, and its table of instances as the manifest has it."""
+        columns = {f"{array.name}_{part}": getattr(array, part) for array in self.arrays for part in PARTS}
+        return {**columns, "instances": None if self.instances is None else to_entries(self.instances)}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Receipt":
@@ -110,7 +127,15 @@ class Receipt:
             parts: list[Any] = [data.get(column) for column in array.columns]
             if data.get(array.place[0]) is not None and any(part is not None for part in parts):
                 arrays.append(StoredArray(array.name, *parts))
-        return cls(**{**values, "arrays": tuple(arrays), "class_px": tuple(values["class_px"])})
+        entries = values.get("instances")
+        return cls(
+            **{
+                **values,
+                "arrays": tuple(arrays),
+                "class_px": tuple(values["class_px"]),
+                "instances": None if entries is None else from_entries(entries),
+            }
+        )
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> "Receipt":
@@ -125,7 +150,7 @@ def to_table(receipts: Iterable[Receipt]) -> pa.Table:
     """Manifest rows of receipts."""
     # vars, not asdict, which would copy every field deeply: a third of what an image costs the driver of a run.
     rows = [
-        {**vars(receipt), **receipt.array_columns(), "labelled_at": datetime.fromisoformat(receipt.labelled_at)}
+        {**vars(receipt), **receipt.other_columns(), "labelled_at": datetime.fromisoformat(receipt.labelled_at)}
         for receipt in receipts
     ]
     return pa.Table.from_pylist(rows, schema=MANIFEST_SCHEMA)

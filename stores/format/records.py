@@ -34,7 +34,9 @@ from hmsa_label.stores.format.forms import (
     parse_json,
     whole,
 )
+from hmsa_label.stores.format.instances import MAX_INSTANCES
 from hmsa_label.stores.format.layout import FORMAT, IGNORE_INDEX, MAX_CLASSES, MAX_PIXELS
+from hmsa_label.stores.format.rule import MORE
 
 # A number is a version, `v12` too, and `head` is the newest progress: no tag may look like one of them.
 TAG_NAME = re.compile(r"(?!v?\d+$)(?!head$)[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -103,6 +105,7 @@ COMMIT = Record(
         **dict.fromkeys(("fingerprint", "teacher_sha256", "note", "token"), Maybe(TEXT)),
         **dict.fromkeys(("run", "attempt"), Maybe(NAME)),
         "threshold": Maybe(SHARE),
+        "rule": Maybe(MORE),
         "pruned": Each(COUNT),
         "tag": Maybe(TAG),
     }
@@ -129,7 +132,7 @@ RUN = Record(
         "kind": NAME,
         "fingerprint": TEXT,
         "began_at": TIME,
-        "settings": Record({}, {"threshold": Maybe(SHARE), "teacher_sha256": Maybe(TEXT)}),
+        "settings": Record({}, {"threshold": Maybe(SHARE), "rule": Maybe(MORE), "teacher_sha256": Maybe(TEXT)}),
         "data": _DATA,
     },
     {
@@ -139,6 +142,20 @@ RUN = Record(
         "host": Maybe(TEXT),
     },
 )
+
+
+_INSTANCE = Record(
+    {
+        "train_id": whole(0, MAX_CLASSES - 1),
+        **dict.fromkeys(("center_score", "confidence"), SHARE),
+        "area_px": _SIDE,
+        **dict.fromkeys(("x", "y"), whole(0, MAX_PIXELS - 1)),
+        **dict.fromkeys(("width", "height"), _SIDE),
+    }
+)
+
+
+INSTANCES = Each(_INSTANCE, longest=MAX_INSTANCES)
 
 
 def _array_forms(*, required: bool) -> dict[str, Form]:
@@ -165,7 +182,9 @@ RECEIPT = Record(
         **{name: Maybe(form) for name, form in _array_forms(required=False).items()},
         **dict.fromkeys(("evidence_row", "source_bytes"), Maybe(COUNT)),
         "evidence_segment": Maybe(NAME),
-        **dict.fromkeys(("source_sha256", "device", "converted"), Maybe(TEXT)),
+        **dict.fromkeys(("source_sha256", "device", "converted", "rule"), Maybe(TEXT)),
+        "instances": Maybe(INSTANCES),
+        "instance_table_sha256": Maybe(DIGEST),
         **dict.fromkeys(("mean_confidence", "coarse_agreement", "seconds"), Maybe(NUMBER)),
     },
 )

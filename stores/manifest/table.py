@@ -45,9 +45,8 @@ from hmsa_label.stores.manifest.pixel_objects import arrays_in
 from hmsa_label.stores.manifest.rows import Rows
 
 # What the content digest of a version covers.
-DIGESTED = pa.schema(
-    [(name, pa.large_string()) for name in ("key", *(a.column(SHA256) for a in ARRAYS.values() if a.in_digest))]
-)
+DIGESTED_ARRAYS = [array.column(SHA256) for array in ARRAYS.values() if array.in_digest]
+DIGESTED = pa.schema([(name, pa.large_string()) for name in ("key", *DIGESTED_ARRAYS, "instance_table_sha256")])
 EMPTY = hashlib.sha256().hexdigest()  # content digest of no images
 # What a commit hands on to the next.
 STATE = ("finished", "finished_digest", "epoch", "collected", "open_runs", "fingerprint")
@@ -72,8 +71,9 @@ class Commit:
         collected: the newest version at which gc deleted pixels that no run of its time could still need.
         open_runs: runs begun and not finished.
         fingerprint: of the settings that the labels at this commit were made with; None while there are none.
-        parent, digest, images, threshold, teacher_sha256, run, note: of a finished version; `digest` is the content
-            digest, `images` the number of rows, `parent` the finished version before.
+        parent, digest, images, threshold, rule, teacher_sha256, run, note: of a finished version; `digest` is the
+            content digest, `images` the number of rows, `parent` the finished version before, `rule` what decides
+            beside the threshold.
         restores: the version that a roll back brought back.
         pruned: versions that gc set out to prune.
         log_sha256: hex digest of the log file before this one.
@@ -96,6 +96,7 @@ class Commit:
     digest: str | None = None
     images: int = 0
     threshold: float | None = None
+    rule: dict[str, Any] | None = None
     teacher_sha256: str | None = None
     run: str | None = None
     run_sha256: str | None = None

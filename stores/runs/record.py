@@ -60,6 +60,11 @@ class Run:
         value = self.settings.get("threshold")
         return None if value is None else float(value)
 
+    @property
+    def rule(self) -> dict[str, Any] | None:
+        """What decides beside the threshold, as settings hold it; None if nothing does."""
+        return self.settings.get("rule") or None
+
     def resumes(self, other: "Run") -> bool:
         """Whether `other` is the same work begun again: kind, fingerprint and data agree."""
         return (self.kind, self.fingerprint, self._data()) == (other.kind, other.fingerprint, other._data())

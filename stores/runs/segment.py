@@ -9,7 +9,6 @@ import json
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -18,12 +17,14 @@ from numpy.typing import NDArray
 from hmsa_label.stores.errors import StoreConflict
 from hmsa_label.stores.files import FileRoot, create_bytes, join
 from hmsa_label.stores.format import layout
-from hmsa_label.stores.format.arrays import ARRAYS, LABEL, Bounds, Pixels, derivation_faults, set_fault
+from hmsa_label.stores.format.arrays import ARRAYS, LABEL, Bounds, Pixels, agreement_faults, set_fault, table_fault
 from hmsa_label.stores.format.chunks import digest_of, encode
 from hmsa_label.stores.format.evidence import level_of
 from hmsa_label.stores.format.identity import read_identity
+from hmsa_label.stores.format.instances import Instance, exact, table_digest, to_entries
 from hmsa_label.stores.format.receipt import ImageFacts, Receipt, StoredArray, now
-from hmsa_label.stores.format.records import RECEIPT
+from hmsa_label.stores.format.records import INSTANCES, RECEIPT
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.format.zarr_metadata import array_metadata, group_metadata
 
 
@@ -34,7 +35,7 @@ class SegmentWriter:
         store_uri: the store, which exists already.
         run_id: the run the images belong to, as `RunWriter.run_id` gives it.
         grid: ascending thresholds of the codes, or None if no evidence is written.
-        threshold: the one that labels are cut at; on the grid, if there is one.
+        rule: what labels are cut by; its threshold is on the grid, if there is one.
         capacity: rows per segment; a further image opens the next segment.
     """
 
@@ -43,18 +44,19 @@ class SegmentWriter:
         store_uri: str,
         run_id: str,
         grid: Sequence[float] | None,
-        threshold: float,
+        rule: Rule,
         capacity: int,
         storage_options: dict[str, Any] | None = None,
     ) -> None:
         self.root = FileRoot(store_uri, dict(storage_options or {}))
         self.run_id = run_id
         self.grid = tuple(float(value) for value in grid) if grid is not None else None
-        self.threshold = threshold
+        self.rule = rule
         if self.grid is not None:
-            level_of(threshold, self.grid)  # refuses a threshold that is not stored
+            level_of(rule.threshold, self.grid)  # refuses a threshold that is not stored
         self.capacity = max(1, capacity)
-        self.num_classes = read_identity(self.root).num_classes
+        identity = read_identity(self.root)
+        self.num_classes, self.things = identity.num_classes, identity.things
         self.segment = ""
         self._lock = threading.Lock()
         self._next_row = self.capacity
@@ -65,15 +67,17 @@ class SegmentWriter:
 
         Args:
             arrays: [H, W] by their names in the store's table of arrays, in the types that it states: `label` always,
-                evidence if it is to be kept.
+                evidence if it is to be kept, `instance` where there is a table of instances among the facts.
             evidence_of: an older receipt whose evidence the new label was made from, instead of evidence of its own.
 
         Raises:
             ValueError: if an array is unknown, missing, of another type, shape or values than the table states, or not
-                what those that it follows from say at the threshold; or if a fact is one that no reader takes.
+                what those that it follows from say by the rule; if instances are not those of the pixels; or if a fact
+                is one that no reader takes.
             OSError: if the storage fails; nothing is recorded then and the image may be written again.
         """
-        if fault := self._fault(arrays):
+        instances = None if facts.instances is None else exact(facts.instances)
+        if fault := self._fault(arrays, instances, evidence_of):
             raise ValueError(f"{facts.key}: {fault}")
         counts = self._counts(arrays[LABEL])
         height, width = arrays[LABEL].shape
@@ -83,13 +87,15 @@ class SegmentWriter:
         written = [self._put_chunk(segment, row, name, arrays[name]) for name in names]
         valid_px = int(counts.sum())
         receipt = Receipt(
-            **asdict(facts),
+            **{**vars(facts), "instances": instances},
             **_evidence(evidence_of, segment, row, written),
             height=height,
             width=width,
             segment=segment,
             row=row,
-            threshold=self.threshold,
+            threshold=self.rule.threshold,
+            rule=self.rule.text,
+            instance_table_sha256=None if instances is None else table_digest(instances),
             class_px=tuple(int(count) for count in counts),
             valid_px=valid_px,
             kept_share=valid_px / (height * width),
@@ -102,9 +108,14 @@ class SegmentWriter:
         self._put(layout.receipt_path(segment, row), body)
         return receipt
 
-    def _fault(self, arrays: Mapping[str, Pixels]) -> str:
+    def _fault(
+        self, arrays: Mapping[str, Pixels], instances: tuple[Instance, ...] | None, evidence_of: Receipt | None
+    ) -> str:
         """What is wrong with an image's arrays; empty if they fit the table, and together."""
-        if fault := set_fault(set(arrays)):
+        kept = {stored.name for stored in evidence_of.arrays} if evidence_of else set()
+        if fault := set_fault(set(arrays)) or table_fault(arrays.keys() | kept, instances):
+            return fault
+        if fault := INSTANCES.fault(to_entries(instances or ()), "instances"):
             return fault
         shape = arrays[LABEL].shape
         for name, pixels in arrays.items():
@@ -114,11 +125,13 @@ class SegmentWriter:
                 return f"{name} must be {dtype} [H, W] of one size; got {found}"
         if not 0 < arrays[LABEL].size <= layout.MAX_PIXELS:
             return f"a label of {list(shape)}; a store holds 1 to {layout.MAX_PIXELS:,} pixels"
-        bounds = Bounds(num_classes=self.num_classes, thresholds=self.grid or ())
+        bounds = Bounds(
+            num_classes=self.num_classes, things=self.things, thresholds=self.grid or (), instances=instances
+        )
         for name, pixels in arrays.items():
             if fault := ARRAYS[name].values.fault(pixels, bounds):
                 return f"{name}: {fault}; expected {ARRAYS[name].values.text}, with K = {self.num_classes}"
-        return next(derivation_faults(arrays, self.threshold, bounds.thresholds), "")
+        return next(agreement_faults(arrays, self.rule, bounds), "")
 
     def _counts(self, label: Pixels) -> NDArray[np.int64]:
         """[K] pixels of each class."""
@@ -151,11 +164,11 @@ class SegmentWriter:
         self._put(join(layout.size_folder(self.segment, height, width), name, layout.ROOT), metadata)
 
     def _cut(self) -> dict[str, Any]:
-        """How labels are cut: the threshold and, in decimals for people and as exact float32, the stored ones."""
+        """How labels are cut: the rule and, in decimals for people and as exact float32, the stored thresholds."""
         if self.grid is None:
-            return {"threshold": self.threshold}
-        exact = [float(np.float32(value)).hex() for value in self.grid]
-        return {"threshold": self.threshold, "thresholds": list(self.grid), "thresholds_float32": exact}
+            return self.rule.settings
+        in_hex = [float(np.float32(value)).hex() for value in self.grid]
+        return {**self.rule.settings, "thresholds": list(self.grid), "thresholds_float32": in_hex}
 
     def _put_chunk(self, segment: str, row: int, name: str, array: Pixels) -> StoredArray:
         """Stores one array of one image."""

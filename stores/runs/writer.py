@@ -14,7 +14,7 @@ from hmsa_label.stores.files import FileRoot, public_uri
 from hmsa_label.stores.format.identity import read_identity
 from hmsa_label.stores.format.receipt import Receipt, now, to_table
 from hmsa_label.stores.manifest import table as m
-from hmsa_label.stores.manifest.table import Change, Commit, Manifest, Snapshot, content_digest
+from hmsa_label.stores.manifest.table import DIGESTED, Change, Commit, Manifest, Snapshot, content_digest
 from hmsa_label.stores.runs.adoption import find_receipts
 from hmsa_label.stores.runs.may_begin import check_may_begin
 from hmsa_label.stores.runs.record import new_run, read_run, unique_id, write_outcome, write_run
@@ -169,6 +169,7 @@ class RunWriter:
                 run=self.run_id,
                 run_sha256=self.run.sha256,
                 threshold=self.run.threshold,
+                rule=self.run.rule,
                 teacher_sha256=self.run.teacher_sha256,
                 images=head.count(),
             )
@@ -189,20 +190,20 @@ class RunWriter:
             open_runs=opened,
             fingerprint=self.run.fingerprint,
             threshold=self.run.threshold,
+            rule=self.run.rule,
             teacher_sha256=self.run.teacher_sha256,
             images=len(known) + len(fresh),
         )
         return Change(commit=commit, append=to_table(fresh.values()))
 
     def _mark_finished(self, head: Snapshot) -> Change | None:
-        table = head.table()
-        digest = content_digest(table)
+        digest = content_digest(head.table(DIGESTED.names))
         if digest == head.commit.finished_digest:
             return self._close(head)
         self._check_still_wanted(head.commit)
-        commit = self._finished_commit(head, m.LABEL, table, digest)
+        commit = self._finished_commit(head, m.LABEL, head.count(), digest)
         crowded = len(head.files) > MAX_FILES
-        return Change(commit=commit, rewrite=table if crowded else None)
+        return Change(commit=commit, rewrite=head.table() if crowded else None)
 
     def _replace_rows(self, head: Snapshot) -> Change | None:
         if not self._staged:
@@ -215,10 +216,12 @@ class RunWriter:
             )
         rows = to_table(self._staged.values())
         table = pa.concat_tables([m.without_keys(head.table(), set(self._staged)), rows])
-        commit = self._finished_commit(head, self.run.kind, table, content_digest(table), epoch=head.version + 1)
+        commit = self._finished_commit(
+            head, self.run.kind, table.num_rows, content_digest(table), epoch=head.version + 1
+        )
         return Change(commit=commit, rewrite=table)
 
-    def _finished_commit(self, head: Snapshot, kind: str, table: pa.Table, digest: str, **state: Any) -> Commit:
+    def _finished_commit(self, head: Snapshot, kind: str, images: int, digest: str, **state: Any) -> Commit:
         return head.commit.successor(
             kind,
             finished=head.version + 1,
@@ -228,8 +231,9 @@ class RunWriter:
             parent=head.commit.finished,
             parent_digest=head.commit.finished_digest,
             digest=digest,
-            images=table.num_rows,
+            images=images,
             threshold=self.run.threshold,
+            rule=self.run.rule,
             teacher_sha256=self.run.teacher_sha256,
             run=self.run_id,
             run_sha256=self.run.sha256,

@@ -5,7 +5,9 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing
 from hmsa_label.stores.files import FileRoot, public_uri
@@ -14,12 +16,13 @@ from hmsa_label.stores.format.arrays import (
     ARRAYS,
     CHUNK_SHA256,
     CODE,
+    INSTANCE,
     LABEL,
     SHA256,
     TOP1,
     Bounds,
     Pixels,
-    evidence_arrays,
+    counts_thresholds,
 )
 from hmsa_label.stores.format.chunks import decode_checked
 from hmsa_label.stores.format.columns import MANIFEST_SCHEMA
@@ -28,22 +31,23 @@ from hmsa_label.stores.format.identity import (
     check_classes,
     read_identity,
 )
-from hmsa_label.stores.format.layout import U8
+from hmsa_label.stores.format.instances import Instance, from_entries, table_digest
+from hmsa_label.stores.format.layout import IGNORE_INDEX, U8
 from hmsa_label.stores.format.receipt import Receipt
 from hmsa_label.stores.format.records import thresholds_in
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.location import Location, location_text
-from hmsa_label.stores.manifest.table import Commit, Manifest, Snapshot, content_digest
+from hmsa_label.stores.manifest.table import DIGESTED, Commit, Snapshot, content_digest
 from hmsa_label.stores.versions.creation import make_store
 from hmsa_label.stores.versions.log import Version, versions_of
 from hmsa_label.stores.versions.lookup import keys_where, unknown
-from hmsa_label.stores.versions.tags import read_mark, refuse_other_than_tagged, version_number
+from hmsa_label.stores.versions.resolve import refuse_pruned, resolve
 
-HEAD = "head"
 # Columns that reading labels needs, and the digest of a version.
-EAGER = ["key", "height", "width", "segment", "row"]
-EAGER += [a.column(part) for a in ARRAYS.values() for part in (SHA256, CHUNK_SHA256) if a.required or a.in_digest]
-# Columns that reading evidence needs besides.
-EVIDENCE = ["evidence_segment", "evidence_row", *(array.column(CHUNK_SHA256) for array in evidence_arrays())]
+EAGER = ["height", "width", "segment", "row", *DIGESTED.names]
+EAGER += [array.column(CHUNK_SHA256) for array in ARRAYS.values() if array.required]
+RULE = ["threshold", "rule"]
+TABLE = ["instances", "instance_table_sha256"]
 
 
 class LabelStore:
@@ -245,7 +249,60 @@ class LabelStore:
             LabelCorrupt: if the stored bytes are not those that were written.
         """
         top1, code = self._fetch(key, TOP1)[1], self._fetch(key, CODE)[1]
-        return top1, code, self.grid(self._value("evidence_segment", self._place(key)))
+        return top1, code, self.grid(*self._values(["evidence_segment"], self._place(key)))
+
+    @property
+    def has_instances(self) -> bool:
+        """Whether images of this version tell instances apart."""
+        column = self._eager[ARRAYS[INSTANCE].column(SHA256)]
+        return bool(column.null_count < len(column))
+
+    def instances(self, key: str) -> tuple[NDArray[np.uint16], list[Instance]]:
+        """[H, W] uint16 map of the instances that have a label, 0 elsewhere; and all that the teacher found.
+
+        Instance n of the map is the n-th of the list, counted from 1. An instance that the rule dropped is in the list,
+        and has no pixel in the map.
+
+        Raises:
+            LabelMissing: if the image has no instances, or an object is gone.
+            LabelCorrupt: if the stored bytes are not those that were written.
+        """
+        instance, bounds = self.instance_map(key), self.bounds(key)
+        if fault := ARRAYS[INSTANCE].values.fault(instance, bounds):
+            raise LabelCorrupt(f"{key}: {INSTANCE} of version {self.version}: {fault}")
+        return instance, list(bounds.instances or ())
+
+    def instance_map(self, key: str, label: U8 | None = None) -> NDArray[np.uint16]:
+        """The map of `instances` alone, without reading the tables of the version.
+
+        Args:
+            label: [H, W] to go by instead of the image's own; 255 where there is none.
+        """
+        instance = self.read_array(key, INSTANCE)
+        instance[(self.read(key) if label is None else label) == IGNORE_INDEX] = 0
+        return instance
+
+    def rule(self, key: str) -> Rule:
+        """What decided which pixels of an image have a label."""
+        place = self._place(key)
+        return Rule.parse(*self._values(RULE, place))
+
+    def bounds(self, key: str) -> Bounds:
+        """What decides which values the arrays of an image may hold, its instances among it."""
+        place = self._place(key)
+        (segment,) = self._values(["evidence_segment"], place)
+        entries, digest = self._values(TABLE, place) if self.has_instances else (None, None)
+        instances = None if digest is None else from_entries(entries or ())
+        if instances is not None and table_digest(instances) != digest:
+            raise LabelCorrupt(
+                f"{key}: the instances in its row of version {self.version} are not those that were found"
+            )
+        return Bounds(
+            num_classes=self.identity.num_classes,
+            things=self.identity.things,
+            thresholds=() if segment is None else self.grid(segment),
+            instances=instances,
+        )
 
     def grid(self, segment: str) -> tuple[float, ...]:
         """Ascending thresholds that the codes of a segment count; empty for a segment without evidence."""
@@ -254,7 +311,7 @@ class LabelStore:
             try:
                 self._grids[segment] = thresholds_in(self.root.read(path), path)
             except FileNotFoundError:
-                _refuse_pruned(self.root, self.version)
+                refuse_pruned(self.root, self.version)
                 raise LabelMissing(f"the metadata of segment {segment} is gone: no object {path}") from None
         return self._grids[segment]
 
@@ -276,15 +333,14 @@ class LabelStore:
     def _fetch(self, key: str, name: str) -> tuple[bytes, Pixels]:
         """An array's chunk object and its [H, W] pixels, checked against the manifest and the table of arrays."""
         array, place = ARRAYS[name], self._place(key)
-        segment, row = (self._value(column, place) for column in array.place)
-        digest = self._value(array.column(CHUNK_SHA256), place)
+        # With the arrays beside it, as whoever reads one of them reads the others.
+        digests = [ARRAYS[other].column(CHUNK_SHA256) for other in (name, *array.beside)]
+        segment, row, digest = self._values([*array.place, *digests], place)[:3]
         if segment is None or digest is None:
-            raise LabelMissing(
-                f"{key}: version {self.version} keeps no evidence for this image (no {name}); label it again with "
-                "--evidence"
-            )
-        height, width = self._value("height", place), self._value("width", place)
-        bounds = Bounds(num_classes=self.identity.num_classes, thresholds=() if array.required else self.grid(segment))
+            raise LabelMissing(f"{key}: there is no {name}, as version {self.version} {array.missing}")
+        height, width = self._values(["height", "width"], place)
+        thresholds = self.grid(segment) if counts_thresholds(name) else ()
+        bounds = Bounds(num_classes=self.identity.num_classes, thresholds=thresholds)
         path = layout.chunk_path(segment, height, width, name, row)
         try:
             data = self.root.read(path)
@@ -292,7 +348,7 @@ class LabelStore:
             if fault := array.values.fault(pixels, bounds):
                 raise LabelCorrupt(fault)
         except FileNotFoundError:
-            _refuse_pruned(self.root, self.version)  # perhaps only now, while this reader was open
+            refuse_pruned(self.root, self.version)  # perhaps only now, while this reader was open
             raise LabelMissing(
                 f"{key}: {name} of version {self.version} is gone: no object {path} in {self.uri}"
             ) from None
@@ -324,49 +380,13 @@ class LabelStore:
                 "`hmsa-label audit verify` says which"
             )
 
-    def _value(self, column: str, place: int) -> Any:
+    def _values(self, columns: list[str], place: int) -> list[Any]:
+        """What the row at a place holds in some columns; those that are not known yet are read together, and kept."""
         known = self._whole or self._eager
-        if column not in known:
+        if missing := [column for column in columns if column not in known]:
             # These alone: all columns of a million rows are a gigabyte, in every process that reads labels.
-            read = _arrays(self.rows.table(EVIDENCE if column in EVIDENCE else [column]))
-            known = self._eager = {**self._eager, **read}
-        return known[column][place].as_py()
-
-
-def resolve(root: FileRoot, version: int | str | None) -> Snapshot:
-    """The manifest at a version number, tag, "head" or, for None, the last finished version.
-
-    Raises:
-        LabelMissing: if there is no such version or tag, or gc has pruned it.
-    """
-    manifest = Manifest(root.uri, root.storage_options)
-    if version is None or version == HEAD:
-        head = manifest.head()
-        if version == HEAD:
-            return head
-        number = head.commit.finished
-        _refuse_pruned(root, number)
-        return head if number == head.version else manifest.at(number)
-    number = version_number(root, version)
-    _refuse_pruned(root, number)
-    try:
-        snapshot = manifest.at(number)
-    except LabelMissing as error:
-        finished = [str(commit.version) for commit in manifest.log() if commit.is_finished and commit.version]
-        raise LabelMissing(f"{error}: {', '.join(finished[-12:]) or 'there are none'}") from None
-    refuse_other_than_tagged(root, version, snapshot.commit)
-    return snapshot
-
-
-def _refuse_pruned(root: FileRoot, version: int) -> None:
-    try:
-        note = read_mark(root, version)
-    except FileNotFoundError:
-        return
-    raise LabelMissing(
-        f"version {version} of {public_uri(root.uri)} was pruned by gc at {note['time']}; its pixels are gone, "
-        "`hmsa-label audit log` lists the versions that are whole"
-    )
+            known = self._eager = {**self._eager, **_arrays(self.rows.table(missing))}
+        return [known[column][place].as_py() for column in columns]
 
 
 def _arrays(table: pa.Table) -> dict[str, pa.Array]:

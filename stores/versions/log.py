@@ -18,7 +18,7 @@ class CommitFacts(Result):
         version: its number. parent: the finished version before it; None for the first.
         time: when it was made, ISO 8601 in UTC. kind: label, rethreshold, rollback, tag, gc, or a step of a run.
         images: with a label in it. run: that made it.
-        threshold, teacher_sha256: those of the run.
+        threshold, teacher_sha256: those of the run. rule: what decided beside the threshold; None if nothing did.
         digest: content digest, hex sha256 over sorted (key, label sha256).
         restores: the version whose labels a rollback took. note: the message it was made with.
         finished: False for progress of a run that has not ended.
@@ -31,6 +31,7 @@ class CommitFacts(Result):
     images: int
     run: str | None
     threshold: float | None
+    rule: dict[str, Any] | None
     teacher_sha256: str | None
     digest: str | None
     restores: int | None

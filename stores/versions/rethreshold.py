@@ -1,21 +1,22 @@
-"""Another threshold without the teacher: new labels from the stored evidence, as a new version."""
+"""Another rule without the teacher: new labels from the stored evidence, as a new version."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, StoreConflict
-from hmsa_label.stores.format.arrays import Pixels, derivations
+from hmsa_label.stores.format.arrays import ARRAYS, INSTANCE, Pixels, derivations
 from hmsa_label.stores.format.evidence import level_of
 from hmsa_label.stores.format.receipt import ImageFacts, Receipt
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.manifest.table import RETHRESHOLD
 from hmsa_label.stores.parallel import map_threads
 from hmsa_label.stores.runs.claims import Claims
 from hmsa_label.stores.runs.presence import BEAT_SECONDS
-from hmsa_label.stores.runs.record import read_run
+from hmsa_label.stores.runs.record import Run, read_run
 from hmsa_label.stores.runs.segment import SegmentWriter
 from hmsa_label.stores.runs.writer import RunWriter
 from hmsa_label.stores.versions.label_store import LabelStore
@@ -24,16 +25,18 @@ from hmsa_label.stores.versions.repair import repair_command, some_of
 
 @dataclass(frozen=True, kw_only=True)
 class Rethresholded:
-    """What a change of threshold did.
+    """What a change of the rule did.
 
     Attributes:
-        version, digest: the new version; the old one if every label was at this threshold already.
-        images_done_before: finished by an earlier, interrupted attempt, or at the threshold already.
+        version, digest: the new version; the old one if every label was by this rule already.
+        rule: the one that all labels are by now; None if there are none.
+        images_done_before: finished by an earlier, interrupted attempt, or by the rule already.
         images_labelled: by this attempt.
     """
 
     version: int
     digest: str
+    rule: Rule | None
     images_total: int
     images_done_before: int
     images_labelled: int
@@ -41,37 +44,49 @@ class Rethresholded:
 
 def rethreshold(
     uri: str,
-    threshold: float,
+    threshold: float | None = None,
     *,
+    center_threshold: float | None = None,
+    instance_threshold: float | None = None,
     provenance: dict[str, Any] | None = None,
     on_image: Callable[[int, int], None] | None = None,
     threads: int = 4,
     storage_options: dict[str, Any] | None = None,
 ) -> Rethresholded:
-    """Labels of the last finished version at another stored threshold, as a new version.
+    """Labels of the last finished version by another rule, as a new version.
 
     Only labels are written; `evidence_segment` and `evidence_row` go on pointing at the old arrays. Nothing is visible
     before all images are done; killed or interrupted midway, the same call goes on where it stopped. If it fails, its
     run is closed.
 
     Args:
+        threshold, center_threshold, instance_threshold: as in `Rule`; what is left out stays as it was in the run that
+            made the labels.
         provenance: joined to the run's record (command, host, ...).
         on_image: called with (images done, images in all) after each image.
 
     Raises:
         ThresholdNotStored: if the threshold is not on the grid of every image.
-        ValueError: if the threshold is no number, or images have no evidence; before anything is written.
+        ValueError: if nothing is asked for, a value is no number within its bounds, or images have no evidence or no
+            instances that the rule needs; before anything is written.
         StoreConflict: if an unfinished run holds the store.
         LabelCorrupt: if evidence is damaged or gone, naming the images and the command that labels them again.
     """
-    threshold = _checked(threshold)
+    asked = _checked(
+        {"threshold": threshold, "center_threshold": center_threshold, "instance_threshold": instance_threshold}
+    )
     store = LabelStore.open(uri, storage_options=storage_options)
     receipts = [Receipt.from_row(row) for row in store.table().to_pylist()]
-    todo = [receipt for receipt in receipts if receipt.threshold != threshold]
-    _refuse_not_stored(store, todo, threshold)
+    if not receipts:
+        return _result(store, None, 0, 0)
+    base = read_run(store.root, str(store.commit.run))
+    rule = replace(Rule.from_settings(base.settings) or receipts[0].label_rule, **asked)
+    todo = [receipt for receipt in receipts if receipt.label_rule != rule]
+    _refuse_not_stored(store, todo, rule)
     if not todo:
-        return _result(store, len(receipts), 0)
-    writer = RunWriter(uri, _record(store, threshold, provenance), kind=RETHRESHOLD, storage_options=storage_options)
+        return _result(store, rule, len(receipts), 0)
+    record = _record(store, base, rule, provenance)
+    writer = RunWriter(uri, record, kind=RETHRESHOLD, storage_options=storage_options)
     claims = Claims.enrol(writer.root, writer.run_id, writer.attempt, way_out="Wait for its end")
     with _ending(writer, claims):
         if writer.base.finished != store.version:
@@ -79,12 +94,12 @@ def rethreshold(
         writer.adopt()
         done = writer.done_keys()
         todo = [receipt for receipt in todo if receipt.key not in done]
-        segment = SegmentWriter(uri, writer.run_id, None, threshold, max(1, len(todo)), storage_options)
+        segment = SegmentWriter(uri, writer.run_id, None, rule, max(1, len(todo)), storage_options)
         damaged: dict[str, str] = {}
 
         def relabel(receipt: Receipt) -> Receipt | None:
             try:
-                arrays = _arrays_at(store, receipt, threshold)
+                arrays = _arrays_at(store, receipt, rule)
             except (LabelMissing, LabelCorrupt) as error:
                 damaged[receipt.key] = str(error)
             if damaged:  # nothing comes of it any more, but all damage is to be named
@@ -106,15 +121,26 @@ def rethreshold(
             raise LabelCorrupt(_damaged(damaged, len(receipts)))
         writer.finish()
     claims.dissolve()
-    return _result(LabelStore.open(uri, storage_options=storage_options), len(receipts), len(todo))
+    return _result(LabelStore.open(uri, storage_options=storage_options), rule, len(receipts), len(todo))
 
 
-def _checked(threshold: Any) -> float:
-    if not isinstance(threshold, Real) or isinstance(threshold, bool):
-        raise ValueError(f"the threshold must be a number such as 0.9; got {threshold!r}")
-    number = float(threshold)
-    if not 0 < number < 1:
-        raise ValueError(f"the threshold must lie between 0 and 1, both excluded; got {threshold}")
+def _checked(asked: dict[str, Any]) -> dict[str, float]:
+    """What is asked of the rule, by field."""
+    given = {name: value for name, value in asked.items() if value is not None}
+    if not given:
+        raise ValueError(f"say what is to change; give at least one of {', '.join(asked)}")
+    return {name: _number(name, value) for name, value in given.items()}
+
+
+def _number(name: str, value: Any) -> float:
+    said = f"the {name.replace('_', ' ')} must"
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise ValueError(f"{said} be a number such as 0.9; got {value!r}")
+    number = float(value)
+    if name == "threshold" and not 0 < number < 1:
+        raise ValueError(f"{said} lie between 0 and 1, both excluded; got {value}")
+    if not 0 <= number <= 1:
+        raise ValueError(f"{said} lie between 0 and 1; got {value}")
     return number
 
 
@@ -145,17 +171,27 @@ def _damaged(damaged: dict[str, str], total: int) -> str:
     )
 
 
-def _arrays_at(store: LabelStore, receipt: Receipt, threshold: float) -> dict[str, Pixels]:
-    """The arrays of an image that depend on the threshold, made from its evidence."""
-    thresholds, made = store.grid(str(receipt.evidence_segment)), {}
+def _arrays_at(store: LabelStore, receipt: Receipt, rule: Rule) -> dict[str, Pixels]:
+    """The arrays of an image that depend on the rule, made from its evidence."""
+    key, made, names = receipt.key, {}, [array.name for array in receipt.arrays]
+    bounds = store.bounds(key)
     for name, derived in derivations().items():
-        evidence = {source: store.read_array(receipt.key, source) for source in derived.sources}
-        made[name] = derived.make(evidence, threshold, thresholds)
+        evidence = {source: store.read_array(key, source) for source in derived.needs(names)}
+        for source, pixels in evidence.items():
+            if fault := ARRAYS[source].values.fault(pixels, bounds):
+                raise LabelCorrupt(f"{key}: {source} of version {store.version}: {fault}")
+        made[name] = derived.make(evidence, rule, bounds)
     return made
 
 
-def _refuse_not_stored(store: LabelStore, receipts: list[Receipt], threshold: float) -> None:
-    """Refuses images without evidence, and a threshold that the evidence of some segment does not know."""
+def _refuse_not_stored(store: LabelStore, receipts: list[Receipt], rule: Rule) -> None:
+    """Refuses images without what the rule needs, and a threshold that the evidence of some segment does not know."""
+    plain = [receipt.key for receipt in receipts if receipt.array(INSTANCE) is None]
+    if rule.of_instances and plain:
+        raise ValueError(
+            f"the {rule.of_instances[0].replace('_', ' ')} needs instances, and {len(plain)} of {len(receipts)} images "
+            f"of {store.uri} tell none apart (such as {plain[0]}); label them with a panoptic teacher"
+        )
     sources = {source for derived in derivations().values() for source in derived.sources}
     without = [receipt.key for receipt in receipts if not sources <= {array.name for array in receipt.arrays}]
     if without:
@@ -164,16 +200,15 @@ def _refuse_not_stored(store: LabelStore, receipts: list[Receipt], threshold: fl
             "label them again with --evidence --relabel"
         )
     for segment in {str(receipt.evidence_segment) for receipt in receipts}:
-        level_of(threshold, store.grid(segment))
+        level_of(rule.threshold, store.grid(segment))
 
 
-def _record(store: LabelStore, threshold: float, provenance: dict[str, Any] | None) -> dict[str, Any]:
-    """The record of the run that made the labels, with the new threshold; so the teacher's next run may add to them."""
-    base = read_run(store.root, str(store.commit.run))
+def _record(store: LabelStore, base: Run, rule: Rule, provenance: dict[str, Any] | None) -> dict[str, Any]:
+    """The record of the run that made the labels, with the new rule; so the teacher's next run may add to them."""
     inherited: dict[str, Any] = {
         name: base.record[name] for name in ("teacher", "data", "classes") if name in base.record
     }
-    settings = {**base.settings, "threshold": threshold}
+    settings = {name: value for name, value in base.settings.items() if name != "rule"} | rule.settings
     return {**inherited, **(provenance or {}), "settings": settings, "base_run": base.id, "base_version": store.version}
 
 
@@ -187,13 +222,15 @@ def _facts(receipt: Receipt) -> ImageFacts:
         converted=receipt.converted,
         device=receipt.device,
         mean_confidence=receipt.mean_confidence,
+        instances=receipt.instances,
     )
 
 
-def _result(store: LabelStore, total: int, labeled: int) -> Rethresholded:
+def _result(store: LabelStore, rule: Rule | None, total: int, labeled: int) -> Rethresholded:
     return Rethresholded(
         version=store.version,
         digest=store.digest,
+        rule=rule,
         images_total=total,
         images_done_before=total - labeled,
         images_labelled=labeled,

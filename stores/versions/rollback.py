@@ -57,6 +57,7 @@ def _restore(head: Snapshot, target: Commit, rows: pa.Table, message: str) -> Ch
         digest=target.digest,
         images=target.images,
         threshold=target.threshold,
+        rule=target.rule,
         teacher_sha256=target.teacher_sha256,
         run=target.run,
         run_sha256=target.run_sha256,

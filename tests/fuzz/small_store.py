@@ -25,6 +25,7 @@ from hmsa_label.stores.files import FileRoot
 from hmsa_label.stores.format.evidence import code_of, grid_with, label_at, level_of
 from hmsa_label.stores.format.layout import COMMITS, LOG
 from hmsa_label.stores.format.receipt import ImageFacts
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.format.self_digest import CHECK, is_whole, seal
 from hmsa_label.stores.manifest.delta_actions import COMMIT_KEY
 from hmsa_label.stores.runs.events import write_part
@@ -88,7 +89,7 @@ class SmallStore:
         }  # fmt: skip
         writer = RunWriter(self.uri, record, relabel=relabel)
         grid = grid_with(threshold, (0.5, 0.7, 0.9))
-        segment, receipts = SegmentWriter(self.uri, writer.run_id, grid, threshold, 4), []
+        segment, receipts = SegmentWriter(self.uri, writer.run_id, grid, Rule(threshold), 4), []
         for key, size in SIZES.items():
             random = np.random.default_rng(len(key) + relabel)
             top1, code = random.integers(0, 3, size, np.uint8), code_of(random.random(size), grid)

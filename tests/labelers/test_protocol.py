@@ -15,6 +15,7 @@ from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
 from hmsa_label.pipeline.config import TeacherConfig
 from hmsa_label.pipeline.teacher.semantic import Teacher
 from hmsa_label.stores.format.evidence import grid_with
+from hmsa_label.stores.format.rule import Rule
 from tests.fake_teacher import fake
 from tests.own_teacher import own_teacher
 
@@ -46,7 +47,7 @@ def images():
 
 
 def label(teacher, images):
-    return teacher.label([image.copy() for image in images], GRID, 0.06, True)
+    return teacher.label([image.copy() for image in images], GRID, Rule(0.06), True)
 
 
 def test_labels_follow_from_the_evidence_and_confidence_is_a_share(config, images):
@@ -77,7 +78,7 @@ def test_image_has_the_same_labels_alone_and_in_a_batch(config, images):
 
 def test_images_are_left_as_they_were(config, images):
     before = [image.copy() for image in images]
-    Teacher(config).label(images, GRID, 0.06, True)
+    Teacher(config).label(images, GRID, Rule(0.06), True)
     np.testing.assert_array_equal(images, before)
 
 

@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from hmsa_label.stores.format.evidence import code_of, grid_with, label_at, level_of
+from hmsa_label.stores.format.instances import Instance, exact
 from hmsa_label.stores.format.layout import U8
 from hmsa_label.stores.format.receipt import ImageFacts, Receipt
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.runs.segment import SegmentWriter
 from hmsa_label.stores.runs.writer import RunWriter
 from hmsa_label.stores.versions.label_store import LabelStore
@@ -24,20 +27,31 @@ CLASSES = {
     "colours": [[128, 64, 128], [0, 0, 142], [220, 20, 60], [70, 130, 180], [0, 60, 100]],
     "raw_ids": [7, 26, 24, 23, 28],
     "ignore_index": 255,
+    "things": [1, 2, 4],
 }
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """One image's arrays, drawn at random."""
+    """One image's arrays and instances, drawn at random; the label is cut at the threshold alone."""
 
     label: U8
     top1: U8
     code: U8
+    instance: NDArray[np.uint16]
+    instances: tuple[Instance, ...]
+
+    def arrays(self, rule: Rule, *, evidence: bool = True, panoptic: bool = False) -> dict[str, Any]:
+        """What a writer takes: the label by a rule, and what else is stored of the image."""
+        grid = grid_with(rule.threshold)
+        told = (self.instance, self.instances) if panoptic else ()
+        label = rule.label_of(self.top1, self.code, grid, *told)
+        beside = {"top1": self.top1, "code": self.code} if evidence else {}
+        return {"label": label, **beside, **({"instance": self.instance} if panoptic else {})}
 
 
 def draw(seed: int, threshold: float = 0.9, size: tuple[int, int] = (16, 24)) -> Drawn:
-    """Blocks of classes with a confidence that varies from block to block."""
+    """Blocks of classes with a confidence that varies from block to block, and instances of the things among them."""
     generator = np.random.default_rng(seed)
     height, width = size
     blocks = (-(-height // 4), -(-width // 4))
@@ -45,7 +59,30 @@ def draw(seed: int, threshold: float = 0.9, size: tuple[int, int] = (16, 24)) ->
     confidence = np.kron(generator.random(blocks), np.ones((4, 4))).astype(np.float32)[:height, :width] ** 0.2
     grid = grid_with(threshold)
     code = code_of(confidence, grid)
-    return Drawn(label_at(top1, code, level_of(threshold, grid)), top1, code)
+    label = label_at(top1, code, level_of(threshold, grid))
+    return Drawn(label, top1, code, *draw_instances(seed, top1, confidence))
+
+
+def draw_instances(seed: int, top1: U8, confidence: NDArray[np.float32]) -> tuple[Any, tuple[Instance, ...]]:
+    """Map and table of instances: one for each thing class in each four rows of an image."""
+    places = (np.arange(top1.shape[0])[:, None] // 4) * 5 + top1
+    found, number = np.unique(np.where(np.isin(top1, CLASSES["things"]), places, -1), return_inverse=True)
+    instance = (number.reshape(top1.shape) + (found[0] != -1)).astype(np.uint16)
+    return instance, table_of(instance, top1, confidence, seed)
+
+
+def table_of(
+    instance: NDArray[np.uint16], top1: U8, confidence: NDArray[np.float32] | None = None, seed: int = 0
+) -> tuple[Instance, ...]:
+    """The table that belongs to a map, with center scores drawn at random."""
+    generator, found = np.random.default_rng(seed + 1000), []
+    for number in range(1, int(instance.max()) + 1):
+        mask = instance == number
+        (top, bottom), (left, right) = ((at.min(), at.max()) for at in np.nonzero(mask))
+        box = (left, top, right - left + 1, bottom - top + 1)
+        mean = 0.5 if confidence is None else confidence[mask].mean()
+        found.append(Instance(top1[mask][0], generator.random(), mean, mask.sum(), box))
+    return exact(found)
 
 
 @dataclass
@@ -56,14 +93,15 @@ class Labeling:
     writer: RunWriter
     segment: SegmentWriter
     evidence: bool
-    threshold: float
+    panoptic: bool
+    rule: Rule
     size: tuple[int, int]
     labels: dict[str, U8] = field(default_factory=dict)
 
     def write(self, key: str, seed: int | None = None, size: tuple[int, int] | None = None) -> Receipt:
         """Pixels and a receipt on storage; the manifest does not know of them yet."""
         seed = sum(map(ord, key)) if seed is None else seed
-        drawn = draw(seed, self.threshold, size or self.size)
+        drawn = draw(seed, self.rule.threshold, size or self.size)
         facts = ImageFacts(
             key=key,
             source=f"{key.replace('../', '').lstrip('/')}.png",
@@ -71,14 +109,15 @@ class Labeling:
             source_bytes=9,
             device="cpu",
             mean_confidence=0.8,
+            instances=drawn.instances if self.panoptic else None,
         )
-        evidence = {"top1": drawn.top1, "code": drawn.code} if self.evidence else {}
-        self.labels[key] = drawn.label
-        return self.segment.write(facts, {"label": drawn.label, **evidence})
+        arrays = drawn.arrays(self.rule, evidence=self.evidence, panoptic=self.panoptic)
+        self.labels[key] = arrays["label"]
+        return self.segment.write(facts, arrays)
 
 
-def settings(threshold: float = 0.9, teacher: str = "a") -> dict[str, Any]:
-    return {"teacher_sha256": teacher * 64, "scales": [0.5, 1.0], "threshold": threshold}
+def settings(rule: Rule, teacher: str = "a") -> dict[str, Any]:
+    return {"teacher_sha256": teacher * 64, "scales": [0.5, 1.0], **rule.settings}
 
 
 @dataclass
@@ -94,19 +133,25 @@ class Labels:
         split: str = "train",
         relabel: bool = False,
         evidence: bool = True,
+        panoptic: bool = False,
         size: tuple[int, int] = (16, 24),
         storage_options: dict[str, Any] | None = None,
+        **rule: float,
     ) -> Labeling:
-        """A run that has begun, on a store that is created if need be."""
+        """A run that has begun, on a store that is created if need be.
+
+        Args:
+            panoptic: whether its images have instances. rule: what decides beside the threshold.
+        """
         LabelStore.create(uri, CLASSES, storage_options=storage_options)
         run = {
-            "settings": settings(threshold, teacher),
+            "settings": settings(decided := Rule(threshold, **rule), teacher),
             "data": {"dataset": "folder", "root": "/images", "split": split},
         }
         writer = RunWriter(uri, run, relabel=relabel, storage_options=storage_options)
         grid = grid_with(threshold) if evidence else None
-        segment = SegmentWriter(uri, writer.run_id, grid, threshold, 100, storage_options)
-        return Labeling(uri, writer, segment, evidence, threshold, size)
+        segment = SegmentWriter(uri, writer.run_id, grid, decided, 100, storage_options)
+        return Labeling(uri, writer, segment, evidence, panoptic, decided, size)
 
     def fill(self, uri: str, keys: Sequence[str] = ("a", "b", "c"), *, seed: int | None = None, **run: Any) -> Labeling:
         """A finished run over `keys`."""

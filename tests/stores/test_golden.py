@@ -13,6 +13,7 @@ from hmsa_label.stores.audit.diff import diff
 from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.format.arrays import ARRAYS
 from hmsa_label.stores.format.receipt import ImageFacts
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.runs.segment import SegmentWriter
 from hmsa_label.stores.runs.writer import RunWriter
 from hmsa_label.stores.versions.label_store import LabelStore
@@ -71,8 +72,8 @@ def test_plain_zarr_reads_it(golden: str) -> None:
     receipt = store.receipt("town/wide")
     label = group[f"data/{receipt.segment}/2x6/label"][receipt.row]
     np.testing.assert_array_equal(label, label_at(2, 6, 5))
-    assert [array.name for array in receipt.arrays] == list(ARRAYS)
-    for name, array in ARRAYS.items():
+    assert [array.name for array in receipt.arrays] == ["label", "top1", "code"]
+    for name, array in ((stored.name, ARRAYS[stored.name]) for stored in receipt.arrays):
         folder, _, chunk = receipt.path_of(name).rpartition("/")
         pixels = group[folder][int(chunk.split(".")[1])]
         assert pixels.dtype == array.dtype
@@ -92,7 +93,7 @@ def label_one(uri: str, key: str, **run: Any) -> None:
     """A finished run over one image."""
     settings = {"teacher_sha256": "0" * 64, "scales": [0.5, 1.0, 2.0], "threshold": 0.7}
     writer = RunWriter(uri, {"settings": settings}, **run)
-    segment = SegmentWriter(uri, writer.run_id, None, 0.7, 1)
+    segment = SegmentWriter(uri, writer.run_id, None, Rule(0.7), 1)
     writer.append([segment.write(ImageFacts(key=key, source=f"{key}.png"), {"label": np.zeros((3, 5), np.uint8)})])
     writer.finish()
 

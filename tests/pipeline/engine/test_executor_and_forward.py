@@ -12,11 +12,13 @@ from hmsa_label.pipeline.engine.events import WorkerLoading, WorkerStarted
 from hmsa_label.pipeline.engine.executor import LocalExecutor, Task, TaskDone
 from hmsa_label.pipeline.errors import DeviceLost, EngineError
 from hmsa_label.pipeline.interrupt import threads_left
-from hmsa_label.pipeline.label.forward_thread import ForwardThread, Rule
+from hmsa_label.pipeline.label.forward_thread import ForwardThread
+from hmsa_label.pipeline.label.keeping import Keeping
 from hmsa_label.pipeline.records import Failure, LabeledImage
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.images.source import BadImage, ImageRef
 
-RULE = Rule(thresholds=(0.5, 0.9), threshold=0.9, keep_evidence=False)
+KEEPING = Keeping(rule=Rule(0.9), thresholds=(0.5, 0.9), keep_evidence=False)
 
 
 class Recorder:
@@ -29,7 +31,7 @@ class Recorder:
         self.hold: Callable[[], None] = lambda: None  # what each pass begins with
         self._error, self._failures = error, failures
 
-    def label(self, images, thresholds, threshold, keep_evidence):
+    def label(self, images, thresholds, rule, keep_evidence):
         self.threads.add(threading.get_ident())
         self.batches.append([image.shape for image in images])
         self.hold()
@@ -77,7 +79,7 @@ def test_teacher_is_built_and_called_in_one_thread_which_is_not_ours():
         teachers.append(Recorder())
         return teachers[0]
 
-    forward = ForwardThread(load, RULE, 1)
+    forward = ForwardThread(load, KEEPING, 1)
     label_at_once(forward, images([(2, 3)] * 5))
     assert len(teachers[0].threads) == 1
     assert threading.get_ident() not in teachers[0].threads
@@ -86,7 +88,7 @@ def test_teacher_is_built_and_called_in_one_thread_which_is_not_ours():
 
 def test_batches_hold_images_of_one_size_and_everybody_gets_his_own_labels():
     teacher = Recorder()
-    forward = ForwardThread(lambda: teacher, RULE, 3)
+    forward = ForwardThread(lambda: teacher, KEEPING, 3)
     asked = images([(2, 3), (4, 5), (2, 3), (4, 5), (2, 3), (2, 3), (2, 3), (4, 5)])
     hold_the_first_pass(teacher, forward, 8)
     labels = label_at_once(forward, asked)
@@ -99,7 +101,7 @@ def test_batches_hold_images_of_one_size_and_everybody_gets_his_own_labels():
 
 def test_batch_of_one_never_joins_images():
     teacher = Recorder()
-    forward = ForwardThread(lambda: teacher, RULE, 1)
+    forward = ForwardThread(lambda: teacher, KEEPING, 1)
     hold_the_first_pass(teacher, forward, 6)
     label_at_once(forward, images([(2, 3)] * 6))
     assert [len(batch) for batch in teacher.batches] == [1] * 6
@@ -111,7 +113,7 @@ def test_error_while_loading_reaches_the_caller():
         raise ValueError("these weights are for another network")
 
     with pytest.raises(ValueError, match="another network"):
-        ForwardThread(load, RULE, 1)
+        ForwardThread(load, KEEPING, 1)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +125,7 @@ def test_error_while_loading_reaches_the_caller():
     ],
 )
 def test_error_of_the_teacher_reaches_the_caller_and_the_thread_goes_on(error, expected):
-    forward = ForwardThread(lambda: Recorder(error=error, failures=1), RULE, 1)
+    forward = ForwardThread(lambda: Recorder(error=error, failures=1), KEEPING, 1)
     (image,) = images([(2, 3)])
     with pytest.raises(expected):
         forward.label(image)
@@ -133,14 +135,14 @@ def test_error_of_the_teacher_reaches_the_caller_and_the_thread_goes_on(error, e
 
 def test_of_a_batch_only_the_image_that_does_not_fit_fails():
     class Tight(Recorder):
-        def label(self, images, thresholds, threshold, keep_evidence):
-            labeled = super().label(images, thresholds, threshold, keep_evidence)
+        def label(self, images, thresholds, rule, keep_evidence):
+            labeled = super().label(images, thresholds, rule, keep_evidence)
             if any(image[0, 0, 0] == 1 for image in images):
                 raise BadImage("an image of 2 x 3 px ran out of memory")
             return labeled
 
     teacher = Tight()
-    forward = ForwardThread(lambda: teacher, RULE, 3)
+    forward = ForwardThread(lambda: teacher, KEEPING, 3)
     hold_the_first_pass(teacher, forward, 4)
     outcomes: dict[int, object] = {}
 
@@ -174,7 +176,7 @@ class SlowToFree(Recorder):
 
 def test_closing_waits_until_the_teacher_is_freed():
     freed: list[str] = []
-    forward = ForwardThread(lambda: SlowToFree(freed), RULE, 1)
+    forward = ForwardThread(lambda: SlowToFree(freed), KEEPING, 1)
     label_at_once(forward, images([(2, 3)] * 2))
     forward.close()
     assert freed == ["freed"]
@@ -196,7 +198,7 @@ class Gate(Recorder):
 
 def test_closing_drops_what_waits_and_takes_nothing_more():
     teacher = Gate()
-    forward = ForwardThread(lambda: teacher, RULE, 1)
+    forward = ForwardThread(lambda: teacher, KEEPING, 1)
     outcomes: dict[int, str] = {}
 
     def ask(number: int) -> None:

@@ -21,6 +21,7 @@ from hmsa_label.pipeline.monitor.progress import remark_on
 from hmsa_label.pipeline.teacher.semantic import Teacher
 from hmsa_label.stores.errors import NotAStore, StoreConflict, StoreError
 from hmsa_label.stores.format.evidence import grid_with
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.images.folder import FolderSource
 from hmsa_label.stores.images.source import BadImage
 from hmsa_label.stores.versions.label_store import LabelStore
@@ -35,7 +36,7 @@ def test_store_holds_what_the_teacher_says_of_each_image(drawn):
     kept = []
     for number, key in enumerate(store.keys()):
         pixels = np.asarray(Image.open(drawn.folder / "all" / f"{number:03}.png"))
-        (expected,) = teacher.label([pixels], thresholds, 0.6, keep_evidence=True)
+        (expected,) = teacher.label([pixels], thresholds, Rule(0.6), keep_evidence=True)
         np.testing.assert_array_equal(store.read(key), expected.label)
         top1, code, _ = store.read_evidence(key)
         np.testing.assert_array_equal(top1, expected.arrays["top1"])
@@ -374,3 +375,13 @@ def test_coarse_polygons_of_another_size_fail_the_image(cityscapes, bench):
     assert "differs from the image's (24, 40)" in summary.failed[0].reason
     shutil.rmtree(cityscapes / "gtCoarse")
     assert label_images(replace(bench.config(), data=DataConfig(root=str(cityscapes)))).images_labelled == 1
+
+
+@pytest.mark.parametrize("rule", [{"center_threshold": 0.3}, {"instance_threshold": 0.5}])
+def test_a_rule_on_instances_is_refused_for_a_teacher_that_tells_none_apart(drawn, rule):
+    option = f"--{next(iter(rule)).replace('_', '-')}"
+    with pytest.raises(
+        ValueError, match=f"{option} needs instances, and the teacher .* tells none apart; leave it out"
+    ):
+        drawn.label(**rule)
+    assert not Path(drawn.store).exists()

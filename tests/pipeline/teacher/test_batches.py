@@ -17,9 +17,11 @@ from hmsa_label.labelers.inference.net import InferenceNet
 from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
 from hmsa_label.pipeline.config import TeacherConfig
-from hmsa_label.pipeline.label.forward_thread import ForwardThread, Rule
+from hmsa_label.pipeline.label.forward_thread import ForwardThread
+from hmsa_label.pipeline.label.keeping import Keeping
 from hmsa_label.pipeline.teacher.errors import NonFiniteLogits
 from hmsa_label.pipeline.teacher.semantic import Teacher
+from hmsa_label.stores.format.rule import Rule
 
 GRID = np.array([0.06, 0.08, 0.1, 0.2], np.float32)
 
@@ -61,19 +63,19 @@ def assert_same(labeled, expected):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_labels_of_a_batch_are_those_of_each_image_alone_bit_by_bit(weights, precision):
     made, images = teacher(weights, precision=precision, options={"flip": True}), random_images(4, 48, 80)
-    alone = [made.label([image], GRID, 0.08, True)[0] for image in images]
+    alone = [made.label([image], GRID, Rule(0.08), True)[0] for image in images]
     seen = batches_of(made)
-    assert_same(made.label(images, GRID, 0.08, True), alone)
+    assert_same(made.label(images, GRID, Rule(0.08), True), alone)
     assert set(seen) == {4}
 
 
 def test_a_batch_that_takes_more_than_is_allowed_goes_in_smaller_ones(weights):
     images, look = random_images(16, 64, 128), {"precision": "bf16", "options": {"scales": (1.0,)}}
-    alone = teacher(weights, **look).label(images, GRID, 0.08, True)
+    alone = teacher(weights, **look).label(images, GRID, Rule(0.08), True)
     # the tiny network takes 0.023 GB for 256 x 256 px, 0.028 GB for twice as many, which all sixteen have
     tight = teacher(weights, **look, max_memory_gb=0.026)
     seen = batches_of(tight)
-    assert_same(tight.label(images, GRID, 0.08, True), alone)
+    assert_same(tight.label(images, GRID, Rule(0.08), True), alone)
     assert 4 <= max(seen) < 16
     assert sum(seen) == 16
 
@@ -87,15 +89,15 @@ def test_images_that_have_to_be_cut_go_one_by_one(weights):
     images = random_images(2, 600, 600)
     tight = teacher(weights, options={"scales": (1.0,)}, max_memory_gb=0.0225)
     seen = batches_of(tight)
-    labeled = tight.label(images, GRID, 0.08, True)
+    labeled = tight.label(images, GRID, Rule(0.08), True)
     assert all(part.tiles for part in labeled)
     assert set(seen) == {1}
-    assert_same(labeled, [tight.label([image], GRID, 0.08, True)[0] for image in images])
+    assert_same(labeled, [tight.label([image], GRID, Rule(0.08), True)[0] for image in images])
 
 
 def test_a_batch_that_runs_out_of_memory_is_halved_until_it_fits(weights):
     made, images = teacher(weights, options={"scales": (1.0,)}), random_images(5, 48, 80)
-    alone = [made.label([image], GRID, 0.08, True)[0] for image in images]
+    alone = [made.label([image], GRID, Rule(0.08), True)[0] for image in images]
     seen = batches_of(made)
 
     def tight(module, inputs):
@@ -103,7 +105,7 @@ def test_a_batch_that_runs_out_of_memory_is_halved_until_it_fits(weights):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     trunk_of(made).conv1.register_forward_pre_hook(tight)
-    assert_same(made.label(images, GRID, 0.08, True), alone)
+    assert_same(made.label(images, GRID, Rule(0.08), True), alone)
     assert seen == [5, 2, 1, 1, 1, 1, 1]
 
 
@@ -157,7 +159,7 @@ def test_of_a_batch_only_the_image_without_finite_logits_fails(weights):
     """The first image is held in its pass until the three others wait, so that they share a batch."""
     made, images = teacher(weights, options={"scales": (1.0,)}), random_images(4, 48, 80)
     images[2][:] = 255
-    alone = [made.label([image], GRID, GRID[1], True)[0] for image in images]
+    alone = [made.label([image], GRID, Rule(float(GRID[1])), True)[0] for image in images]
     sizes, begun, go_on = [], threading.Event(), threading.Event()
 
     def spoil(module, inputs, output):
@@ -167,8 +169,8 @@ def test_of_a_batch_only_the_image_without_finite_logits_fails(weights):
         output[inputs[0].mean((1, 2, 3)) > 2] = torch.inf
 
     trunk_of(made).conv1.register_forward_hook(spoil)
-    rule = Rule(thresholds=tuple(float(entry) for entry in GRID), threshold=float(GRID[1]), keep_evidence=True)
-    forward = ForwardThread(lambda: made, rule, 3)
+    keeping = Keeping(rule=Rule(float(GRID[1])), thresholds=tuple(map(float, GRID)), keep_evidence=True)
+    forward = ForwardThread(lambda: made, keeping, 3)
     with ThreadPoolExecutor(4) as pool:
         answers = [pool.submit(forward.label, images[0])]
         assert begun.wait(30)

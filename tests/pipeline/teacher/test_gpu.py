@@ -25,6 +25,7 @@ from hmsa_label.pipeline.teacher.evaluate import evaluate
 from hmsa_label.pipeline.teacher.semantic import Teacher
 from hmsa_label.pipeline.training.log import TrainEvent
 from hmsa_label.pipeline.training.loop import train_teacher
+from hmsa_label.stores.format.rule import Rule
 from tests.tiny_training import tiny_training
 
 pytestmark = pytest.mark.gpu
@@ -67,7 +68,7 @@ def image(height: int, width: int) -> np.ndarray:
 
 
 def label(teacher: Teacher, pixels: np.ndarray):
-    return teacher.label([pixels], GRID, 0.06, True)[0]
+    return teacher.label([pixels], GRID, Rule(0.06), True)[0]
 
 
 def test_teacher_lies_on_the_device_and_says_which_and_in_what_precision(tiny):
@@ -101,7 +102,7 @@ def test_a_batch_changes_few_labels_and_is_named_with_each_image(tiny, precision
     teacher = Teacher(TeacherConfig(weights=tiny, precision=precision, device="cuda"))
     pixels = [np.roll(image(144, 272), 16 * number, 1) for number in range(4)]
     for alone, together in zip(
-        (label(teacher, one) for one in pixels), teacher.label(pixels, GRID, 0.06, True), strict=True
+        (label(teacher, one) for one in pixels), teacher.label(pixels, GRID, Rule(0.06), True), strict=True
     ):
         assert (alone.arrays["top1"] != together.arrays["top1"]).mean() < changed
         assert alone.tiles is None
@@ -114,7 +115,7 @@ def test_batches_of_the_published_network_stay_within_the_memory_allowed(w48):
     label(teacher, image(256, 256))
     held = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
-    teacher.label([image(512, 1024)] * 8, GRID, 0.06, True)
+    teacher.label([image(512, 1024)] * 8, GRID, Rule(0.06), True)
     assert (torch.cuda.max_memory_allocated() - held) / 1e9 <= allowed
 
 

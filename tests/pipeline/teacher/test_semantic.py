@@ -14,6 +14,7 @@ from hmsa_label.pipeline.teacher.devices import arithmetic
 from hmsa_label.pipeline.teacher.errors import NonFiniteLogits
 from hmsa_label.pipeline.teacher.semantic import Teacher
 from hmsa_label.stores.format.evidence import code_of
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.images.source import BadImage
 
 GRID = np.array([0.06, 0.08, 0.1, 0.2], np.float32)
@@ -49,7 +50,7 @@ def test_labels_are_those_of_the_reference_order_of_operations(folder, image):
     with torch.inference_mode():
         x = net.normalize(torch.from_numpy(image)[None])
         confidence, top1 = predict(net, x, (0.5, 1.0, 2.0), "hierarchical", True)[0].softmax(0).max(0)
-    labeled = teacher(folder, flip=True).label([image], GRID, 0.08, True)[0]
+    labeled = teacher(folder, flip=True).label([image], GRID, Rule(0.08), True)[0]
     assert (labeled.arrays["top1"] == top1.numpy()).mean() > 0.999
     assert (labeled.arrays["code"] == code_of(confidence.numpy(), [float(t) for t in GRID])).mean() > 0.999
     assert labeled.mean_confidence == pytest.approx(float(confidence.mean()), rel=1e-4)
@@ -57,21 +58,21 @@ def test_labels_are_those_of_the_reference_order_of_operations(folder, image):
 
 
 def test_images_of_a_batch_are_labeled_as_if_alone(folder, image):
-    both = teacher(folder).label([image, image[::-1].copy()], GRID, 0.08, True)
-    alone = teacher(folder).label([image[::-1].copy()], GRID, 0.08, True)
+    both = teacher(folder).label([image, image[::-1].copy()], GRID, Rule(0.08), True)
+    alone = teacher(folder).label([image[::-1].copy()], GRID, Rule(0.08), True)
     assert np.array_equal(both[1].arrays["top1"], alone[0].arrays["top1"])
     assert np.array_equal(both[1].arrays["code"], alone[0].arrays["code"])
 
 
 def test_without_evidence_only_labels_come_back(folder, image):
-    labeled = teacher(folder).label([image], GRID, 0.08, False)[0]
+    labeled = teacher(folder).label([image], GRID, Rule(0.08), False)[0]
     assert list(labeled.arrays) == ["label"]
     assert labeled.label.shape == (48, 80)
 
 
 def test_predict_gives_the_labels_that_a_run_would_store(folder, image):
     small = teacher(folder)
-    stored = small.label([image], GRID, 0.08, True)[0]
+    stored = small.label([image], GRID, Rule(0.08), True)[0]
     found = small.predict(image, threshold=0.08)
     assert (found.label.shape, found.label.dtype, found.confidence.dtype) == ((48, 80), np.uint8, np.float32)
     assert np.array_equal(found.label, stored.label)
@@ -131,14 +132,18 @@ def test_pooling_works_without_attention(folder, image, fusion):
 
 
 def test_explicit_attention_labels(folder, image):
-    labeled = teacher(folder, "hrnet_tiny_ocr_explicit", fusion="explicit").label([image], GRID, 0.08, True)
+    labeled = teacher(folder, "hrnet_tiny_ocr_explicit", fusion="explicit").label([image], GRID, Rule(0.08), True)
     assert labeled[0].arrays["top1"].shape == (48, 80)
 
 
 def test_image_of_which_a_scale_leaves_nothing_is_refused_by_itself(folder):
     made = teacher(folder, scales=(0.25, 1.0))
     sliver = np.zeros((3, 40, 3), np.uint8)
-    for ask in (lambda: made.label([sliver], GRID, 0.1, True), lambda: made.top1(sliver), lambda: made.explain(sliver)):
+    for ask in (
+        lambda: made.label([sliver], GRID, Rule(0.1), True),
+        lambda: made.top1(sliver),
+        lambda: made.explain(sliver),
+    ):
         with pytest.raises(BadImage, match=r"3 x 40 px; the teacher's scale 0.25 needs 4 x 4 or more"):
             ask()
     assert made.top1(np.zeros((4, 40, 3), np.uint8)).shape == (4, 40)
@@ -172,7 +177,7 @@ def overflowing(folder, name, change):
 def test_image_with_infinite_logits_is_refused_and_precision_named(folder, image, name, change, precision, message):
     broken = teacher(folder, overflowing(folder, name, change), precision=precision)
     for ask in (
-        lambda: broken.label([image], GRID, 0.08, True),
+        lambda: broken.label([image], GRID, Rule(0.08), True),
         lambda: broken.top1(image),
         lambda: broken.explain(image),
     ):
@@ -204,7 +209,7 @@ def test_a_teacher_leaves_torchs_settings_as_it_found_them(folder, image):
         before = settings()
         held = teacher(folder, cpu_threads=1)
         assert held.info["device"] == "cpu, 1 threads"
-        held.top1(image), held.label([image], GRID, 0.08, True), held.logits([image]), held.explain(image)
+        held.top1(image), held.label([image], GRID, Rule(0.08), True), held.logits([image]), held.explain(image)
         assert settings() == before
         used = []
         hook = torch.nn.modules.module.register_module_forward_hook(lambda *_: used.append(torch.get_num_threads()))

@@ -25,9 +25,10 @@ from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
 from hmsa_label.pipeline.config import TeacherConfig
 from hmsa_label.pipeline.engine.executor import Task
 from hmsa_label.pipeline.label import worker
-from hmsa_label.pipeline.label.forward_thread import Rule
+from hmsa_label.pipeline.label.keeping import Keeping
 from hmsa_label.pipeline.label.run import label_images
 from hmsa_label.pipeline.teacher.semantic import Teacher
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.images.source import BadImage, ImageRef
 
 MODEL = MemoryModel(pixels=(256 * 256, 512 * 512), peaks=(256 * 256 * 1000, 512 * 512 * 1000))
@@ -150,9 +151,9 @@ def test_tiled_labels_are_nearly_those_of_the_whole_and_say_so(weights):
     image = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8).repeat(96, 0).repeat(96, 1)
     grid = np.array([0.06, 0.9], np.float32)
     config = {"weights": weights, "device": "cpu", "options": {"scales": (0.5, 1.0)}}
-    whole = Teacher(TeacherConfig(**config)).label([image], grid, 0.06, True)[0]
+    whole = Teacher(TeacherConfig(**config)).label([image], grid, Rule(0.06), True)[0]
     tight = Teacher(TeacherConfig(**config, max_memory_gb=ROOM_FOR_TILES_GB))
-    tiled = tight.label([image], grid, 0.06, True)[0]
+    tiled = tight.label([image], grid, Rule(0.06), True)[0]
     assert whole.tiles is None
     assert tiled.tiles == "1 x 2 tiles of 576 x 576 px"
     assert (tiled.arrays["top1"] == whole.arrays["top1"]).mean() > 0.98
@@ -163,12 +164,12 @@ def test_tiled_labels_are_nearly_those_of_the_whole_and_say_so(weights):
 def test_an_image_that_fits_no_window_is_refused_with_what_would_help(weights):
     teacher = Teacher(TeacherConfig(weights=weights, device="cpu", max_memory_gb=0.001, options={"scales": (1.0,)}))
     with pytest.raises(BadImage, match=r"64 x 96 px needs \d+ MiB .*; use fewer scales, fewer workers, or raise"):
-        teacher.label([np.zeros((64, 96, 3), np.uint8)], np.array([0.9], np.float32), 0.9, False)
+        teacher.label([np.zeros((64, 96, 3), np.uint8)], np.array([0.9], np.float32), Rule(0.9), False)
 
 
 def test_by_default_a_pass_on_a_cpu_is_bounded_by_its_share_of_the_memory_that_is_free(weights):
     config = TeacherConfig(weights=weights, device="cpu", options={"scales": (1.0,)})
-    assert Teacher(config).label([np.zeros((64, 64, 3), np.uint8)], np.array([0.9], np.float32), 0.9, False)
+    assert Teacher(config).label([np.zeros((64, 64, 3), np.uint8)], np.array([0.9], np.float32), Rule(0.9), False)
     with pytest.raises(BadImage, match="64 x 64 px"):
         Teacher(config, memory_share=1e-6).top1(np.zeros((64, 64, 3), np.uint8))
 
@@ -193,9 +194,11 @@ def test_large_images_pass_one_at_a_time_and_small_ones_go_on(bench, monkeypatch
     for path in (bench.folder / "all").iterdir():
         path.write_bytes(path.read_bytes()[:-20])  # the header is whole, the pixels are not: no store is needed
     config = bench.config()
-    rule = Rule(thresholds=(0.9,), threshold=0.9, keep_evidence=False)
+    keeping = Keeping(rule=Rule(0.9), thresholds=(0.9,), keep_evidence=False)
     labeler = worker.LabelWorker(
-        worker.WorkerSpec(data=config.data, teacher=config.teacher, store=config.store, rule=rule, devices=("cpu",))
+        worker.WorkerSpec(
+            data=config.data, teacher=config.teacher, store=config.store, keeping=keeping, devices=("cpu",)
+        )
     )
     small, large = (
         Task(image=ImageRef(key=name, image=f"all/{name}"), run_id="run") for name in ("000.png", "001.png")

@@ -8,6 +8,7 @@ import pytest
 
 from hmsa_label.stores.audit.diff import confusion_of, diff
 from hmsa_label.stores.format.receipt import ImageFacts
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.runs.segment import SegmentWriter
 from hmsa_label.stores.runs.writer import RunWriter
 from hmsa_label.stores.versions.label_store import LabelStore
@@ -15,7 +16,7 @@ from hmsa_label.stores.versions.label_store import LabelStore
 
 def put(uri: str, images: dict[str, list[list[int]]], teacher: str = "a", relabel: bool = False) -> int:
     writer = RunWriter(uri, {"settings": {"teacher_sha256": teacher, "threshold": 0.9}}, relabel=relabel)
-    segment = SegmentWriter(uri, writer.run_id, None, 0.9, 10)
+    segment = SegmentWriter(uri, writer.run_id, None, Rule(0.9), 10)
     writer.append(
         [
             segment.write(ImageFacts(key=key, source=key), {"label": np.array(rows, np.uint8)})

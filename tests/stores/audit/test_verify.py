@@ -179,7 +179,7 @@ def test_a_label_that_contradicts_its_evidence_is_found(
     wrong = right.label.copy()
     wrong[0, 0] = 255 if wrong[0, 0] != 255 else 0
     # a writer that does not look
-    monkeypatch.setattr("hmsa_label.stores.runs.segment.derivation_faults", lambda *_: iter(()))
+    monkeypatch.setattr("hmsa_label.stores.runs.segment.agreement_faults", lambda *_: iter(()))
     facts = ImageFacts(key="a", source="a.png")
     run.writer.append([run.segment.write(facts, {"label": wrong, "top1": right.top1, "code": right.code})])
     run.writer.finish()

@@ -35,7 +35,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def seen(folder: Path) -> dict[str, Any]:
-    """What a process saw whose table has `second_class` (uint8) and `instance` (int32) as well."""
+    """What a process saw whose table has `second_class` (uint8) and `depth` (int32) as well."""
     words = [sys.executable, "-c", CHILD, str(folder / "labels.zarr"), str(folder / "dense.zarr")]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -44,19 +44,23 @@ def seen(folder: Path) -> dict[str, Any]:
 
 def test_a_row_more_is_written_and_read(seen: dict[str, Any]) -> None:
     assert seen["read"]
-    assert seen["types"] == {**dict.fromkeys(("label", "top1", "code", "second_class"), "uint8"), "instance": "int32"}
+    assert seen["types"] == {
+        **dict.fromkeys(("label", "top1", "code", "second_class"), "uint8"),
+        "instance": "uint16",
+        "depth": "int32",
+    }
 
 
 def test_a_row_more_has_its_columns_in_the_manifest(seen: dict[str, Any]) -> None:
     parts = ("sha256", "chunk_sha256", "bytes")
-    assert seen["columns"] == [f"{name}_{part}" for name in ("second_class", "instance") for part in parts]
+    assert seen["columns"] == [f"{name}_{part}" for name in ("second_class", "depth") for part in parts]
     assert seen["evidence_bytes"] == sum(size for name, size in seen["bytes"].items() if name != "label")
 
 
 def test_a_row_more_is_refused_where_the_table_does_not_allow_it(seen: dict[str, Any]) -> None:
     negative, other_type, no_class, alone = seen["refused"]
-    assert "instance: it holds -26810000, which is no instance; expected 0 and above" in negative
-    assert "instance must be int32 [H, W] of one size; got int64" in other_type
+    assert "depth: it holds -26810000, which is no depth; expected 0 and above" in negative
+    assert "depth must be int32 [H, W] of one size; got int64" in other_type
     assert "second_class: it holds 77, which is no class" in no_class
     assert "second_class needs top1 beside it" in alone
 
@@ -66,8 +70,8 @@ def test_a_row_more_is_verified(seen: dict[str, Any]) -> None:
     assert seen["damage"] == {
         "second_class flipped": [["a", "corrupt"]],
         "second_class lost": [["a", "missing"]],
-        "instance flipped": [["a", "corrupt"]],
-        "instance lost": [["a", "missing"]],
+        "depth flipped": [["a", "corrupt"]],
+        "depth lost": [["a", "missing"]],
     }
     assert seen["sound again"]
 
@@ -82,7 +86,7 @@ def test_a_row_more_stays_evidence_when_the_threshold_changes(seen: dict[str, An
 
 def test_gc_keeps_a_row_more_as_long_as_a_version_needs_it(seen: dict[str, Any]) -> None:
     # The labels at the threshold before are gone, what they were cut from is not.
-    assert seen["gc"] == dict.fromkeys(("label", "top1", "code", "second_class", "instance"), 3)
+    assert seen["gc"] == dict.fromkeys((*ARRAYS, "second_class", "depth"), 3)
     assert seen["sound after gc"]
 
 
@@ -102,15 +106,14 @@ def test_who_does_not_know_an_array_reads_the_others_and_gc_leaves_it_alone(seen
     assert LabelStore.open(uri).read_array("a", "top1").shape == (16, 24)
     assert verify(uri) == []
     assert gc(uri, keep_last=1, apply=True).objects == 0
-    with pytest.raises(ValueError, match="there is no array 'second_class'; known are label, top1, code"):
+    with pytest.raises(ValueError, match="there is no array 'second_class'; known are label, top1, code, instance"):
         LabelStore.open(uri).read_array("a", "second_class")
 
 
 def line_of(array: Array) -> str:
     """A row of the table in FORMAT.md."""
     together = " and ".join(f"`{name}`" for name in array.beside)
-    who = "all" if array.required else "with evidence"
-    cells = [f"`{array.name}`", array.dtype, array.meaning, array.values.text, str(array.fill), who, together]
+    cells = [f"`{array.name}`", array.dtype, array.meaning, array.values.text, str(array.fill), array.images, together]
     return "".join(f"| {cell} " if cell else "| " for cell in cells) + "|"
 
 

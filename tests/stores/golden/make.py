@@ -11,6 +11,7 @@ import numpy as np
 
 from hmsa_label.stores.format.evidence import DEFAULT_GRID, code_of, label_at, level_of
 from hmsa_label.stores.format.receipt import ImageFacts
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.runs.segment import SegmentWriter
 from hmsa_label.stores.runs.writer import RunWriter
 from hmsa_label.stores.versions.label_store import LabelStore
@@ -39,7 +40,7 @@ def main(uri: str) -> None:
     LabelStore.create(uri, CLASSES)
     settings = {"teacher_sha256": "0" * 64, "scales": [0.5, 1.0, 2.0], "threshold": 0.9}
     run = RunWriter(uri, {"settings": settings, "data": {"dataset": "folder", "root": "/images", "split": "train"}})
-    segment = SegmentWriter(uri, run.run_id, DEFAULT_GRID, 0.9, 2)
+    segment = SegmentWriter(uri, run.run_id, DEFAULT_GRID, Rule(0.9), 2)
     facts = {"source_sha256": "1" * 64, "source_bytes": 1, "device": "cpu", "mean_confidence": 0.75}
     run.append([segment.write(ImageFacts(key=key, source=f"{key}.png", **facts), arrays(*SIZES[key])) for key in SIZES])
     run.finish([{"key": "town/broken", "reason": "truncated"}], seconds=1.0)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hmsa_label.stores.format.receipt import ImageFacts
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.runs.segment import SegmentWriter
 from hmsa_label.stores.runs.writer import RunWriter
 from hmsa_label.stores.versions.label_store import LabelStore
@@ -17,7 +18,7 @@ PROCESSES, COMMITS = 3, 4
 def label_some(uri: str, number: int) -> None:
     run = {"settings": {"threshold": 0.9}, "data": {"split": f"split {number}"}}
     writer = RunWriter(uri, run)
-    segment = SegmentWriter(uri, writer.run_id, None, 0.9, COMMITS)
+    segment = SegmentWriter(uri, writer.run_id, None, Rule(0.9), COMMITS)
     for commit in range(COMMITS):
         label = np.full((2, 2), number, np.uint8)
         writer.append([segment.write(ImageFacts(key=f"{number}/{commit}", source="x"), {"label": label})])

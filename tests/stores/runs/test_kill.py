@@ -17,6 +17,7 @@ DRIVER = """
 import os, signal, sys
 import numpy as np
 from hmsa_label.stores.format.receipt import ImageFacts
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.runs.writer import RunWriter
 from hmsa_label.stores.runs.segment import SegmentWriter
 
@@ -32,7 +33,7 @@ sys.addaudithook(die_at_the_last)
 writer = RunWriter(uri, {"settings": {"threshold": 0.9}})
 writer.adopt()
 done = writer.done_keys()
-segment = SegmentWriter(uri, writer.run_id, None, 0.9, total)
+segment = SegmentWriter(uri, writer.run_id, None, Rule(0.9), total)
 receipts = []
 for number in range(total):
     if f"{number:03d}" not in done:

@@ -13,6 +13,7 @@ from hmsa_label.stores.format import layout
 from hmsa_label.stores.format.chunks import encode
 from hmsa_label.stores.format.evidence import DEFAULT_GRID
 from hmsa_label.stores.format.receipt import ImageFacts, Receipt
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.runs.segment import SegmentWriter
 from hmsa_label.stores.versions.label_store import LabelStore
 
@@ -22,7 +23,7 @@ FACTS = ImageFacts(key="a", source="a.png")
 @pytest.fixture
 def writer(uri: str, classes: dict[str, Any]) -> SegmentWriter:
     LabelStore.create(uri, classes)
-    return SegmentWriter(uri, "run", DEFAULT_GRID, 0.9, 3)
+    return SegmentWriter(uri, "run", DEFAULT_GRID, Rule(0.9), 3)
 
 
 def label(value: int = 0) -> np.ndarray:
@@ -75,14 +76,14 @@ def test_arrays_that_the_table_does_not_allow_are_refused(
 
 
 def test_codes_without_stored_thresholds_are_refused(uri: str, writer: SegmentWriter) -> None:
-    without = SegmentWriter(uri, "run", None, 0.9, 3)
+    without = SegmentWriter(uri, "run", None, Rule(0.9), 3)
     with pytest.raises(ValueError, match="a: code: its segment names no thresholds"):
         without.write(FACTS, {"label": label(), "top1": label(), "code": label()})
 
 
 def test_a_threshold_off_the_grid_is_refused(uri: str, writer: SegmentWriter) -> None:
     with pytest.raises(ThresholdNotStored):
-        SegmentWriter(uri, "run", DEFAULT_GRID, 0.91, 3)
+        SegmentWriter(uri, "run", DEFAULT_GRID, Rule(0.91), 3)
 
 
 def test_threads_get_rows_of_their_own_and_full_segments_are_followed_by_others(writer: SegmentWriter) -> None:
