@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from hmsa_label.stores.exports.destination import Destination, Exported, Progress, refuse_outside, require_plain_name
 from hmsa_label.stores.exports.png import encode_png
-from hmsa_label.stores.exports.regions import Regions, has_instances, read_regions
+from hmsa_label.stores.exports.regions import Regions, find_regions, keys_with_instances
 from hmsa_label.stores.format.layout import U8
 from hmsa_label.stores.versions.label_store import LabelStore
 
@@ -39,7 +39,7 @@ def export_cityscapes(
     """
     require_plain_name(name)
     refuse_outside(store)
-    panoptic = has_instances(store)
+    panoptic = keys_with_instances(store)
     if panoptic:
         _require_room(store.classes)
     to = Destination.begin(store, destination, storage_options, {"layout": "cityscapes", "name": name})
@@ -51,12 +51,13 @@ def export_cityscapes(
         to.put(f"{stem}_labelIds.png", encode_png(ids[label]))
         to.put(f"{stem}_labelTrainIds.png", encode_png(label))
         to.put(f"{stem}_color.png", encode_png(colors[label]))
-        if panoptic:
-            to.put(f"{stem}_instanceIds.png", encode_png(_instance_ids(read_regions(store, key), ids, key)))
+        if key in panoptic:
+            regions = find_regions(label, store.instance_map(key, label))
+            to.put(f"{stem}_instanceIds.png", encode_png(_instance_ids(regions, ids, key)))
 
     to.fill(write, threads, on_image)
     scores = "scores of instances, " if panoptic else ""
-    return to.end((4 if panoptic else 3) * len(store), f"{scores}evidence, and how the labels were made")
+    return to.end(3 * len(store) + len(panoptic), f"{scores}evidence, and how the labels were made")
 
 
 def _raw_ids(classes: dict[str, Any]) -> U8:

@@ -4,16 +4,20 @@ Format: https://cocodataset.org/#format-data, "Panoptic Segmentation".
 """
 
 import json
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from hmsa_label.stores.exports.destination import Destination, Exported, Progress, refuse_outside, require_plain_name
 from hmsa_label.stores.exports.png import encode_png
-from hmsa_label.stores.exports.regions import Regions, has_instances, read_regions
+from hmsa_label.stores.exports.regions import Regions, keys_with_instances, read_regions
 from hmsa_label.stores.format.layout import IGNORE_INDEX
 from hmsa_label.stores.versions.label_store import LabelStore
 
+COCO_NAME = re.compile(r"\d{12}")  # 000000000139 is image 139
+CITYSCAPES_NAME = re.compile(r".+_\d{6}_\d{6}")
 IDS_PER_INSTANCE = 256  # id = 256 * instance + trainId + 1: only what has no label is 0, and no class is lost to it
 
 
@@ -31,8 +35,9 @@ def export_coco(
     The color of a pixel spells the id of its region: red is trainId + 1, green + 256 blue the instance; black has no
     label. Category ids are the class table's raw ids. Pixels of a thing class whose instances nobody told apart are one
     region with `iscrowd`, so a store without instances has its things as crowds. `file_name` of an image is its path
-    below the data root. The JSON file is built in memory, about 100 bytes per region; pixels go image by image. An
-    export that was interrupted is finished by the same call.
+    below the data root, its id that of the data set where COCO's or Cityscapes' scripts look for it. The JSON file is
+    built in memory, about 100 bytes per region; pixels go image by image. An export that was interrupted is finished by
+    the same call.
 
     Raises:
         ValueError: if something else is at the destination already, or `name` or a key would lead outside of it.
@@ -41,18 +46,22 @@ def export_coco(
     refuse_outside(store)
     to = Destination.begin(store, destination, storage_options, {"layout": "coco", "name": name})
     folder, things = f"annotations/panoptic_{name}", store.classes.get("things", [])
-    raw_ids = store.classes["raw_ids"]
+    raw_ids, panoptic = store.classes["raw_ids"], keys_with_instances(store)
 
     def write(key: str) -> bytes:
-        regions = read_regions(store, key)
+        regions = read_regions(store, key, panoptic=key in panoptic)
         to.put(f"{folder}/{key}.png", encode_png(_colors(regions)[regions.region_of]))
         return json.dumps(_segments_info(regions, raw_ids, things)).encode()
 
     to.put(f"{folder}.json", _document(store, to.fill(write, threads, on_image)))
-    lost = (
-        "scores of instances" if has_instances(store) else "instances, which the version has none of" if things else ""
-    )
-    return to.end(len(store) + 1, f"{lost}{', ' if lost else ''}evidence, and how the labels were made")
+    return to.end(len(store) + 1, _left_out(store))
+
+
+def _left_out(store: LabelStore) -> str:
+    if store.has_instances:
+        return "scores of instances, evidence, and how the labels were made"
+    crowds = "; things are crowds, as the version has no instances" if store.classes.get("things") else ""
+    return f"evidence, and how the labels were made{crowds}"
 
 
 def _colors(regions: Regions) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -82,7 +91,8 @@ def _document(store: LabelStore, segments_info: list[bytes]) -> bytes:
     """The JSON file, from the segments of each image in the order of the keys."""
     rows = store.table(["key", "source", "height", "width"]).to_pylist()
     images, annotations = [], []
-    for number, (row, segments) in enumerate(zip(rows, segments_info, strict=True), 1):
+    numbers = _image_ids([row["key"] for row in rows])
+    for number, row, segments in zip(numbers, rows, segments_info, strict=True):
         image = {"id": number, "file_name": row["source"], "height": row["height"], "width": row["width"]}
         images.append(json.dumps(image).encode())
         about = json.dumps({"image_id": number, "file_name": f"{row['key']}.png"}).encode()
@@ -95,6 +105,16 @@ def _document(store: LabelStore, segments_info: list[bytes]) -> bytes:
         "annotations": _list(annotations),
     }
     return b"{\n" + b",\n".join(b'"' + part.encode() + b'": ' + text for part, text in parts.items()) + b"\n}\n"
+
+
+def _image_ids(keys: list[str]) -> Sequence[int | str]:
+    """The ids by which evaluators find the labels of an image: COCO's number, or Cityscapes' name; else 1, 2, 3 ..."""
+    names = [key.rpartition("/")[2] for key in keys]
+    if len(set(names)) == len(names) and all(COCO_NAME.fullmatch(name) for name in names):
+        return [int(name) for name in names]
+    if len(set(names)) == len(names) and all(CITYSCAPES_NAME.fullmatch(name) for name in names):
+        return names
+    return range(1, len(keys) + 1)
 
 
 def _list(entries: list[bytes]) -> bytes:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hmsa_label.stores.format.arrays import ARRAYS, INSTANCE, SHA256
 from hmsa_label.stores.format.layout import IGNORE_INDEX, U8
 from hmsa_label.stores.versions.label_store import LabelStore
 
@@ -29,20 +30,24 @@ class Regions:
     boxes: NDArray[np.int64]
 
 
-def has_instances(store: LabelStore) -> bool:
-    """Whether images of a version tell instances apart."""
-    return bool(getattr(store, "has_instances", False))
+def keys_with_instances(store: LabelStore) -> set[str]:
+    """The images of a version that tell instances apart: all or none, but where runs of two kinds of teachers met."""
+    column = ARRAYS[INSTANCE].column(SHA256)
+    table = store.table(["key", column])
+    return set(table["key"].filter(table[column].is_valid()).to_pylist())
 
 
-def read_regions(store: LabelStore, key: str) -> Regions:
-    """The regions of an image of a version; in a store without instances every class is one region.
+def read_regions(store: LabelStore, key: str, *, panoptic: bool) -> Regions:
+    """The regions of an image of a version.
+
+    Args:
+        panoptic: whether it tells instances apart; without them every class is one region.
 
     Raises:
         StoreError: as `LabelStore.read`.
     """
     label = store.read(key)
-    instance = np.zeros(label.shape, np.uint16)
-    return find_regions(label, instance)
+    return find_regions(label, store.instance_map(key, label) if panoptic else np.zeros(label.shape, np.uint16))
 
 
 def find_regions(label: U8, instance: NDArray[np.uint16]) -> Regions:

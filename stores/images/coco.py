@@ -88,7 +88,7 @@ class CocoSource(TreeSource):
         if not table:
             raise NotAStore(
                 f"no image in {split} or images/{split} below {self.root}; found: {shown(self.files.list_names())}"
-                f"{way_out(self.files, 'coco')}"
+                f"{way_out(self.files, 'coco') or '; give another split with --split'}"
             )
         return table
 

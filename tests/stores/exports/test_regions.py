@@ -1,10 +1,16 @@
-"""The regions that exports with instances are made of, worked out by hand."""
+"""Exports with instances: their regions worked out by hand, and what stores of several kinds give."""
+
+import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from hmsa_label.stores.exports.cityscapes_tree import _instance_ids, _require_room
+from hmsa_label.stores.exports.cityscapes_tree import _instance_ids, _require_room, export_cityscapes
+from hmsa_label.stores.exports.coco_panoptic import export_coco
 from hmsa_label.stores.exports.regions import find_regions
+from hmsa_label.stores.versions.label_store import LabelStore
 from tests.stores.conftest import CLASSES
 
 RAW_IDS = np.zeros(256, np.uint8)
@@ -44,3 +50,40 @@ def test_things_whose_ids_do_not_fit_into_instance_ids_are_refused(raw_id: int) 
     classes = {**CLASSES, "raw_ids": [7, raw_id, 24, 23, 28], "things": [1]}
     with pytest.raises(ValueError, match=f"class 'car' has raw id {raw_id}; instanceIds hold instances of ids 1 to 64"):
         _require_room(classes)
+
+
+def test_images_of_two_kinds_of_teachers_are_exported_with_what_they_have(
+    uri: str, labels: Any, tmp_path: Path
+) -> None:
+    labels.fill(uri, ["a", "b"])
+    labels.fill(uri, ["b", "c"], panoptic=True, teacher="b", relabel=True)
+    store = LabelStore.open(uri)
+    done = export_cityscapes(store, f"{tmp_path}/png")
+    assert len([path for path in (tmp_path / "png").rglob("*") if path.is_file()]) == done.files == 3 * 3 + 2
+    assert not (tmp_path / "png/gtAuto/a_gtAuto_instanceIds.png").exists()
+    export_coco(store, f"{tmp_path}/coco")
+    document = json.loads((tmp_path / "coco/annotations/panoptic_gtAuto.json").read_text())
+    things = {entry["id"] for entry in document["categories"] if entry["isthing"]}
+    for entry in document["annotations"]:
+        found = [segment["iscrowd"] for segment in entry["segments_info"] if segment["category_id"] in things]
+        assert found
+        assert set(found) == {int(entry["file_name"] == "a.png")}
+
+
+@pytest.mark.parametrize(
+    ("keys", "ids"),
+    [
+        (["val2017/000000000139", "val2017/000000000285"], [139, 285]),
+        (["val/ulm/ulm_000000_000019", "val/ulm/ulm_000001_000019"], ["ulm_000000_000019", "ulm_000001_000019"]),
+        (["drive1/000000000001", "drive2/000000000001"], [1, 2]),
+        (["drive1/0001.jpg", "drive1/0002.jpg"], [1, 2]),
+    ],
+)
+def test_image_ids_are_those_of_the_data_set(uri: str, labels: Any, tmp_path: Path, keys: list[str], ids: Any) -> None:
+    labels.fill(uri, keys)
+    export_coco(LabelStore.open(uri), f"{tmp_path}/coco", name="x")
+    document = json.loads((tmp_path / "coco/annotations/panoptic_x.json").read_text())
+    assert [image["id"] for image in document["images"]] == ids
+    assert [(entry["image_id"], entry["file_name"]) for entry in document["annotations"]] == [
+        (number, f"{key}.png") for number, key in zip(ids, keys, strict=True)
+    ]
