@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from hmsa_label.labelers.layers.axial_attention import AttentionSettings, AxialAttention
+from hmsa_label.labelers.layers.axial_attention import AttentionSettings
 from hmsa_label.labelers.layers.blocks import conv_bn_relu
 from hmsa_label.labelers.trunks.axial_block import AxialBlock, Striding
 from hmsa_label.labelers.trunks.bottleneck import Bottleneck
@@ -126,11 +126,12 @@ def _blocks(config: AxialResNetConfig, stage: int, in_channels: int) -> Iterator
 
 
 def _init(trunk: AxialResNet) -> None:
-    """He normal (fan out) for all convolutions but the projections of attention, which have their own; and every block
-    starts as its shortcut."""
-    projections = {module.qkv for module in trunk.modules() if isinstance(module, AxialAttention)}
+    """He normal (fan out) convolutions, and every block starts as its shortcut.
+
+    For the projections of attention, which double their channels, that is the spread 1 / sqrt(channels) that they have.
+    """
     for module in trunk.modules():
-        if isinstance(module, nn.Conv2d) and module not in projections:
+        if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         elif isinstance(module, AxialBlock):
             nn.init.zeros_(module.bn2.weight)

@@ -104,6 +104,14 @@ def test_slicing_keeps_every_other_row_and_column_of_the_dense_result():
     torch.testing.assert_close(strided.attend(x), dense.attend(x)[..., ::2, ::2], rtol=0, atol=0)
 
 
+@torch.inference_mode()
+def test_attention_along_the_width_sees_only_the_rows_that_stay():
+    block, seen = AxialBlock(16, 16, WHOLE_LINE, stride=2).eval(), []
+    block.width.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[-2:]))
+    block(torch.randn(1, 16, 7, 10))
+    assert seen == [(4, 10)]
+
+
 @pytest.mark.parametrize(
     ("numbers", "attending"),
     [
