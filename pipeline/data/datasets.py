@@ -14,10 +14,12 @@ from hmsa_label.pipeline.data.auto_images import AutoImages, ImageRoot
 from hmsa_label.pipeline.data.classes import classes_of
 from hmsa_label.pipeline.data.decode import decode_image
 from hmsa_label.pipeline.data.label_files import label_content, read_raw_ids
+from hmsa_label.pipeline.data.panoptic_labels import numbered_per_class
 from hmsa_label.pipeline.data.scores import labeled_images, read_pair
 from hmsa_label.pipeline.records import U8
 from hmsa_label.stores.errors import NotAStore
 from hmsa_label.stores.format.evidence import level_of
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.images.open import open_images
 from hmsa_label.stores.images.source import ImageSource
 from hmsa_label.stores.location import Location
@@ -94,7 +96,7 @@ class AutoLabelDataset:
         data: root of the images that were labeled; None is where the runs of the store found them.
         dataset: how it is laid out; None as it was then.
         threshold: another stored threshold than the version's own, or one per class name (classes left out keep the
-            version's own); read from the evidence.
+            version's own); read from the evidence. What the version's rule says of instances holds all the same.
         polygons: label type of polygons drawn by hand, such as gtCoarse: inside them their class counts, whatever the
             teacher said; images without any keep the teacher's labels. None leaves all polygons out.
         transform: called with (image, label); its result is the item.
@@ -127,7 +129,7 @@ class AutoLabelDataset:
         self.transform = transform
         self._last_evidence: _Last[Evidence] = _Last()
         self._last_drawn: _Last[U8] = _Last()
-        self._own_thresholds = store.table(["threshold"])["threshold"]
+        self._own_rules = store.table(["threshold", "rule"])
         self.polygons = polygons
         self._drawn_files = {} if polygons is None else _polygon_files(self.images, self.keys, polygons)
         names = list(store.classes["names"])
@@ -157,6 +159,28 @@ class AutoLabelDataset:
         label = self._kept(index)
         drawn = self._drawn(index, label.shape)
         return label if drawn is None else np.where(drawn == self._ignored, label, drawn)
+
+    @property
+    def has_instances(self) -> bool:
+        """Whether the labels tell instances apart."""
+        return self.store.has_instances
+
+    def panoptic(self, index: int) -> NDArray[np.int32]:
+        """[H, W] int32 panoptic map of an item, without its image; see `labelers.panoptic.ids`.
+
+        Instances are numbered per class. Pixels of a thing that belong to no instance, such as those in polygons drawn
+        by hand where the teacher said something else, are a crowd.
+
+        Raises:
+            LabelMissing: the labels have no instances.
+            ValueError: more instances of one class than a panoptic map holds.
+        """
+        key, kept = self.keys[index], self._kept(index)
+        instance, drawn = self.store.instance_map(key, kept), self._drawn(index, kept.shape)
+        if drawn is None:
+            return numbered_per_class(kept, instance, key)
+        label = np.where(drawn == self._ignored, kept, drawn)
+        return numbered_per_class(label, np.where(label == kept, instance, 0), key)
 
     def weights(self, index: int) -> Weights:
         """[H, W] float32, 0..1: the lowest confidence that each pixel's code allows, the highest threshold it reached.
@@ -202,8 +226,11 @@ class AutoLabelDataset:
         if self.threshold is None:
             return self.store.read(key)
         top1, code, grid = self._evidence(key)
-        levels = self._levels(self._own_thresholds[index].as_py(), grid)
-        return np.where(code >= levels[top1], top1, self._ignored)
+        rule = Rule.parse(*(self._own_rules[name][index].as_py() for name in ("threshold", "rule")))
+        label = np.where(code >= self._levels(rule.threshold, grid)[top1], top1, self._ignored)
+        if not rule.of_instances:
+            return label
+        return rule.without_dropped(label, *self.store.read_instances(key))
 
     def _drawn(self, index: int, shape: tuple[int, ...]) -> U8 | None:
         """[H, W] uint8 trainIds of an item's polygons, which must have its label's shape; None if it has none."""

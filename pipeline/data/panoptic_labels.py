@@ -60,6 +60,32 @@ def panoptic_map(source: ImageSource, ref: ImageRef, classes: ClassTable) -> Pan
         raise ValueError(f"cannot read {ref.key}: {ref.instances}: {error}") from error
 
 
+def numbered_per_class(label: U8, instance: NDArray[np.uint16], key: str) -> PanopticMap:
+    """[H, W] panoptic map of trainIds [H, W] and of instances [H, W] that are numbered per image, 0 for none.
+
+    Instances are numbered per class, in their order in the image.
+
+    Args:
+        label: one class all over an instance; 255 only where `instance` is 0.
+        key: of the image, for messages.
+
+    Raises:
+        ValueError: more instances of one class than fit into a panoptic map.
+    """
+    class_of = np.zeros(int(instance.max()) + 1, np.uint8)
+    class_of[instance] = label
+    numbers = np.zeros(len(class_of), np.int32)
+    present = np.flatnonzero(np.bincount(instance.ravel(), minlength=len(numbers))[1:]) + 1
+    for thing in np.unique(class_of[present]):
+        own = present[class_of[present] == thing]
+        if len(own) > MAX_INSTANCES:
+            raise ValueError(
+                f"{key}: it has {len(own)} instances of one class; {MAX_INSTANCES} fit into a panoptic map"
+            )
+        numbers[own] = np.arange(1, len(own) + 1)
+    return np.asarray(label.astype(np.int32) * DIVISOR + numbers[instance], np.int32)
+
+
 def images_with_instances(
     source: ImageSource, split: str, labels: str = "gtFine", limit: int | None = None
 ) -> list[ImageRef]:

@@ -122,7 +122,11 @@ class Rule:
             ThresholdNotStored: if the threshold is not on the grid.
         """
         label = label_at(top1, code, level_of(self.threshold, grid))
-        if instance is not None and not (kept := self.keeps(instances)).all():
+        return label if instance is None else self.without_dropped(label, instance, instances)
+
+    def without_dropped(self, label: U8, instance: NDArray[np.uint16], instances: Sequence[Instance]) -> U8:
+        """The same label [H, W], changed in place: 255 in instances that the rule drops."""
+        if not (kept := self.keeps(instances)).all():
             label[~kept[instance]] = IGNORE_INDEX
         return label
 

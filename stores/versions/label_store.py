@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -26,12 +25,8 @@ from hmsa_label.stores.format.arrays import (
 )
 from hmsa_label.stores.format.chunks import decode_checked
 from hmsa_label.stores.format.columns import MANIFEST_SCHEMA
-from hmsa_label.stores.format.identity import (
-    Identity,
-    check_classes,
-    read_identity,
-)
-from hmsa_label.stores.format.instances import Instance, from_entries, table_digest
+from hmsa_label.stores.format.identity import Identity, check_classes, read_identity
+from hmsa_label.stores.format.instances import Instance, from_entries, range_fault, table_digest
 from hmsa_label.stores.format.layout import IGNORE_INDEX, U8
 from hmsa_label.stores.format.receipt import Receipt
 from hmsa_label.stores.format.records import thresholds_in
@@ -40,7 +35,7 @@ from hmsa_label.stores.location import Location, location_text
 from hmsa_label.stores.manifest.table import DIGESTED, Commit, Snapshot, content_digest
 from hmsa_label.stores.versions.creation import make_store
 from hmsa_label.stores.versions.log import Version, versions_of
-from hmsa_label.stores.versions.lookup import keys_where, unknown
+from hmsa_label.stores.versions.lookup import keys_where, like, unknown
 from hmsa_label.stores.versions.resolve import refuse_pruned, resolve
 
 # Columns that reading labels needs, and the digest of a version.
@@ -267,10 +262,20 @@ class LabelStore:
             LabelMissing: if the image has no instances, or an object is gone.
             LabelCorrupt: if the stored bytes are not those that were written.
         """
-        instance, bounds = self.instance_map(key), self.bounds(key)
-        if fault := ARRAYS[INSTANCE].values.fault(instance, bounds):
+        instance, found = self.read_instances(key)
+        instance[self.read(key) == IGNORE_INDEX] = 0
+        return instance, list(found)
+
+    def read_instances(self, key: str) -> tuple[NDArray[np.uint16], tuple[Instance, ...]]:
+        """[H, W] uint16 map and table of all instances of an image, whatever the rule keeps of them.
+
+        Raises:
+            LabelMissing, LabelCorrupt: as `instances`.
+        """
+        instance, found = self.read_array(key, INSTANCE), self.bounds(key).instances or ()
+        if fault := range_fault(instance, len(found)):
             raise LabelCorrupt(f"{key}: {INSTANCE} of version {self.version}: {fault}")
-        return instance, list(bounds.instances or ())
+        return instance, found
 
     def instance_map(self, key: str, label: U8 | None = None) -> NDArray[np.uint16]:
         """The map of `instances` alone, without reading the tables of the version.
@@ -361,14 +366,8 @@ class LabelStore:
             return self._places[key]
         except KeyError:
             raise LabelMissing(
-                f"version {self.version} of {self.uri} holds no label for {key!r}{self._like(key)} ({len(self)} images)"
+                f"version {self.version} of {self.uri} holds no label for {key!r}{like(key, self)} ({len(self)} images)"
             ) from None
-
-    def _like(self, key: object) -> str:
-        """Hint at a key that ends as this one does, as names of image files do."""
-        stem = PurePosixPath(str(key)).stem
-        found = next((known for known in self if stem and stem in known), None)
-        return "" if found is None else f"; did you mean {found!r}?"
 
     def _refuse_changed_rows(self) -> None:
         """Damage to a key or digest in the manifest could hand out one image's label as another's."""

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from pathlib import PurePosixPath
 
 import numpy as np
 import pyarrow as pa
@@ -38,3 +39,10 @@ def _class_px(rows: pa.Table, num_classes: int) -> NDArray[np.int64]:
     """[N, K] int64 pixels of each class in each image."""
     flat = pc.list_flatten(rows["class_px"]).to_numpy()
     return np.asarray(flat, np.int64).reshape(rows.num_rows, num_classes)
+
+
+def like(key: object, known: Iterable[str]) -> str:
+    """Hint at a known key that ends as this one does, as names of image files do; empty if there is none."""
+    stem = PurePosixPath(str(key)).stem
+    found = next((name for name in known if stem and stem in name), None)
+    return "" if found is None else f"; did you mean {found!r}?"
