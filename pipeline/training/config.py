@@ -7,7 +7,7 @@ from hmsa_label.labelers.training import LossSettings
 from hmsa_label.pipeline.config import DATASETS, FLAT, PRECISIONS, DataConfig, at_least, check_device, one_of, option_of
 from hmsa_label.stores.location import Location, keep_as_text
 
-OPTIMIZERS = ("sgd", "adamw")
+OPTIMIZERS = ("sgd", "adam", "adamw", "radam-lookahead")
 ARMS = ("fine", "coarse", "auto")
 
 
