@@ -16,6 +16,9 @@ if TYPE_CHECKING:  # settings are checked where torch is not loaded
     from hmsa_label.labelers.taxonomy import ClassTable
 
 
+SEMANTIC, PANOPTIC = "semantic", "panoptic"  # what labels a model learns from: `TrainableModel.labels`
+
+
 @dataclass(frozen=True, kw_only=True)
 class StepTotal:
     """What a training step holds over all its passes and processes, so that the parts of its loss add up to the whole.
@@ -94,7 +97,8 @@ class Objective(Protocol):
 
         Args:
             images: [N, H, W, 3] uint8 RGB.
-            labels: [N, H, W] int64 trainIds, 255 ignored.
+            labels: [N, H, W] int64 trainIds, 255 ignored; or panoptic maps (`labelers.panoptic.ids`), if the model asks
+                for them.
             seeds: [N] int64, of what is drawn for each image, such as dropout; None uses torch's own generator.
             weights: [N, H, W] float32 factors of the pixels, or None.
             step: all that the step holds; None if it is these images.
@@ -111,7 +115,11 @@ class Validation(Protocol):
     counts: "NDArray[Any]"
 
     def add(self, image: "NDArray[Any]", labels: "NDArray[Any]") -> None:
-        """Counts one image [H, W, 3] uint8 RGB with its labels [H, W] uint8 trainIds, 255 ignored."""
+        """Counts one image [H, W, 3] uint8 RGB with its labels.
+
+        Args:
+            labels: [H, W] uint8 trainIds, 255 ignored; or an int32 panoptic map, if the model asks for it.
+        """
 
     def score(self) -> Score:
         """The score of all that `counts` holds."""
@@ -124,6 +132,9 @@ class TrainableModel(Protocol):
         score: name of the score that picks the best checkpoint; that of `Validation.score`.
         settings: dataclass of the settings of its loss (`LossSettings`).
         labeler: name of the labeler that reads its checkpoints (`registry.py`), or `module:Class`.
+
+    A model may have `labels`, too: `PANOPTIC` if it learns from panoptic maps; `SEMANTIC`, trainIds, holds where it has
+    none.
     """
 
     score: str
@@ -162,7 +173,7 @@ class TrainableModel(Protocol):
             ValueError: the file cannot be used; the message names it.
         """
 
-    def objective(self, net: "nn.Module", settings: Any, dtype: "torch.dtype") -> Objective:
+    def objective(self, net: "nn.Module", settings: Any, classes: "ClassTable", dtype: "torch.dtype") -> Objective:
         """The loss of a network; an `nn.Module`.
 
         Args:
@@ -176,3 +187,15 @@ class TrainableModel(Protocol):
 
     def labeler_options(self, net: "nn.Module", settings: Any) -> dict[str, Any]:
         """Options of the labeler with which it predicts as `validation` does."""
+
+
+def labels_of(model: TrainableModel) -> str:
+    """`SEMANTIC` or `PANOPTIC`: what labels a model learns from.
+
+    Raises:
+        ValueError: it asks for something else.
+    """
+    wanted = getattr(model, "labels", SEMANTIC)
+    if wanted not in (SEMANTIC, PANOPTIC):
+        raise ValueError(f"{type(model).__name__}.labels must be {SEMANTIC!r} or {PANOPTIC!r}; got {wanted!r}")
+    return str(wanted)

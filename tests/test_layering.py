@@ -53,6 +53,7 @@ HOMES = {
         "pipeline/training/model.py",
         "pipeline/training/optimizer.py",
         "pipeline/training/state.py",
+        "pipeline/training/step_total.py",
         "pipeline/training/trainer.py",
     ),
     "safetensors": ("labelers/weights/checkpoints.py",),

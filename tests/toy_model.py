@@ -89,7 +89,7 @@ class ToyModel:
     def load_start(self, net, data, source, *, classes, new_class_heads):
         load_strict(net, decode_checkpoint(data)[0])
 
-    def objective(self, net, settings, dtype):
+    def objective(self, net, settings, classes, dtype):
         return Overlap(net, settings.smooth)
 
     def validation(self, net, settings, classes, device, dtype):

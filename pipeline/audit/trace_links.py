@@ -112,7 +112,11 @@ def _check_drawn_now(
         detail = f"{len(changed)} came or went in {now.source.root}, such as {min(changed)}"
         return [Link(part=part, check=check, state=differs, detail=detail)]
     there = Link(part=part, check=check, state=OK, detail=f"all {len(now)} are in {now.source.root}")
-    return [there, _check_drawn_labels(part, f"{kind} labels", drawn.get("labels_sha256"), lambda: now.digest)]
+    links = [there, _check_drawn_labels(part, f"{kind} labels", drawn.get("labels_sha256"), lambda: now.digest)]
+    instances = drawn.get("instances_sha256")  # of panoptic models alone
+    if instances is not None:
+        links.append(_check_drawn_labels(part, f"{kind} instances", instances, lambda: now.instances_digest))
+    return links
 
 
 def check_polygons(

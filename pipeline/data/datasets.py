@@ -14,7 +14,7 @@ from hmsa_label.pipeline.data.auto_images import AutoImages, ImageRoot
 from hmsa_label.pipeline.data.classes import classes_of
 from hmsa_label.pipeline.data.decode import decode_image
 from hmsa_label.pipeline.data.label_files import label_content, read_raw_ids
-from hmsa_label.pipeline.data.panoptic_labels import numbered_per_class
+from hmsa_label.pipeline.data.panoptic_labels import numbered_per_class, read_panoptic
 from hmsa_label.pipeline.data.scores import labeled_images, read_pair
 from hmsa_label.pipeline.records import U8
 from hmsa_label.stores.errors import NotAStore
@@ -73,6 +73,10 @@ class FineLabelDataset:
         """(image, label) of an item, before any transform."""
         return read_pair(self.source, self.refs[index], self.classes)
 
+    def panoptic_pair(self, index: int) -> tuple[U8, NDArray[np.int32]]:
+        """(image, panoptic map [H, W] int32) of an item that has a file of instances; see `labelers.panoptic.ids`."""
+        return read_panoptic(self.source, self.refs[index], self.classes)
+
     def label(self, index: int) -> U8:
         """[H, W] uint8 trainIds of an item, without its image."""
         return self.classes.train_id_of[read_raw_ids(self.source, str(self.refs[index].labels))]
@@ -84,6 +88,11 @@ class FineLabelDataset:
     def digest(self) -> str:
         """Hex sha256 over key and label file of every item."""
         return _files_digest([(ref.key, self.source, str(ref.labels)) for ref in self.refs])
+
+    @cached_property
+    def instances_digest(self) -> str:
+        """Hex sha256 over key and file of instances of every item."""
+        return _files_digest([(ref.key, self.source, str(ref.instances)) for ref in self.refs])
 
 
 class AutoLabelDataset:
@@ -148,11 +157,13 @@ class AutoLabelDataset:
 
     def pair(self, index: int) -> tuple[U8, U8]:
         """(image, label) of an item, before any transform."""
-        key, label = self.keys[index], self.label(index)
-        image = decode_image(self.images.read(index))
-        if image.shape[:2] != label.shape:
-            raise ValueError(f"{key}: the image is {image.shape[:2]} px, its label {label.shape} px; was it replaced?")
-        return image, label
+        label = self.label(index)
+        return self._image(index, label.shape), label
+
+    def panoptic_pair(self, index: int) -> tuple[U8, NDArray[np.int32]]:
+        """(image, panoptic map [H, W] int32) of an item."""
+        label = self.panoptic(index)
+        return self._image(index, label.shape), label
 
     def label(self, index: int) -> U8:
         """[H, W] uint8 trainIds of an item, without its image."""
@@ -215,6 +226,14 @@ class AutoLabelDataset:
     def images_with_polygons(self) -> int:
         """How many items have polygons that count over the teacher."""
         return len(self._drawn_files)
+
+    def _image(self, index: int, shape: tuple[int, ...]) -> U8:
+        """[H, W, 3] uint8 RGB of an item, which must have its label's shape."""
+        image = decode_image(self.images.read(index))
+        if image.shape[:2] != shape:
+            key = self.keys[index]
+            raise ValueError(f"{key}: the image is {image.shape[:2]} px, its label {shape} px; was it replaced?")
+        return image
 
     @property
     def _ignored(self) -> np.uint8:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.pipeline.data.decode import decode_labels
 from hmsa_label.stores.images.coco import CocoSource
 from hmsa_label.stores.images.mapillary import MapillarySource
@@ -42,6 +43,31 @@ def refuse_train_ids(source: ImageSource, refs: list[ImageRef]) -> None:
             f"the labels of {source.root} look like trainIds: of {len(sampled)} files such as {sampled[0]} none has an "
             f"id of {LAST_TRAIN_ID + 1} to {LAST_LABEL_ID}, and there are ids below {VOID_LABEL_IDS.stop}, which are "
             f"no class; *_labelIds.png must hold labelIds, 0 to {LAST_LABEL_ID}, as in the official archives"
+        )
+
+
+def refuse_without_instances(source: ImageSource, refs: list[ImageRef], classes: ClassTable) -> None:
+    """Holds that every labeled image has a file that tells its instances.
+
+    Raises:
+        ValueError: the classes have no things, or files are missing; the message names one and what was looked for.
+    """
+    if not classes.things:
+        raise ValueError(
+            f"the classes of {source.root} ({classes.name}) have no things, so no instances can be learned from them; "
+            "train a semantic model, or use data with things"
+        )
+    missing = [ref for ref in refs if ref.instances is None]
+    if missing:
+        wanted = (
+            "instances/NAME.png or panoptic/NAME.png"
+            if isinstance(source, MapillarySource)
+            else (f"{str(missing[0].labels).removesuffix('labelIds.png')}instanceIds.png")
+        )
+        raise ValueError(
+            f"{len(missing)} of {len(refs)} labeled images of {source.root} have no file of instances, which a "
+            f"panoptic model learns from; for {missing[0].key} {wanted} was looked for: add the files, or train a "
+            "semantic model"
         )
 
 

@@ -1,28 +1,40 @@
 """Random changes of one training image; pure functions of the image, the settings and a random generator."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hmsa_label.labelers.taxonomy import IGNORE_INDEX
 from hmsa_label.pipeline.training.config import AugmentConfig
 
 U8 = NDArray[np.uint8]
+Maps = NDArray[Any]
+Fill = int | tuple[int, ...]
 
 
 def augment(
-    image: U8, labels: U8, config: AugmentConfig, rng: np.random.Generator, center: tuple[int, int] | None = None
-) -> tuple[U8, U8]:
-    """A training crop (image [h, w, 3] uint8 RGB, labels [h, w] uint8) of size `config.crop_px`.
+    image: U8,
+    labels: Maps,
+    config: AugmentConfig,
+    rng: np.random.Generator,
+    center: tuple[int, int] | None = None,
+    *,
+    void: Fill = IGNORE_INDEX,
+) -> tuple[U8, Maps]:
+    """A training crop (image [h, w, 3] uint8 RGB, labels [h, w]) of size `config.crop_px`.
 
     Scale, crop with padding, flip, color and blur follow the published recipe's ranges. Cropping comes before scaling,
     so that only the crop's pixels are resampled; up to rounding, the crops are the same.
 
     Args:
         image: [H, W, 3] uint8 RGB.
-        labels: [H, W] uint8 trainIds, 255 ignored; or [H, W, C] with further maps that go the same way.
+        labels: [H, W] uint8 trainIds or int32 panoptic map; or [H, W, C] with further maps that go the same way.
         center: (y, x) in px that the crop must contain; None crops anywhere.
+        void: what labels are outside the image, or each of the C maps.
     """
-    image, labels = _random_window(image, labels, config, rng, center)
+    image, labels = _random_window(image, labels, config, rng, center, void)
     if config.flip and rng.random() < 0.5:
         image, labels = image[:, ::-1], labels[:, ::-1]
     if config.colour_jitter:
@@ -33,9 +45,9 @@ def augment(
 
 
 def _random_window(
-    image: U8, labels: U8, config: AugmentConfig, rng: np.random.Generator, center: tuple[int, int] | None
-) -> tuple[U8, U8]:
-    """The image under a random window, resized to the crop; black and ignored where the window leaves the image."""
+    image: U8, labels: Maps, config: AugmentConfig, rng: np.random.Generator, center: tuple[int, int] | None, void: Fill
+) -> tuple[U8, Maps]:
+    """The image under a random window, resized to the crop; black and void where the window leaves the image."""
     scale = rng.uniform(*config.scale_range)
     window = [max(1, round(side / scale)) for side in config.crop_px]
     y, x = (
@@ -43,7 +55,7 @@ def _random_window(
         for axis, (full, part) in enumerate(zip(labels.shape[:2], window, strict=True))
     )
     image = _cut(image, y, x, window, fill=0)
-    labels = _cut(labels, y, x, window, fill=255)
+    labels = _cut(labels, y, x, window, fill=void)
     size = (config.crop_px[1], config.crop_px[0])
     return (
         cv2.resize(image, size, interpolation=cv2.INTER_CUBIC),
@@ -59,13 +71,13 @@ def _window_start(full: int, part: int, center: int | None, rng: np.random.Gener
     return int(rng.integers(low, high + 1))
 
 
-def _cut(array: U8, y: int, x: int, size: list[int], fill: int) -> U8:
+def _cut(array: Maps, y: int, x: int, size: list[int], fill: Fill) -> Maps:
     """`array[y:y+h, x:x+w]` with `fill` where that leaves the array."""
     height, width = size
     inside = array[max(y, 0) : y + height, max(x, 0) : x + width]
     if inside.shape[:2] == (height, width):
         return inside
-    result = np.full((height, width, *array.shape[2:]), fill, np.uint8)
+    result = np.full((height, width, *array.shape[2:]), fill, array.dtype)
     top, left = max(-y, 0), max(-x, 0)
     result[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
     return result

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from hmsa_label.labelers.taxonomy import ClassTable
+from hmsa_label.labelers.panoptic.ids import DIVISOR, VOID
+from hmsa_label.labelers.taxonomy import IGNORE_INDEX, ClassTable
 from hmsa_label.pipeline.data.sampler import Draw, MixedBatchSampler
 from hmsa_label.pipeline.records import U8
 from hmsa_label.pipeline.training.augment import augment
@@ -19,6 +20,7 @@ from hmsa_label.pipeline.training.class_tiles import ClassTiles, find_classes
 from hmsa_label.pipeline.training.config import AugmentConfig
 
 FULL_WEIGHT = 255
+LabelMap = NDArray[Any]  # [H, W] uint8 trainIds, or int32 panoptic map
 
 
 class LabelSet(Protocol):
@@ -35,6 +37,8 @@ class LabelSet(Protocol):
     def digest(self) -> str: ...
 
     def pair(self, index: int) -> tuple[U8, U8]: ...
+
+    def panoptic_pair(self, index: int) -> tuple[U8, NDArray[np.int32]]: ...
 
     def label(self, index: int) -> U8: ...
 
@@ -66,7 +70,7 @@ class CropSampler:
 
 @dataclass
 class TrainingCrops(Dataset[tuple[Tensor, ...]]):
-    """Item: (image [h, w, 3] uint8, labels [h, w] int64, seed of its dropout, int64) of a crop.
+    """Item: (image [h, w, 3] uint8, trainIds or panoptic map [h, w] int64, seed of its dropout, int64) of a crop.
 
     Its weights [h, w] float32 come last where they are wanted. All is a function of (seed, draw).
 
@@ -76,6 +80,7 @@ class TrainingCrops(Dataset[tuple[Tensor, ...]]):
     Attributes:
         sets: the fine labels, and those mixed with them if there are any.
         tiles: of each set, where the classes are; None where crops are not drawn by class.
+        weighted: pixels have weights. panoptic: labels are panoptic maps.
     """
 
     sets: list[LabelSet]
@@ -83,6 +88,7 @@ class TrainingCrops(Dataset[tuple[Tensor, ...]]):
     augment: AugmentConfig
     seed: int
     weighted: bool = False
+    panoptic: bool = False
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, ...]:
         rng = np.random.default_rng((self.seed, draw.kind, draw.number))
@@ -91,25 +97,41 @@ class TrainingCrops(Dataset[tuple[Tensor, ...]]):
         place = tiles.draw(rng) if tiles is not None and rng.random() < self.augment.class_uniform else None
         if place is not None:
             index = place.image
-        image, label = labels.pair(index)
-        center = tiles.pixel(label, place, rng) if tiles is not None and place is not None else None
+        image, label = self._pair(labels, index)
+        center = tiles.pixel(train_ids_of(label), place, rng) if tiles is not None and place is not None else None
+        void = void_of(label)
         if not self.weighted:
-            image, label = augment(image, label, self.augment, rng, center)
+            image, label = augment(image, label, self.augment, rng, center, void=void)
             return torch.from_numpy(image), torch.from_numpy(label.astype(np.int64)), self._dropout_seed(draw)
         maps = np.dstack([label, _weight_map(labels.weights(index), label)])
-        image, maps = augment(image, maps, self.augment, rng, center)
+        image, maps = augment(image, maps, self.augment, rng, center, void=(void, FULL_WEIGHT))
         weights = maps[..., 1].astype(np.float32) / FULL_WEIGHT
         label = maps[..., 0].astype(np.int64)
         return torch.from_numpy(image), torch.from_numpy(label), self._dropout_seed(draw), torch.from_numpy(weights)
+
+    def _pair(self, labels: LabelSet, index: int) -> tuple[U8, LabelMap]:
+        return labels.panoptic_pair(index) if self.panoptic else labels.pair(index)
 
     def _dropout_seed(self, draw: Draw) -> Tensor:
         # A stream beside that of the augmentation, which has no fourth number.
         return torch.tensor(np.random.default_rng((self.seed, draw.kind, draw.number, 1)).integers(2**62))
 
 
-def _weight_map(weights: NDArray[np.float32] | None, label: U8) -> U8:
+def train_ids_of(label: LabelMap) -> U8:
+    """[H, W] uint8 trainIds of a label map of either kind; 255 where it is void."""
+    return label if label.dtype == np.uint8 else (label // DIVISOR).astype(np.uint8)
+
+
+def void_of(label: LabelMap) -> int:
+    """What a pixel without label has in a label map of its kind."""
+    return IGNORE_INDEX if label.dtype == np.uint8 else VOID
+
+
+def _weight_map(weights: NDArray[np.float32] | None, label: LabelMap) -> U8:
     """Weights in 255ths; all of them full if there are none."""
-    return np.full_like(label, FULL_WEIGHT) if weights is None else np.round(weights * FULL_WEIGHT).astype(np.uint8)
+    if weights is None:
+        return np.full(label.shape, FULL_WEIGHT, np.uint8)
+    return np.round(weights * FULL_WEIGHT).astype(np.uint8)
 
 
 def tiles_of(

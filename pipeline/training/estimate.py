@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from hmsa_label.labelers.panoptic.ids import DIVISOR
 from hmsa_label.labelers.training import Objective
 from hmsa_label.pipeline.teacher.available_memory import available_bytes
 from hmsa_label.pipeline.teacher.devices import return_freed_memory
@@ -26,7 +27,12 @@ SMALL_SHARE = 0.1  # of the memory there is: a training below that is not measur
 BACKWARD_FACTOR = 1.1
 FORWARD_TIMES = 2  # a step takes about three times its forward pass; small images are slow for their pixels
 ROOM = 0.8  # of what is left: options that are named need no more than this
-STATES = {"sgd": 1, "adamw": 2}  # numbers that an optimizer keeps for each parameter, beside its gradient
+STATES = {
+    "sgd": 1,
+    "adam": 2,
+    "adamw": 2,
+    "radam-lookahead": 3,
+}  # numbers that an optimizer keeps for each parameter, beside its gradient
 SMALLEST_CROP_PX = 128
 SMALL_MODEL = "hrnet_s_ocr"
 # For a CPU, where what merely fits may take days; the tutorial trains so.
@@ -69,7 +75,14 @@ class Estimate:
 
 
 def estimate(
-    objective: Objective, config: TrainConfig, device: torch.device, *, num_classes: int, world: int, steps: int
+    objective: Objective,
+    config: TrainConfig,
+    device: torch.device,
+    *,
+    num_classes: int,
+    world: int,
+    steps: int,
+    panoptic: bool = False,
 ) -> Estimate | None:
     """What `steps` steps will take, for one of `world` processes; None for a training too small to be measured.
 
@@ -81,7 +94,7 @@ def estimate(
         return None
     if device.type == "cpu":
         return_freed_memory()
-    footprint = measure(objective, config, device, num_classes)
+    footprint = measure(objective, config, device, num_classes, panoptic=panoptic)
     step_bytes = footprint.pass_bytes(images, config.augment.crop_px)
     if step_bytes > left:
         ways = (
@@ -98,11 +111,14 @@ def estimate(
     return Estimate(step_bytes=step_bytes, left_bytes=left, seconds=seconds)
 
 
-def measure(objective: Objective, config: TrainConfig, device: torch.device, num_classes: int) -> Footprint:
+def measure(
+    objective: Objective, config: TrainConfig, device: torch.device, num_classes: int, *, panoptic: bool = False
+) -> Footprint:
     """The footprint of a network, from two small forward passes, of which the second is timed; the network stays."""
     before = [buffer.clone() for buffer in objective.net.buffers()]
     objective.net.train()
-    kept, seconds = [_forward(objective, device, num_classes) for _ in range(2)][-1]
+    values = torch.arange(num_classes) * (DIVISOR if panoptic else 1)
+    kept, seconds = [_forward(objective, device, values) for _ in range(2)][-1]
     for buffer, value in zip(objective.net.buffers(), before, strict=True):
         buffer.copy_(value)
     pixels = math.prod(PROBE)
@@ -115,8 +131,12 @@ def measure(objective: Objective, config: TrainConfig, device: torch.device, num
     )
 
 
-def _forward(objective: Objective, device: torch.device, num_classes: int) -> tuple[int, float]:
-    """(bytes that a forward pass keeps beside the network, its seconds), on images of noise with every class."""
+def _forward(objective: Objective, device: torch.device, values: Tensor) -> tuple[int, float]:
+    """(bytes that a forward pass keeps beside the network, its seconds), on images of noise with all values of labels.
+
+    Args:
+        values: [K] int64, as labels have the classes.
+    """
     own = {value.untyped_storage().data_ptr() for value in _tensors(objective.net)}
     kept: dict[int, torch.UntypedStorage] = {}  # alive until all is counted, or addresses would come twice
 
@@ -127,7 +147,7 @@ def _forward(objective: Objective, device: torch.device, num_classes: int) -> tu
 
     draw = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (*PROBE, 3), dtype=torch.uint8, generator=draw).to(device)
-    labels = torch.randint(0, num_classes, PROBE, generator=draw).to(device)
+    labels = values[torch.randint(0, len(values), PROBE, generator=draw)].to(device)
     began = time.perf_counter()
     # Nothing is handed back to a backward pass, which never comes.
     with torch.autograd.graph.saved_tensors_hooks(count, lambda _: torch.empty(0)):

@@ -114,9 +114,17 @@ def refuse_leak(leaked: list[str]) -> None:
 
 
 def describe_training(
-    config: TrainConfig, fine: FineLabelDataset, second: AutoLabelDataset | FineLabelDataset | None, leaked: list[str]
+    config: TrainConfig,
+    fine: FineLabelDataset,
+    second: AutoLabelDataset | FineLabelDataset | None,
+    leaked: list[str],
+    *,
+    panoptic: bool = False,
 ) -> dict[str, Any]:
     """The JSON-able part of a checkpoint's metadata that says what it was trained on; no credentials.
+
+    Args:
+        panoptic: labels are panoptic maps, so the files of instances count, too.
 
     Returns:
         `classes`, `config`, `hmsa_label` (version), `code` (state of the source tree), `trained_on` (the fine labels:
@@ -128,17 +136,19 @@ def describe_training(
         "config": to_dict(config),
         "hmsa_label": package_version(),
         "code": git_state(),
-        "trained_on": _drawn_labels(config, config.data.split, config.labels, fine),
+        "trained_on": _drawn_labels(config, config.data.split, config.labels, fine, panoptic=panoptic),
     }
     if isinstance(second, AutoLabelDataset):
         return {**record, "auto_labels": _auto_labels(config, second, leaked)}
     if second is not None and isinstance(config.second, CoarseLabels):
-        coarse = _drawn_labels(config, str(config.second.split), config.second.labels, second)
+        coarse = _drawn_labels(config, str(config.second.split), config.second.labels, second, panoptic=panoptic)
         return {**record, "coarse_labels": {**coarse, "mix": config.mix, "fine_tail": config.fine_tail}}
     return record
 
 
-def _drawn_labels(config: TrainConfig, split: str, labels: str, drawn: FineLabelDataset) -> dict[str, Any]:
+def _drawn_labels(
+    config: TrainConfig, split: str, labels: str, drawn: FineLabelDataset, *, panoptic: bool
+) -> dict[str, Any]:
     return {
         "data": public_uri(config.data.root),
         "split": split,
@@ -146,6 +156,7 @@ def _drawn_labels(config: TrainConfig, split: str, labels: str, drawn: FineLabel
         "images": len(drawn),
         "keys_sha256": keys_digest(drawn.keys),
         "labels_sha256": drawn.digest,
+        **({"instances_sha256": drawn.instances_digest} if panoptic else {}),
         "keys": drawn.keys,
     }
 

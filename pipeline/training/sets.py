@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 
 from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.pipeline.data.datasets import AutoLabelDataset, FineLabelDataset
+from hmsa_label.pipeline.data.label_checks import refuse_without_instances
+from hmsa_label.pipeline.data.panoptic_labels import read_panoptic
 from hmsa_label.pipeline.data.sampler import MixedBatchSampler
-from hmsa_label.pipeline.data.scores import labeled_images
+from hmsa_label.pipeline.data.scores import labeled_images, read_pair
+from hmsa_label.pipeline.records import U8
 from hmsa_label.pipeline.training.config import AutoLabels, CoarseLabels, TrainConfig
-from hmsa_label.pipeline.training.crops import CropSampler, LabelSet, TrainingCrops, tiles_of
+from hmsa_label.pipeline.training.crops import CropSampler, LabelMap, LabelSet, TrainingCrops, tiles_of
 from hmsa_label.pipeline.training.distributed import Processes
 from hmsa_label.pipeline.training.lineage import held_out_images, leaked_images, open_auto_labels, refuse_leak
 from hmsa_label.stores.images.source import ImageRef, ImageSource
@@ -24,6 +27,7 @@ class TrainingSets:
     Attributes:
         fine: labels drawn by hand. second: auto labels of a store, or coarse polygons; None without a mix.
         val_refs: images to validate on, which may be none.
+        panoptic: labels are panoptic maps.
         leaked: keys held out for scoring that are trained on all the same.
     """
 
@@ -34,6 +38,7 @@ class TrainingSets:
     second: AutoLabelDataset | FineLabelDataset | None
     val_refs: list[ImageRef]
     leaked: list[str] = field(default_factory=list)
+    panoptic: bool = False
 
     @property
     def classes(self) -> ClassTable:
@@ -48,6 +53,10 @@ class TrainingSets:
     def label_version(self) -> int | None:
         """The version of the store that is trained on."""
         return self.auto.store.version if self.auto else None
+
+    def val_pair(self, ref: ImageRef) -> tuple[U8, LabelMap]:
+        """(image [H, W, 3] uint8 RGB, trainIds or panoptic map) of an image to validate on."""
+        return (read_panoptic if self.panoptic else read_pair)(self.source, ref, self.classes)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -92,18 +101,22 @@ class TrainingSets:
         weighted = isinstance(config.second, AutoLabels) and config.second.confidence_weight
         return TrainingCrops(
             sets, [found if found.tiles else None for found in tiles] or [None] * len(sets), config.augment,
-            config.seed, weighted,
+            config.seed, weighted, self.panoptic,
         )  # fmt: skip
 
 
-def open_training_sets(config: TrainConfig, processes: Processes, label_version: int | None = None) -> TrainingSets:
+def open_training_sets(
+    config: TrainConfig, processes: Processes, label_version: int | None = None, *, panoptic: bool = False
+) -> TrainingSets:
     """Opens all that a training reads, and refuses one that would be scored on what it has seen.
 
     Args:
         label_version: version of the store that an interrupted training was begun with.
+        panoptic: the model learns from panoptic maps.
 
     Raises:
-        ValueError: no labeled images, labels of other classes, or images both trained on and held out for scoring.
+        ValueError: no labeled images, labels of other classes, images both trained on and held out for scoring, or
+            labels that tell no instances although panoptic maps are needed.
     """
     fine = _fine(config, config.data.split, config.labels, config.data.limit)
     second: AutoLabelDataset | FineLabelDataset | None = None
@@ -118,10 +131,26 @@ def open_training_sets(config: TrainConfig, processes: Processes, label_version:
     leaked = leaked_images(fine.source, held_out, trained, auto)
     if not (isinstance(config.second, AutoLabels) and config.second.allow_leak):
         refuse_leak(leaked)
-    return TrainingSets(
+    sets = TrainingSets(
         config=config, processes=processes, source=fine.source, fine=fine, second=second, val_refs=val_refs,
-        leaked=leaked,
+        leaked=leaked, panoptic=panoptic,
     )  # fmt: skip
+    if panoptic:
+        _refuse_without_instances(sets)
+    return sets
+
+
+def _refuse_without_instances(sets: TrainingSets) -> None:
+    """Raises ValueError if labels of a training tell no instances; the message names what was looked for."""
+    for labels in (sets.fine, sets.second):
+        if isinstance(labels, FineLabelDataset):
+            refuse_without_instances(labels.source, labels.refs, labels.classes)
+        elif labels is not None and not labels.has_instances:
+            raise ValueError(
+                f"version {labels.store.version} of {labels.store.uri} has labels without instances, which a panoptic "
+                "model learns from; label with a panoptic teacher, or train a semantic model"
+            )
+    refuse_without_instances(sets.source, sets.val_refs, sets.classes)
 
 
 def _fine(config: TrainConfig, split: str, labels: str, limit: int | None = None) -> FineLabelDataset:

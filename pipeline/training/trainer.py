@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from hmsa_label.labelers.training import Score, StepTotal, score_key
+from hmsa_label.labelers.training import PANOPTIC, Score, StepTotal, labels_of, score_key
 from hmsa_label.pipeline.config import to_dict
-from hmsa_label.pipeline.data.scores import read_pair
 from hmsa_label.pipeline.interrupt import SIGNALS, Stopped, StopRequest
 from hmsa_label.pipeline.teacher.devices import dtype_of, resolve_precision
 from hmsa_label.pipeline.teacher.weight_files import read_weights
@@ -26,6 +25,7 @@ from hmsa_label.pipeline.training.model import model_of
 from hmsa_label.pipeline.training.optimizer import build_optimizer, learning_rate
 from hmsa_label.pipeline.training.sets import open_training_sets
 from hmsa_label.pipeline.training.state import AveragedWeights, TrainFolder, best_key
+from hmsa_label.pipeline.training.step_total import count_instances, count_labels, step_total
 from hmsa_label.stores.files import public_uri
 
 Passes = list[tuple[Tensor, ...]]
@@ -52,7 +52,8 @@ class Trainer:
             torch.set_num_threads(config.cpu_threads)
         self.folder = TrainFolder(str(config.output))
         state = self._read_state()
-        self.data = open_training_sets(config, processes, None if state is None else state["label_version"])
+        version, panoptic = None if state is None else state["label_version"], labels_of(self.model) == PANOPTIC
+        self.data = open_training_sets(config, processes, version, panoptic=panoptic)
         self.total_steps = config.max_steps or config.epochs * self.data.steps_per_epoch
         self.net = self._build()
         self.optimizer = build_optimizer(config, self.net)
@@ -143,8 +144,9 @@ class Trainer:
                 hook.remove()
 
     def _total(self, passes: Passes) -> StepTotal:
-        labeled = sum(int((batch[1] < self.data.classes.num_classes).sum()) for batch in passes)
-        return StepTotal(labeled_px=int(self.processes.total(np.array(labeled))), images=self.config.batch_size)
+        count = count_instances if self.data.panoptic else count_labels
+        counts = np.sum([count(batch[1], self.data.classes) for batch in passes], axis=0)
+        return step_total(self.processes.total(counts), self.config.batch_size)
 
     def _backward(self, batch: tuple[Tensor, ...], step: StepTotal, *, last: bool) -> float:
         """Adds the gradients of one pass; they are averaged over the processes after the last."""
@@ -162,7 +164,7 @@ class Trainer:
             self.scored_net, config.objective, data.classes, self.device, dtype_of(self.precision)
         )
         for ref in data.val_refs[self.processes.rank :: self.processes.world]:
-            validation.add(*read_pair(data.source, ref, data.classes))
+            validation.add(*data.val_pair(ref))
         validation.counts = self.processes.total(validation.counts)
         return validation.score()
 
@@ -198,11 +200,11 @@ class Trainer:
     def _about(self) -> dict[str, Any]:
         """What does not change while the training runs: the data, the settings, the code."""
         config, data = self.config, self.data
-        about = describe_training(config, data.fine, data.second, data.leaked)
+        about = describe_training(config, data.fine, data.second, data.leaked, panoptic=data.panoptic)
         return {"model": config.model.name, **self.model.describe(config.objective), **about}
 
     def _objective(self, net: nn.Module) -> Any:
-        return self.model.objective(net, self.config.objective, dtype_of(self.precision))
+        return self.model.objective(net, self.config.objective, self.data.classes, dtype_of(self.precision))
 
     def _build(self) -> nn.Module:
         config = self.config
@@ -215,7 +217,7 @@ class Trainer:
         net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.estimate = estimate(
             self._objective(net), config, self.device, num_classes=self.data.classes.num_classes,
-            world=self.processes.world, steps=self.total_steps,
+            world=self.processes.world, steps=self.total_steps, panoptic=self.data.panoptic,
         )  # fmt: skip
         return self.processes.spread(net, self.device)
 

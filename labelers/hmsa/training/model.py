@@ -49,7 +49,7 @@ class HmsaModel:
         assert isinstance(net, SegmentationNet)
         load_start(net, data, source, classes=classes, new_class_heads=new_class_heads)
 
-    def objective(self, net: nn.Module, settings: HmsaLoss, dtype: torch.dtype) -> HmsaObjective:
+    def objective(self, net: nn.Module, settings: HmsaLoss, classes: ClassTable, dtype: torch.dtype) -> HmsaObjective:
         """The two-scale or single-scale loss, as `settings` say."""
         assert isinstance(net, SegmentationNet)
         return HmsaObjective(net, settings, dtype)

@@ -38,6 +38,22 @@ def test_outside_of_a_small_image_is_black_and_ignored(picture):
     assert image[labels == 255].max() == 0
 
 
+def test_panoptic_maps_go_as_trainids_do(picture):
+    image, labels = picture
+    maps = labels.astype(np.int32) * 1000 + 255 - labels  # values that no eighth or sixteenth bit can hold
+    config = AugmentConfig(crop_px=(96, 64), scale_range=(0.3, 2.0))
+    for seed in range(10):
+        rngs = [np.random.default_rng(seed) for _ in range(2)]
+        (one, narrow), (other, wide) = (
+            augment(image, labels, config, rngs[0]),
+            augment(image, maps, config, rngs[1], void=255_000),
+        )
+        np.testing.assert_array_equal(one, other)
+        assert wide.dtype == np.int32
+        expected = np.where(narrow == 255, 255_000, narrow.astype(np.int32) * 1000 + 255 - narrow)
+        np.testing.assert_array_equal(wide, expected)
+
+
 def test_crop_holds_its_center():
     labels = np.zeros((200, 300), np.uint8)
     labels[3, 290] = 7

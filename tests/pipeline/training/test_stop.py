@@ -94,7 +94,7 @@ def test_sigterm_abandons_what_is_at_hand_and_saves_the_last_step(blocks, tmp_pa
 
 def test_sigterm_while_crops_are_prepared_is_obeyed_at_once(blocks, tmp_path, whole, monkeypatch):
     augment, killer = training_data.augment, Killer(4)
-    monkeypatch.setattr(training_data, "augment", lambda *given: killer() or augment(*given))
+    monkeypatch.setattr(training_data, "augment", lambda *given, **names: killer() or augment(*given, **names))
     summary = train_teacher(settings(blocks, tmp_path))
     assert (summary.interrupted, summary.steps) == (True, 1)
     monkeypatch.undo()
