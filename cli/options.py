@@ -20,6 +20,7 @@ from hmsa_label import (
     HmsaOptions,
     LabelConfig,
     ModelConfig,
+    PanopticLoss,
     RayTrainConfig,
     StoreConfig,
     TeacherConfig,
@@ -60,6 +61,7 @@ class Setting:
 
 
 LOSS = ("objective", HmsaLoss)
+PANOPTIC_LOSS = ("objective", PanopticLoss)
 LOOK = ("options", HmsaOptions)
 STORE_OPTIONS = "fsspec options of the store's storage; not on the command line."
 
@@ -139,6 +141,22 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
                 part=LOSS),
         Setting("aux_weight", "--aux-weight", "Weight of the auxiliary head's loss.", part=LOSS),
         Setting("side_weight", "--side-weight", "Weight of each single scale's own loss.", part=LOSS),
+        Setting("center_weight", "--center-weight", "Panoptic models: weight of the centers' loss.",
+                part=PANOPTIC_LOSS),
+        Setting("offset_weight", "--offset-weight", "Panoptic models: weight of the offsets' loss.",
+                part=PANOPTIC_LOSS),
+        Setting("top_share", "--top-share", "Panoptic models: share of pixels, the hardest, to learn classes from.",
+                part=PANOPTIC_LOSS),
+        Setting("center_sigma_px", "--center-sigma", "Panoptic models: sigma of the peak at a center, in pixels.",
+                part=PANOPTIC_LOSS),
+        Setting("small_weight", "--small-weight", "Panoptic models: factor of the loss in small instances.",
+                part=PANOPTIC_LOSS),
+        Setting("small_area_px", "--small-area", "Panoptic models: pixels below which an instance is small.",
+                part=PANOPTIC_LOSS),
+        Setting("stuff_area_px", "--stuff-area", "Panoptic models: pixels below which a stuff class is void.",
+                part=PANOPTIC_LOSS),
+        Setting("val_scales", "--val-scales", "Panoptic models: image scales that predictions are averaged over.",
+                part=PANOPTIC_LOSS),
         Setting("optimizer", "--optimizer", "Optimizer.", OPTIMIZERS),
         Setting("learning_rate", "--lr", "Learning rate at the start."),
         Setting("momentum", "--momentum", "Momentum of SGD."),
@@ -235,12 +253,9 @@ def settings(
             given = {setting: values.pop(_parameter(setting)) for setting in chosen}
             fields = {setting.field: value for setting, value in given.items() if setting.part is None}
             fields |= {name: values.pop(name) for name in nested}
-            for name, kind in {setting.part for setting in chosen if setting.part is not None}:
-                own = {setting: value for setting, value in given.items() if setting.part == (name, kind)}
-                if name in fields:
-                    fields[name] = _teacher_options(fields, own)
-                else:
-                    fields[name] = kind(**{setting.field: value for setting, value in own.items()})
+            for name in dict.fromkeys(setting.part[0] for setting in chosen if setting.part is not None):
+                own = {setting: value for setting, value in given.items() if setting.part and setting.part[0] == name}
+                fields[name] = _teacher_options(fields, own) if name in fields else _the_one_asked_for(own)
             function(**values, **{into: config(**fields)})
 
         decorated: Function = with_config
@@ -249,6 +264,28 @@ def settings(
         return decorated
 
     return decorate
+
+
+def _the_one_asked_for(given: dict[Setting, object]) -> object:
+    """Of several configs that one field may hold, that with a changed option; the first one if none is changed.
+
+    Args:
+        given: the options of all of them.
+
+    Raises:
+        click.UsageError: options of two were given.
+    """
+    made: dict[type, object] = {}
+    changed: dict[type, str] = {}
+    for kind in dict.fromkeys(setting.part[1] for setting in given if setting.part is not None):
+        values = {setting: value for setting, value in given.items() if setting.part and setting.part[1] is kind}
+        made[kind] = kind(**{setting.field: value for setting, value in values.items()})
+        for setting in values:
+            if getattr(made[kind], setting.field) != getattr(kind, setting.field):
+                changed[kind] = setting.flag
+    if len(changed) > 1:
+        raise click.UsageError(f"{' and '.join(changed.values())} are options of different models; give those of one")
+    return made[next(iter(changed or made))]
 
 
 def _teacher_options(fields: dict[str, object], own: dict[Setting, object]) -> dict[str, object]:

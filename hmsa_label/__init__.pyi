@@ -2,6 +2,7 @@
 
 from hmsa_label.labelers import SegmentationNet as SegmentationNet
 from hmsa_label.labelers import build_labeler as build_labeler
+from hmsa_label.labelers.axial_deeplab.training.settings import PanopticLoss as PanopticLoss
 from hmsa_label.labelers.base import CannotLabel as CannotLabel
 from hmsa_label.labelers.base import Instance as Instance
 from hmsa_label.labelers.base import Labeler as Labeler

@@ -10,14 +10,19 @@ from hmsa_label.labelers.training import TrainableModel
 
 GROUP = "hmsa_label.models"  # entry points: name = module:Class
 _HMSA = "hmsa_label.labelers.hmsa.training.model:HmsaModel"
-MODELS = dict.fromkeys(
-    (
+_AXIAL = "hmsa_label.labelers.axial_deeplab.training.model:AxialDeepLabModel"
+MODELS = {
+    **dict.fromkeys((
         "hrnet_w48_ocr", "hrnet_w18_ocr", "hrnet_s_ocr", "hrnet_s_ocr_explicit", "hrnet_tiny_ocr",
         "hrnet_tiny_ocr_explicit", "deeplabv3plus_r50", "deeplabv3plus_r50_explicit",
         "deeplabv3plus_r50_explicit_plain",
-    ),
-    _HMSA,
-)  # fmt: skip
+    ), _HMSA),
+    **dict.fromkeys((
+        "axial_deeplab_s", "axial_deeplab_m", "axial_deeplab_l", "axial_deeplab_xl", "axial_deeplab_26s",
+        "axial_deeplab_hybrid_l", "axial_deeplab_hybrid_s", "axial_deeplab_tiny", "panoptic_deeplab_r50",
+        "panoptic_deeplab_s", "panoptic_deeplab_tiny",
+    ), _AXIAL),
+}  # fmt: skip
 
 
 def model_places() -> dict[str, str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from hmsa_label.labelers.axial_deeplab.training.settings import PanopticLoss
 from hmsa_label.labelers.hmsa.training.settings import HmsaLoss
 from hmsa_label.pipeline.config import DataConfig
 from hmsa_label.pipeline.training.config import AugmentConfig, ModelConfig, TrainConfig
@@ -30,6 +31,15 @@ def tiny_training(data: Path, output: Path, *, crop_px: tuple[int, int] = (32, 3
             cpu_threads=1,
         ),
         **changes,
+    )
+
+
+def tiny_panoptic_training(data: Path, output: Path, **changes: Any) -> TrainConfig:
+    """The smallest panoptic network; all else as in `tiny_training`."""
+    loss = PanopticLoss(center_sigma_px=4.0, small_area_px=256, stuff_area_px=64)
+    model = ModelConfig(name="axial_deeplab_tiny")
+    return tiny_training(
+        data, output, **{"model": model, "objective": loss, "optimizer": "adam", "learning_rate": 1e-3, **changes}
     )
 
 

@@ -22,11 +22,11 @@ from hmsa_label.cli.errors import INTERRUPTED
 from hmsa_label.cli.options import command, flag, settings
 from hmsa_label.cli.settings import use_preset
 
-PRESET_NAMES = ("paper", "released-code")
+PRESET_NAMES = ("paper", "released-code", "axial-paper", "axial-code")
 
 preset = flag(
     "--preset",
-    "Values of the paper, or of the code released with it.",
+    "Values of a paper, or of the code released with it; axial-... are those of panoptic models.",
     type=click.Choice(PRESET_NAMES),
     is_eager=True,
     expose_value=False,

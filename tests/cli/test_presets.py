@@ -17,11 +17,12 @@ def test_presets_on_disk_are_the_ones_offered():
     assert {path.stem for path in PRESETS.glob("*.yaml")} == set(PRESET_NAMES)
 
 
-def test_presets_name_the_same_keys_and_mark_each_that_differs():
-    paper, code = recipe("paper"), recipe("released-code")
+@pytest.mark.parametrize("names", [("paper", "released-code"), ("axial-paper", "axial-code")])
+def test_presets_name_the_same_keys_and_mark_each_that_differs(names):
+    paper, code = map(recipe, names)
     assert paper.keys() == code.keys()
     differing = {key for key in paper if paper[key] != code[key]}
-    for name in PRESET_NAMES:
+    for name in names:
         lines = (PRESETS / f"{name}.yaml").read_text().splitlines()
         assert {line.split(":")[0].strip() for line in lines if "# differs" in line} == differing
 
@@ -31,6 +32,12 @@ def test_preset_sets_the_options(values_of, name, rate, side):
     values = values_of("train-teacher", *ARGS, "--preset", name)
     assert (values["lr"], values["side_weight"]) == (rate, side)
     assert values["crop"] == (1024, 2048)
+
+
+def test_preset_of_a_panoptic_model_sets_its_options(values_of):
+    values = values_of("train-teacher", *ARGS, "--preset", "axial-paper")
+    assert (values["model"], values["optimizer"], values["lr"]) == ("axial_deeplab_l", "radam-lookahead", 0.001)
+    assert (values["center_weight"], values["offset_weight"], values["class_uniform"]) == (200.0, 0.01, 0.0)
 
 
 def test_preset_serves_a_student_too(values_of):

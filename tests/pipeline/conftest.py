@@ -151,6 +151,33 @@ def blocks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def parked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Cityscapes tree of 96x128 px images with instances: blocks of stuff, cars on them, a crowd, and what is void.
+
+    6 to train, 2 to validate; the crowd is a region of the car's id alone.
+    """
+    root = tmp_path_factory.mktemp("parked")
+    rng = np.random.default_rng(0)
+    colors = {**BLOCKS, 26: (40, 60, 200), 0: (5, 5, 5)}
+    for split, count in (("train", 6), ("val", 2)):
+        for number in range(count):
+            ids = rng.choice([7, 23], (3, 4)).repeat(32, 0).repeat(32, 1).astype(np.uint16)
+            for car, (y, x) in enumerate(rng.permutation([(8, 8), (40, 20), (20, 70), (56, 84)])[:3]):
+                ids[y : y + 24, x : x + 28] = 26_000 + car
+            ids[84:, 40:80], ids[:, :4] = 26, 0
+            raw = np.where(ids >= 1000, ids // 1000, ids).astype(np.uint8)
+            image = np.stack([np.vectorize(lambda i, c=c: colors[i][c])(raw) for c in range(3)], axis=2)
+            image = np.clip(image + rng.integers(-10, 11, image.shape), 0, 255).astype(np.uint8)
+            files = (("leftImg8bit", "leftImg8bit", image), ("gtFine", "gtFine_labelIds", raw),
+                     ("gtFine", "gtFine_instanceIds", ids))  # fmt: skip
+            for folder, suffix, pixels in files:
+                place = root / folder / split / "town"
+                place.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(place / f"town_{number:06}_000000_{suffix}.png")
+    return root
+
+
 @pytest.fixture
 def first_pixels() -> dict[str, tuple[int, int, int]]:
     """What the fake teachers `?kill=1,2,3` and `?hang=4,5,6` look for."""

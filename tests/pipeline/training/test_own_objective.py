@@ -121,10 +121,12 @@ def test_settings_of_the_loss_are_saved_beside_the_others(blocks, tmp_path):
 
 
 def test_every_network_of_the_package_has_a_model():
-    from hmsa_label.labelers.hmsa import models
+    from hmsa_label.labelers.axial_deeplab import models as panoptic
+    from hmsa_label.labelers.hmsa import models as semantic
 
-    assert MODELS.keys() == models.MODELS.keys()
-    assert find_model("hrnet_tiny_ocr").score == "mIoU"
+    assert MODELS.keys() == semantic.MODELS.keys() | panoptic.MODELS.keys()
+    assert {find_model(name).score for name in semantic.MODELS} == {"mIoU"}
+    assert {find_model(name).score for name in panoptic.MODELS} == {"PQ"}
 
 
 @pytest.fixture
@@ -144,7 +146,7 @@ def test_installed_packages_name_models(installed_toy):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("hrnet", r"unknown model 'hrnet'; known are deeplabv3plus_r50, "),
+        ("hrnet", r"unknown model 'hrnet'; known are axial_deeplab_26s, .*deeplabv3plus_r50, "),
         ("tests.toy_modle:ToyModel", r"no module 'tests\.toy_modle' for the model tests\.toy_modle:ToyModel"),
         ("tests.toy_model:Toy", r"the model tests\.toy_model:Toy is not there: .*; its classes are .*ToyModel"),
         ("tests.toy_model:ToyLoss", r"cannot be trained: ToyLoss has no method objective"),

@@ -1,0 +1,1 @@
+"""How panoptic networks are trained: the objective made of targets and losses, validation by panoptic quality."""
