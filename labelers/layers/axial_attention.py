@@ -1,13 +1,13 @@
-"""Position-sensitive axial attention (arXiv 2003.07853, section 3.2), the equation written out.
+"""Position-sensitive axial attention (arXiv 2003.07853, section 3.2).
 
     y_o = sum over p of softmax_p(q_o.k_p + q_o.r^q_{p-o} + k_p.r^k_{p-o}) (v_p + r^v_{p-o})
 
 along the rows or the columns of an image, for every head on its own. Three batch norms belong to the layer: of the
 projected channels, of each term of the logits per head, and of the two parts of the result per channel. There is no
-1 / sqrt(depth): the second norm takes its place.
+1 / sqrt(depth): the second norm takes its place. `tests/labelers/plain_axial.py` has the equation as it stands here;
+this form gives the same without a tensor of all logits, in training and after it.
 
-Shapes: N images, C channels, B lines (all rows, or all columns, of the images), L pixels of a line, h heads, d depth of
-a head, t terms of the logits.
+Shapes: N images, C channels, B lines (all rows, or all columns, of the images), L pixels of a line.
 """
 
 from dataclasses import dataclass
@@ -15,6 +15,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from hmsa_label.labelers.layers.line_attention import Lines, Retrieved, Tables
+from hmsa_label.labelers.layers.line_blocks import extended
+from hmsa_label.labelers.layers.line_gradients import attend_with_gradients
+from hmsa_label.labelers.layers.logit_norm import logit_scales
 
 Axis = Literal["height", "width"]
 POSITIONS = ("query", "key", "value")
@@ -87,75 +92,36 @@ class AxialAttention(nn.Module):
         """[N, in_channels, H, W] -> [N, width, H, W]; logits and softmax are float32 under autocast, too."""
         projected = self.bn_qkv(self.qkv(x))
         with torch.autocast(x.device.type, enabled=False):
-            query, key, value = self.split_heads(self.to_lines(projected.float()))
-            weights = self.logits(self.similarity(query, key)).softmax(-1)
-            lines = self.merge(self.retrieve(weights, value))
-        return self.from_lines(lines, x)
+            lines = self.to_lines(projected.float() if projected.dtype.itemsize < 4 else projected)
+            tables = self.tables(len(lines.query))
+            scales = logit_scales(self.bn_similarity, lines, tables, self.reach)
+            retrieved = attend_with_gradients(lines, scales, tables, self.reach)
+            return self.from_lines(self.merge(retrieved), x)
 
-    def to_lines(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> [B, C, L]: its columns for the height, its rows for the width."""
-        order = (0, 3, 1, 2) if self.axis == "height" else (0, 2, 1, 3)
-        return x.permute(order).flatten(0, 1)
+    @property
+    def reach(self) -> int | None:
+        """Pixels to each side that a pixel looks at; None for all."""
+        return None if self.settings.span is None else self.settings.span // 2
+
+    def to_lines(self, projected: Tensor) -> Lines:
+        """[N, 2 * width, H, W] -> pixels of a line first, then the lines of all images, then heads."""
+        order = (2, 0, 3, 1) if self.axis == "height" else (3, 0, 2, 1)
+        pixels = projected.permute(order).flatten(1, 2)
+        parts = pixels.split([self.width // 2, self.width // 2, self.width], dim=2)
+        return Lines(*(part.unflatten(2, (self.settings.heads, -1)) for part in parts))
+
+    def tables(self, length: int) -> Tables:
+        """The tables at the offsets of a line."""
+        tables = (self.query_table, self.key_table, self.value_table)
+        return Tables(*(None if table is None else extended(table, length) for table in tables))
+
+    def merge(self, retrieved: Retrieved) -> Tensor:
+        """[L, B, width]: content and position part of each channel, normalized and added."""
+        parts = [part.flatten(2) for part in retrieved if part is not None]
+        normed: Tensor = self.bn_output(torch.cat(parts, dim=2)[None].permute(0, 3, 1, 2))
+        return normed.permute(0, 2, 3, 1)[0].unflatten(2, (-1, self.width)).sum(2)
 
     def from_lines(self, lines: Tensor, like: Tensor) -> Tensor:
-        """[B, C, L] -> [N, C, H, W] for the N, H and W of another tensor."""
-        order = (0, 2, 3, 1) if self.axis == "height" else (0, 2, 1, 3)
-        return lines.unflatten(0, (like.shape[0], -1)).permute(order)
-
-    def split_heads(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """[B, 2 * width, L] -> queries and keys [B, h, d, L], values [B, h, 2 d, L]."""
-        half = self.width // 2
-        query, key, value = projected.split([half, half, self.width], dim=1)
-        heads = self.settings.heads
-        return query.unflatten(1, (heads, -1)), key.unflatten(1, (heads, -1)), value.unflatten(1, (heads, -1))
-
-    def rows(self, length: int, device: torch.device) -> Tensor:
-        """[L, L] int64: the table row of each query (first) and key."""
-        reach = self.settings.table_len // 2
-        place = torch.arange(length, device=device)
-        return (place[None, :] - place[:, None]).clamp(-reach, reach) + reach
-
-    def window(self, length: int, device: torch.device) -> Tensor | None:
-        """[L, L] bool: the keys that each query looks at; None if those are all."""
-        span = self.settings.span
-        if span is None or length <= span // 2 + 1:
-            return None
-        place = torch.arange(length, device=device)
-        return (place[None, :] - place[:, None]).abs() <= span // 2
-
-    def similarity(self, query: Tensor, key: Tensor) -> Tensor:
-        """[B, t * h, L, L] terms of the logits before their norm, for each query and key."""
-        rows = self.rows(query.shape[-1], query.device)
-        terms = [torch.einsum("bhdi,bhdj->bhij", query, key)]
-        if self.query_table is not None:
-            terms.append(torch.einsum("bhdi,ijd->bhij", query, self.query_table[rows]))
-        if self.key_table is not None:
-            terms.append(torch.einsum("bhdj,ijd->bhij", key, self.key_table[rows]))
-        return torch.cat(terms, dim=1)
-
-    def logits(self, similarity: Tensor) -> Tensor:
-        """[B, h, L, L] sum of the normalized terms, minus infinity for keys outside the span.
-
-        The statistics of the norm are of the pairs inside the span.
-        """
-        window = self.window(similarity.shape[-1], similarity.device)
-        if window is None:
-            return self._sum_of_terms(self.bn_similarity(similarity))
-        pairs = self._sum_of_terms(self.bn_similarity(similarity[:, :, window].unsqueeze(-1)))
-        shape = (len(pairs), self.settings.heads, *similarity.shape[-2:])
-        return pairs.new_full(shape, float("-inf")).masked_scatter(window, pairs)
-
-    def _sum_of_terms(self, x: Tensor) -> Tensor:
-        return x.unflatten(1, (-1, self.settings.heads)).sum(1)
-
-    def retrieve(self, weights: Tensor, value: Tensor) -> Tensor:
-        """[B, 2 * width, L]: the weighted sums of the values, then those of the value table; width without one."""
-        parts = [torch.einsum("bhij,bhdj->bhdi", weights, value)]
-        if self.value_table is not None:
-            table = self.value_table[self.rows(value.shape[-1], value.device)]
-            parts.append(torch.einsum("bhij,ijd->bhdi", weights, table))
-        return torch.cat(parts, dim=1).flatten(1, 2)
-
-    def merge(self, retrieved: Tensor) -> Tensor:
-        """[B, width, L]: content and position part of each channel, normalized and added."""
-        return self.bn_output(retrieved.unsqueeze(-1)).squeeze(-1).unflatten(1, (-1, self.width)).sum(1)
+        """[L, B, C] -> [N, C, H, W] for the N, H and W of another tensor."""
+        order = (1, 3, 0, 2) if self.axis == "height" else (1, 3, 2, 0)
+        return lines.unflatten(1, (like.shape[0], -1)).permute(order)

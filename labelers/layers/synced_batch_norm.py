@@ -33,25 +33,41 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        wide = x.float()
-        count = torch.full((1,), float(x.numel() // x.shape[1]), device=x.device)
-        sums = torch.cat([wide.sum((0, 2, 3)), (wide * wide).sum((0, 2, 3)), count])
-        total, squares, number = _SumOverProcesses.apply(sums).split([x.shape[1], x.shape[1], 1])
-        mean = total / number
-        variance = squares / number - mean * mean
-        self._follow(mean.detach(), variance.detach(), float(number.detach()))
+        wide, number = x.float(), float(x.numel() // x.shape[1])
+        mean, variance = batch_moments(self, wide.sum((0, 2, 3)), (wide * wide).sum((0, 2, 3)), number)
         scale = self.weight * torch.rsqrt(variance + self.eps)
         return wide * scale.view(1, -1, 1, 1) + (self.bias - mean * scale).view(1, -1, 1, 1)
 
-    @torch.no_grad()
-    def _follow(self, mean: Tensor, variance: Tensor, number: float) -> None:
-        """Moves the running statistics, the variance without bias as `nn.BatchNorm2d` does."""
-        tracked, running_mean, running_var = self.num_batches_tracked, self.running_mean, self.running_var
-        assert tracked is not None, "built without running statistics"
-        tracked += 1
-        momentum = 1 / float(tracked) if self.momentum is None else self.momentum
-        running_mean.lerp_(mean, momentum)  # type: ignore[union-attr]
-        running_var.lerp_(variance * number / (number - 1), momentum)  # type: ignore[union-attr]
+
+def batch_moments(
+    norm: nn.modules.batchnorm._BatchNorm, total: Tensor, squares: Tensor, number: float
+) -> tuple[Tensor, Tensor]:
+    """Mean and variance (with bias) [C] that a norm in training normalizes with; its running statistics follow.
+
+    Args:
+        total: [C] sums of what this process's batch has. squares: of the squares. number: of values in a channel.
+    """
+    if isinstance(norm, SyncedBatchNorm2d) or (isinstance(norm, nn.SyncBatchNorm) and dist.is_initialized()):
+        sums = torch.cat([total, squares, total.new_full((1,), number)])
+        total, squares, everywhere = _SumOverProcesses.apply(sums).split([len(total), len(total), 1])
+        number = float(everywhere.detach())
+    mean = total / number
+    variance = (squares / number - mean * mean).clamp(min=0)
+    _follow(norm, mean.detach(), variance.detach(), number)
+    return mean, variance
+
+
+@torch.no_grad()
+def _follow(norm: nn.modules.batchnorm._BatchNorm, mean: Tensor, variance: Tensor, number: float) -> None:
+    """Moves the running statistics, the variance without bias as `nn.BatchNorm2d` does."""
+    tracked, running_mean, running_var = norm.num_batches_tracked, norm.running_mean, norm.running_var
+    assert tracked is not None, "built without running statistics"
+    assert running_mean is not None, "built without running statistics"
+    assert running_var is not None, "built without running statistics"
+    tracked += 1
+    momentum = 1 / float(tracked) if norm.momentum is None else norm.momentum
+    running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+    running_var.lerp_((variance * number / max(number - 1, 1)).to(running_var.dtype), momentum)
 
 
 def sync_batch_norms(net: nn.Module, device: torch.device) -> nn.Module:

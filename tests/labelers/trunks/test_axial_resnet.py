@@ -163,4 +163,5 @@ def test_training_reaches_every_parameter():
         if isinstance(module, AxialBlock):
             nn.init.ones_(module.bn2.weight)
     sum(level.square().mean() for level in trunk(torch.randn(2, 3, 65, 97))).backward()
-    assert [name for name, parameter in trunk.named_parameters() if not parameter.grad.abs().sum() > 0] == []
+    still = [name for name, parameter in trunk.named_parameters() if not parameter.grad.abs().sum() > 0]
+    assert [name for name in still if not name.endswith("bn_similarity.bias")] == []  # cancels in the softmax
