@@ -1,5 +1,6 @@
 """What a checkpoint of ours must say of itself, checked before anything is built from it."""
 
+from collections.abc import Collection
 from typing import Any
 
 from hmsa_label.labelers.model_registry import find_model, model_places
@@ -30,6 +31,20 @@ def read_checkpoint(data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     for name, fields in _PARTS.items():
         _check_part(name, info.get(name), fields)
     return tensors, info
+
+
+def refuse_other_model(model: str, expected: Collection[str]) -> None:
+    """Holds that a checkpoint's model is one of those that its reader knows.
+
+    Raises:
+        ValueError: naming the teacher that reads it, if one of this package does.
+    """
+    if model in expected:
+        return
+    labeler = getattr(find_model(model), "labeler", None) if model in model_places() else None
+    if labeler is not None:
+        raise ValueError(f"it holds the model {model}, which is read by the teacher {labeler}; add --teacher {labeler}")
+    raise ValueError(f"it holds the model {model}; expected one of {', '.join(sorted(expected))}")
 
 
 def _check_model(info: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from hmsa_label.labelers.hmsa.models import MODELS, build_labeler
 from hmsa_label.labelers.hmsa.net import SegmentationNet
 from hmsa_label.labelers.taxonomy import CITYSCAPES, ClassTable, class_difference
-from hmsa_label.labelers.weights.checkpoint_info import read_checkpoint
+from hmsa_label.labelers.weights.checkpoint_info import read_checkpoint, refuse_other_model
 from hmsa_label.labelers.weights.checkpoints import from_imagenet, load_strict, read_published, to_published_key
 from hmsa_label.labelers.weights.file_kinds import SAFETENSORS, TORCH, kind_of
 
@@ -39,10 +39,10 @@ def read_network(data: bytes, source: str) -> tuple[SegmentationNet, ClassTable,
         ValueError: neither, or the tensors do not fit the network that the file claims to hold.
     """
     with naming(source):
-        return _read_own(data) if _kind_of(data, source) == SAFETENSORS else _read_published(data)
+        return _read_own(data) if kind_by_name(data, source) == SAFETENSORS else _read_published(data)
 
 
-def _kind_of(data: bytes, source: str) -> str:
+def kind_by_name(data: bytes, source: str) -> str:
     """`safetensors` or `torch.save`, as the bytes and, where it says something, the name of a file agree."""
     if not data:
         raise ValueError("the file is empty")
@@ -58,8 +58,7 @@ def _kind_of(data: bytes, source: str) -> str:
 def _read_own(data: bytes) -> tuple[SegmentationNet, ClassTable, dict[str, Any]]:
     state, info = read_checkpoint(data)
     classes = ClassTable.from_dict(info["classes"])
-    if info["model"] not in MODELS:
-        raise ValueError(f"it holds the model {info['model']}; expected one of {', '.join(sorted(MODELS))}")
+    refuse_other_model(info["model"], MODELS)
     with torch.device("meta"):
         net = build_labeler(info["model"], classes.num_classes, multi_scale=info["multi_scale"])
     load_strict(net, state)
@@ -156,7 +155,7 @@ def _load(net: SegmentationNet, state: dict[str, Tensor], source: str) -> None:
 def _imagenet_trunk(net: SegmentationNet, data: bytes, source: str) -> dict[str, Tensor] | None:
     """The trunk's tensors if the file holds an ImageNet classifier, which knows no class head of ours."""
     with naming(source):
-        if _kind_of(data, source) == SAFETENSORS:
+        if kind_by_name(data, source) == SAFETENSORS:
             return None
         state = read_published(data)
     if any(key.startswith(("head.", "attention.")) for key in state):

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from hmsa_label.labelers.base import Place
-from hmsa_label.labelers.hmsa.labeler.batches import in_smaller_batches
 from hmsa_label.labelers.hmsa.labeler.options import HmsaOptions
 from hmsa_label.labelers.hmsa.labeler.windows import MemoryModel, Size, in_smaller_windows, measure, window_for
 from hmsa_label.labelers.hmsa.net import SegmentationNet
+from hmsa_label.labelers.inference.batches import in_smaller_batches
 from hmsa_label.labelers.inference.live_bytes import LiveBytes
 from hmsa_label.labelers.inference.net import InferenceNet
 

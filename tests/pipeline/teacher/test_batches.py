@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from hmsa_label.labelers import build_labeler
-from hmsa_label.labelers.hmsa.labeler.batches import in_smaller_batches
+from hmsa_label.labelers.inference.batches import in_smaller_batches
 from hmsa_label.labelers.inference.live_bytes import LiveBytes
 from hmsa_label.labelers.inference.net import InferenceNet
 from hmsa_label.labelers.taxonomy import CITYSCAPES

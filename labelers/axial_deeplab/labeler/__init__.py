@@ -1,0 +1,1 @@
+"""Labels images with panoptic networks: whole images, at several sizes, with instances."""
