@@ -2,6 +2,7 @@
 
 from hmsa_label.labelers import SegmentationNet as SegmentationNet
 from hmsa_label.labelers import build_labeler as build_labeler
+from hmsa_label.labelers.axial_deeplab.labeler.options import AxialDeepLabOptions as AxialDeepLabOptions
 from hmsa_label.labelers.axial_deeplab.training.settings import PanopticLoss as PanopticLoss
 from hmsa_label.labelers.base import CannotLabel as CannotLabel
 from hmsa_label.labelers.base import Instance as Instance
@@ -55,6 +56,8 @@ from hmsa_label.pipeline.config import TraceConfig as TraceConfig
 from hmsa_label.pipeline.data.auto_images import ImageRoot as ImageRoot
 from hmsa_label.pipeline.data.datasets import AutoLabelDataset as AutoLabelDataset
 from hmsa_label.pipeline.data.datasets import FineLabelDataset as FineLabelDataset
+from hmsa_label.pipeline.data.panoptic_scores import ClassScores as ClassScores
+from hmsa_label.pipeline.data.panoptic_scores import PanopticEvaluation as PanopticEvaluation
 from hmsa_label.pipeline.data.sampler import Draw as Draw
 from hmsa_label.pipeline.data.sampler import MixedBatchSampler as MixedBatchSampler
 from hmsa_label.pipeline.data.scores import Evaluation as Evaluation
@@ -127,8 +130,11 @@ from hmsa_label.stores.errors import StoreError as StoreError
 from hmsa_label.stores.errors import ThresholdNotStored as ThresholdNotStored
 from hmsa_label.stores.errors import UnsafeStorage as UnsafeStorage
 from hmsa_label.stores.exports.destination import Exported as Exported
+from hmsa_label.stores.format.arrays import Bounds as Bounds
+from hmsa_label.stores.format.instances import StoredInstance as StoredInstance
 from hmsa_label.stores.format.receipt import Receipt as Receipt
 from hmsa_label.stores.format.receipt import StoredArray as StoredArray
+from hmsa_label.stores.format.rule import Rule as Rule
 from hmsa_label.stores.images.source import BadImage as BadImage
 from hmsa_label.stores.versions.gc import Garbage as Garbage
 from hmsa_label.stores.versions.label_store import LabelStore as LabelStore

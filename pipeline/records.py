@@ -11,6 +11,7 @@ from hmsa_label.stores.format.instances import Instance
 from hmsa_label.stores.result import Result
 
 U8 = NDArray[np.uint8]
+U16 = NDArray[np.uint16]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +21,7 @@ class LabeledImage:
     Attributes:
         arrays: [H, W] arrays by the names that the store gives them: `label`, uint8 trainIds with ignore_index (255)
             where the rule keeps nothing; with evidence what it was cut from; `instance` of a panoptic teacher.
-        mean_confidence: mean over pixels of the top softmax probability, 0..1.
+        mean_confidence: mean over pixels of the probability of their class, 0..1.
         tiles: how the image was cut because it did not fit into memory; None if it was labeled as a whole.
         instances: all that a panoptic teacher found, before the rule; None of other teachers.
     """
@@ -32,7 +33,7 @@ class LabeledImage:
 
     @property
     def label(self) -> U8:
-        return self.arrays["label"]
+        return np.asarray(self.arrays["label"], np.uint8)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,11 +60,14 @@ class Explanation:
         parts: what the prediction is taken from; empty if it is of one piece.
         top1: [H, W] uint8 arg-max trainId of the prediction.
         confidence: [H, W] float32 its softmax probability, 0..1.
+        instance, instances: as those of a `Prediction`.
     """
 
     parts: list[PredictionPart]
     top1: U8
     confidence: NDArray[np.float32]
+    instance: U16 | None = None
+    instances: tuple[Instance, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,14 +75,20 @@ class Prediction:
     """What a teacher says of one image.
 
     Attributes:
-        label: [H, W] uint8 trainIds, ignore_index (255) where the confidence is below the threshold.
-        top1: [H, W] uint8 arg-max trainIds, whatever their confidence.
-        confidence: [H, W] float32 probability of the arg-max class, 0..1.
+        label: [H, W] uint8 trainIds, ignore_index (255) where the confidence or the scores of an instance are too low.
+        top1: [H, W] uint8 arg-max trainIds, whatever their confidence; where instances are told apart, the classes
+            after merging, 255 where a pixel belongs to nothing.
+        confidence: [H, W] float32 probability of the class in `top1`, 0..1.
+        instance: [H, W] uint16, 0 for none, else n for the n-th of `instances`; whatever their scores. None if the
+            teacher tells no instances apart.
+        instances: class, scores, area and box of each.
     """
 
     label: U8
     top1: U8
     confidence: NDArray[np.float32]
+    instance: U16 | None = None
+    instances: tuple[Instance, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

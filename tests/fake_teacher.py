@@ -7,25 +7,28 @@
     fake(hang="4,5,6")        never comes back from such an image
     fake(nan="7,8,9")         gives NaN for such an image; nan="all" for every one
     fake(start="fail")        cannot be loaded; "crash" ends its process while loading, "hang" never ends
+    fake(instances=True)      tells instances apart: rectangles over the rest, and some pixels of nothing
 
 Labels are a pure function of pixels and seed.
 """
 
+import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hmsa_label.labelers.base import TopClass
+from hmsa_label.labelers.base import PANOPTIC, TOP_CLASS, Instance, Panoptic, TopClass
 from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.pipeline.config import TeacherConfig
 
 PLACE = "tests.fake_teacher:FakeTeacher"
+RECTANGLES = 6  # drawn over each other; those that are covered are no instances
 
 
 def fake(**options: Any) -> TeacherConfig:
@@ -40,10 +43,10 @@ def fake_arguments(**options: Any) -> list[str]:
 
 
 class FakeTeacher:
-    """See the module; `seed` alone decides the labels."""
+    """See the module; `seed` and `instances` alone decide the labels."""
 
     classes = CITYSCAPES
-    gives = "top1"
+    takes_semantics = True  # of stuff; its rectangles stay where they are
 
     def __init__(
         self,
@@ -55,7 +58,11 @@ class FakeTeacher:
         hang: str | None = None,
         nan: str | None = None,
         start: str | None = None,
+        instances: bool = False,
+        semantics: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
+        self._semantics = semantics
+        self.gives = PANOPTIC if instances else TOP_CLASS
         if start == "fail":
             raise ValueError("it was asked not to start")
         if start == "crash":
@@ -67,9 +74,10 @@ class FakeTeacher:
 
     @staticmethod
     def identity(options: Mapping[str, Any]) -> dict[str, Any]:
-        return {"options": {"seed": options.get("seed", 0)}}
+        told = {"instances": True} if options.get("instances") else {}
+        return {"options": {"seed": options.get("seed", 0), **told}}
 
-    def predict(self, images: Tensor) -> TopClass:
+    def predict(self, images: Tensor) -> TopClass | Panoptic:
         done_at = time.monotonic() + self._seconds * len(images)
         pixels = images.numpy().astype(np.uint16)
         red, green, blue = (pixels[..., channel] for channel in range(3))
@@ -78,7 +86,38 @@ class FakeTeacher:
         for image, sure in zip(images, confidence, strict=True):
             self._misbehave(",".join(str(int(value)) for value in image[0, 0]), sure)
         time.sleep(max(0.0, done_at - time.monotonic()))
-        return TopClass(torch.from_numpy(top1), torch.from_numpy(confidence))
+        flat = TopClass(torch.from_numpy(top1), torch.from_numpy(confidence))
+        return flat if self.gives == TOP_CLASS else self._with_instances(images, flat)
+
+    def _with_instances(self, images: Tensor, flat: TopClass) -> Panoptic:
+        """Stuff and void of the pixels' colors, and rectangles of things that a digest of the whole image places."""
+        stuff, void = min(self.classes.things), images[..., 0] < 16
+        if self._semantics is not None:
+            sure, top1 = self._semantics(images)[:, :stuff].max(1)
+            flat = TopClass(top1.to(torch.uint8), sure)
+        top1 = torch.where(void, self.classes.ignore_index, flat.top1 % stuff)
+        confidence = torch.where(void & ~flat.confidence.isnan(), 0.0, flat.confidence.clamp(max=0.95))
+        instance, lists = torch.zeros(top1.shape, dtype=torch.int32), []
+        for index, image in enumerate(images):
+            digest = hashlib.sha256(image.numpy().tobytes() + bytes([self._seed])).digest()
+            draws = np.random.default_rng(list(digest))
+            drawn = np.zeros(image.shape[:2], np.int64)
+            for number in range(1, RECTANGLES + 1):
+                y, x = (int(draws.integers(0, length)) for length in drawn.shape)
+                height, width = draws.integers(1, 1 + np.array(drawn.shape) // 2)
+                drawn[y : y + height, x : x + width] = number
+            lists.append([])
+            for number, drawing in enumerate(np.unique(drawn[drawn > 0]), 1):
+                inside = torch.from_numpy(drawn == drawing)
+                train_id = int(draws.choice(self.classes.things))
+                top1[index][inside], instance[index][inside] = train_id, number
+                confidence[index][inside] = confidence[index][inside].clamp(min=0.05)
+                rows, columns = np.nonzero(inside.numpy())
+                x, y = int(columns.min()), int(rows.min())
+                box = x, y, int(columns.max()) + 1 - x, int(rows.max()) + 1 - y
+                sure = float(confidence[index][inside].double().mean())
+                lists[-1].append(Instance(train_id, float(draws.random()), sure, len(rows), box))
+        return Panoptic(top1.to(torch.uint8), confidence, instance, lists)
 
     def _misbehave(self, first: str, confidence: np.ndarray) -> None:
         if self._nan in (first, "all"):

@@ -42,6 +42,8 @@ HOMES = {
         "pipeline/label/plan.py",
         "pipeline/teacher/devices.py",
         "pipeline/teacher/forms.py",
+        "pipeline/teacher/instances.py",
+        "pipeline/teacher/panoptic_form.py",
         "pipeline/teacher/semantic.py",
         "pipeline/teacher/threshold.py",
         "pipeline/training/augment.py",

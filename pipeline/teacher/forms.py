@@ -10,12 +10,25 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from hmsa_label.labelers.base import LOGITS, PROBABILITIES, TOP_CLASS, LabelerFault, NotFinite, Panoptic, Part, TopClass
+from hmsa_label.labelers.base import (
+    LOGITS,
+    PANOPTIC,
+    PROBABILITIES,
+    TOP_CLASS,
+    LabelerFault,
+    NotFinite,
+    Panoptic,
+    Part,
+    TopClass,
+)
+from hmsa_label.labelers.taxonomy import ClassTable
+from hmsa_label.pipeline.teacher.panoptic_form import panoptic_fault, whole_images_fault
 from hmsa_label.pipeline.teacher.threshold import top_class_of
 
 SUM_TOLERANCE = 0.01  # of probabilities that were computed in bfloat16
 
 Values: TypeAlias = Tensor | TopClass | Panoptic
+Fault: TypeAlias = Callable[[Values, tuple[int, int, int], ClassTable], str | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,30 +36,39 @@ class Form:
     """How to read what a labeler gives.
 
     Attributes:
-        fault: what is wrong with a part of [N, R, C] pixels of a labeler with K classes; None if nothing is.
+        fault: what is wrong with a part of [N, R, C] pixels of a labeler with these classes; None if nothing is.
         best: (arg-max trainIds [N, R, C], confidence [N, R, C] float32).
         arg_max: the arg-max alone, where no confidence is asked for.
+        probabilities: those of all classes [N, K, R, C] float32; None if the labeler keeps them to itself.
+        has_instances: it is a `Panoptic`; its class of a pixel may be void and need not be the arg-max.
     """
 
-    fault: Callable[[Values, tuple[int, int, int], int], str | None]
+    fault: Fault
     best: Callable[[Values], tuple[Tensor, Tensor]]
     arg_max: Callable[[Values], Tensor]
+    probabilities: Callable[[Values], Tensor] | None = None
+    has_instances: bool = False
 
 
-def check(part: Part, gives: str, num_classes: int) -> None:
+def check(part: Part, gives: str, classes: ClassTable, size_px: tuple[int, int]) -> None:
     """Holds that a part is what the labeler says it gives.
+
+    Args:
+        size_px: (height, width) of the images.
 
     Raises:
         LabelerFault: it has another form; the text says what was expected and what came.
         NotFinite: it holds NaN or infinite confidence.
     """
     counts = tuple(kept.stop - kept.start for kept in (part.images, part.rows, part.columns))
-    if fault := FORMS[gives].fault(part.values, (counts[0], counts[1], counts[2]), num_classes):
+    form = FORMS[gives]
+    fault = whole_images_fault(part.rows, part.columns, size_px) if form.has_instances else None
+    if fault := fault or form.fault(part.values, (counts[0], counts[1], counts[2]), classes):
         raise LabelerFault(f"predict must give {fault}")
 
 
-def _logits_fault(values: Values, counts: tuple[int, int, int], num_classes: int) -> str | None:
-    if fault := _scores_fault(LOGITS)(values, counts, num_classes):
+def _logits_fault(values: Values, counts: tuple[int, int, int], classes: ClassTable) -> str | None:
+    if fault := _scores_fault(LOGITS)(values, counts, classes):
         return fault
     assert isinstance(values, Tensor)
     # The highest of a pixel is NaN if any is; -inf alone rules a class out, which a labeler may do.
@@ -56,14 +78,14 @@ def _logits_fault(values: Values, counts: tuple[int, int, int], num_classes: int
     return None
 
 
-def _scores_fault(what: str) -> Callable[[Values, tuple[int, int, int], int], str | None]:
-    def fault(values: Values, counts: tuple[int, int, int], num_classes: int) -> str | None:
-        expected = (counts[0], num_classes, *counts[1:])
+def _scores_fault(what: str) -> Fault:
+    def fault(values: Values, counts: tuple[int, int, int], classes: ClassTable) -> str | None:
+        expected = (counts[0], classes.num_classes, *counts[1:])
         if not isinstance(values, Tensor):
             return f"a tensor {list(expected)} of {what}; it gave a {type(values).__name__}"
         if tuple(values.shape) != expected or not values.is_floating_point():
             return (
-                f"a tensor {list(expected)} of float {what}, for its {num_classes} classes; "
+                f"a tensor {list(expected)} of float {what}, for its {classes.num_classes} classes; "
                 f"it gave {list(values.shape)} {_dtype(values)}"
             )
         return None
@@ -71,8 +93,8 @@ def _scores_fault(what: str) -> Callable[[Values, tuple[int, int, int], int], st
     return fault
 
 
-def _probabilities_fault(values: Values, counts: tuple[int, int, int], num_classes: int) -> str | None:
-    if fault := _scores_fault(PROBABILITIES)(values, counts, num_classes):
+def _probabilities_fault(values: Values, counts: tuple[int, int, int], classes: ClassTable) -> str | None:
+    if fault := _scores_fault(PROBABILITIES)(values, counts, classes):
         return fault
     assert isinstance(values, Tensor)
     total, least = values.sum(dim=1, dtype=torch.float32), float(values.min())
@@ -87,7 +109,7 @@ def _probabilities_fault(values: Values, counts: tuple[int, int, int], num_class
     return None
 
 
-def _top_class_fault(values: Values, counts: tuple[int, int, int], num_classes: int) -> str | None:
+def _top_class_fault(values: Values, counts: tuple[int, int, int], classes: ClassTable) -> str | None:
     if not isinstance(values, TopClass):
         return f"a TopClass of two tensors {list(counts)}; it gave a {type(values).__name__}"
     top1, confidence = values
@@ -98,8 +120,8 @@ def _top_class_fault(values: Values, counts: tuple[int, int, int], num_classes: 
         if tuple(tensor.shape) != counts or not fits:
             kind = "integers" if name == "top1" else "floats"
             return f"a TopClass with {name} {list(counts)} of {kind}; it gave {list(tensor.shape)} {_dtype(tensor)}"
-    if int(top1.max()) >= num_classes or int(top1.min()) < 0:
-        return f"trainIds from 0 to {num_classes - 1}; it gave {int(top1.min())} to {int(top1.max())}"
+    if int(top1.max()) >= classes.num_classes or int(top1.min()) < 0:
+        return f"trainIds from 0 to {classes.num_classes - 1}; it gave {int(top1.min())} to {int(top1.max())}"
     if not torch.isfinite(confidence).all():
         raise NotFinite("the network gave NaN or infinite confidence")
     if float(confidence.min()) < 0 or float(confidence.max()) > 1 + SUM_TOLERANCE:
@@ -123,7 +145,7 @@ def _best_of_logits(values: Values) -> tuple[Tensor, Tensor]:
 
 
 def _best_of_top_class(values: Values) -> tuple[Tensor, Tensor]:
-    assert isinstance(values, TopClass)
+    assert isinstance(values, TopClass | Panoptic)
     return values.top1, values.confidence.float()
 
 
@@ -132,10 +154,28 @@ def _arg_max(values: Values) -> Tensor:
     return values.argmax(dim=1)
 
 
+def _as_float(values: Values) -> Tensor:
+    assert isinstance(values, Tensor)
+    return values.float()
+
+
 FORMS = {
-    LOGITS: Form(fault=_logits_fault, best=_best_of_logits, arg_max=_arg_max),
-    PROBABILITIES: Form(fault=_probabilities_fault, best=_best_of_probabilities, arg_max=_arg_max),
+    LOGITS: Form(
+        fault=_logits_fault,
+        best=_best_of_logits,
+        arg_max=_arg_max,
+        probabilities=lambda values: _as_float(values).softmax(1),
+    ),
+    PROBABILITIES: Form(
+        fault=_probabilities_fault, best=_best_of_probabilities, arg_max=_arg_max, probabilities=_as_float
+    ),
     TOP_CLASS: Form(
         fault=_top_class_fault, best=_best_of_top_class, arg_max=lambda values: _best_of_top_class(values)[0]
+    ),
+    PANOPTIC: Form(
+        fault=panoptic_fault,
+        best=_best_of_top_class,
+        arg_max=lambda values: _best_of_top_class(values)[0],
+        has_instances=True,
     ),
 }

@@ -32,8 +32,8 @@ TABLE = pa.list_(pa.struct(list(FIELDS.items())))
 RECORD = np.dtype([(name, np.dtype(kind.to_pandas_dtype()).newbyteorder("<")) for name, kind in FIELDS.items()])
 
 
-class Instance(NamedTuple):
-    """One thing of one image.
+class StoredInstance(NamedTuple):
+    """One thing of one image, as its manifest row has it.
 
     Attributes:
         train_id: its class.
@@ -48,6 +48,9 @@ class Instance(NamedTuple):
     confidence: float
     area_px: int
     box: tuple[int, int, int, int]
+
+
+Instance = StoredInstance  # the only one that stores know; the labelers' own has the same fields
 
 
 def exact(instances: Iterable[Any]) -> tuple[Instance, ...]:

@@ -21,7 +21,7 @@ from tests.own_teacher import own_teacher
 
 GRID = np.asarray(grid_with(0.06), np.float32)
 # options that give other labels, by teacher
-OTHER_LOOK = {"hmsa": {"flip": True}, "own": {"width": 8}, "fake": {"seed": 1}}
+OTHER_LOOK = {"hmsa": {"flip": True}, "own": {"width": 8}, "fake": {"seed": 1}, "fake panoptic": {"seed": 1}}
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +33,11 @@ def configs(tmp_path_factory):
     (folder / "hmsa.safetensors").write_bytes(encode_checkpoint(net, info))
     hmsa = TeacherConfig(weights=str(folder / "hmsa.safetensors"), device="cpu", options={"scales": (0.5, 1.0)})
     with pytest.MonkeyPatch.context() as patch:
-        yield {"hmsa": hmsa, "own": own_teacher(folder, patch, "conforming_teacher"), "fake": fake()}
+        own = own_teacher(folder, patch, "conforming_teacher")
+        yield {"hmsa": hmsa, "own": own, "fake": fake(), "fake panoptic": fake(instances=True)}
 
 
-@pytest.fixture(params=["hmsa", "own", "fake"])
+@pytest.fixture(params=["hmsa", "own", "fake", "fake panoptic"])
 def config(request, configs):
     return configs[request.param]
 
@@ -55,7 +56,8 @@ def test_labels_follow_from_the_evidence_and_confidence_is_a_share(config, image
     for labeled in label(teacher, images):
         top1, code = labeled.arrays["top1"], labeled.arrays["code"]
         assert labeled.label.shape == top1.shape == code.shape == (48, 64)
-        assert top1.max() < teacher.classes.num_classes
+        void = teacher.has_instances * teacher.classes.ignore_index
+        assert top1[top1 != void].max() < teacher.classes.num_classes
         kept = labeled.label != teacher.classes.ignore_index
         np.testing.assert_array_equal(labeled.label[kept], top1[kept])
         assert 0 <= labeled.mean_confidence <= 1

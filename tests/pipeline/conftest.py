@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from hmsa_label.pipeline.records import U8, LabelSummary
 from hmsa_label.pipeline.training import log as train_log
 from hmsa_label.stores.versions.label_store import LabelStore
 from tests.atomic_s3 import make_puts_atomic
-from tests.fake_teacher import fake
+from tests.fake_teacher import PLACE, fake
 
 FAKE = fake()
 KILL = (1, 2, 3)  # first pixel of an image that ends its worker's process
@@ -43,12 +43,14 @@ class Bench:
 
     Attributes:
         options: fields of EngineConfig for every run.
+        fake_options: of every fake teacher; see `both_kinds`.
         others: threads that were here before.
     """
 
     folder: Path
     store: str
     options: dict[str, Any] = field(default_factory=lambda: {"executor": "local", "workers": 2})
+    fake_options: dict[str, Any] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     others: set[threading.Thread] = field(default_factory=lambda: set(threading.enumerate()))
 
@@ -62,6 +64,8 @@ class Bench:
         engine = {name: options.pop(name) for name in list(options) if name in EngineConfig.__dataclass_fields__}
         if isinstance(teacher, str):
             teacher = TeacherConfig(weights=teacher, options={"scales": options.pop("scales", (1.0,))})
+        elif teacher.teacher == PLACE:
+            teacher = replace(teacher, options={**teacher.options, **self.fake_options})
         return LabelConfig(
             data=DataConfig(root=str(self.folder), dataset="folder", split="all", limit=limit),
             teacher=teacher,
@@ -104,6 +108,16 @@ def no_picture_of_a_training() -> Iterator[None]:
 def bench(tmp_path: Path) -> Bench:
     """Nothing drawn yet, no store yet."""
     return Bench(folder=tmp_path / "images", store=str(tmp_path / "labels.zarr"))
+
+
+@pytest.fixture(params=[{}, {"instances": True}], ids=["semantic", "panoptic"])
+def both_kinds(request: pytest.FixtureRequest, bench: Bench) -> dict[str, Any]:
+    """The test is run twice: with a teacher that tells classes, and with one that tells instances apart, too.
+
+    The options that make the difference; teachers that reach the runs of `bench` have them by themselves.
+    """
+    bench.fake_options = dict(request.param)
+    return bench.fake_options
 
 
 @pytest.fixture

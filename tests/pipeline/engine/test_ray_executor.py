@@ -25,6 +25,7 @@ def ray_options(workers: int = 2, **options: object) -> dict[str, object]:
     return {"executor": "ray", "workers": workers, **options}
 
 
+@pytest.mark.usefixtures("both_kinds")
 def test_ray_and_threads_give_the_same_labels_though_a_worker_is_killed_and_one_never_starts(drawn, tmp_path, capfd):
     here = drawn.label(store=str(tmp_path / "here"))
     drawn.events.clear()

@@ -75,6 +75,7 @@ def two_drivers(bench, *, late: bool = False, **options) -> tuple[list, list[set
         return [first, later.result()], keys
 
 
+@pytest.mark.usefixtures("both_kinds")
 @pytest.mark.parametrize("relabel", [False, True])
 def test_joined_run_shares_the_work_and_each_image_is_labeled_once(drawn, relabel):
     whole = drawn.label(store=drawn.store + ".whole")

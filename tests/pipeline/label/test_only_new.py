@@ -64,6 +64,7 @@ def test_changed_file_that_does_not_decode_is_a_failure_and_keeps_its_label(draw
     assert (third.images_failed, third.images_not_retried, third.images_done_before) == (1, 1, 19)
 
 
+@pytest.mark.usefixtures("both_kinds")
 def test_interrupted_run_over_changed_images_goes_on_and_is_resumed_by_no_other(drawn, draw, tmp_path):
     drawn.label()
     for number in range(6):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from hmsa_label.pipeline.label import receipts, run
 from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig
 from hmsa_label.pipeline.engine.events import ImageLabeled
 from tests.fake_teacher import fake
-folder, store, executor, last = sys.argv[1:]
+folder, store, executor, last, look = sys.argv[1:]
 seen = []
 def die_after_the_last(event):
     seen.extend([event] if isinstance(event, ImageLabeled) else [])
@@ -34,20 +35,21 @@ def die_after_the_last(event):
 receipts.COMMIT_IMAGES = 5
 summary = run.label_images(LabelConfig(
     data=DataConfig(root=folder, dataset="folder", split="all"),
-    teacher=fake(ms=15), store=store,
+    teacher=fake(ms=15, **json.loads(look)), store=store,
     engine=EngineConfig(executor=executor, workers=2)), die_after_the_last)
 print(json.dumps([summary.images_done_before, summary.images_labelled, summary.interrupted]), flush=True)
 """
 
 
-def start(folder: Path, store: str, executor: str, last: int = -1) -> subprocess.Popen[str]:
+def start(bench: Any, executor: str, last: int = -1) -> subprocess.Popen[str]:
     """A driver in a session of its own, so that all its processes can be killed together.
 
     Args:
         last: number of the image after which it kills itself.
     """
+    look = json.dumps(bench.fake_options)
     return subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(folder), store, executor, str(last)],
+        [sys.executable, "-c", DRIVER, str(bench.folder), bench.store, executor, str(last), look],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -93,13 +95,13 @@ def run_through_kills(bench, kills: int, executor: str, *, everything: bool = Fa
     expected = dict(zip(reference.keys(), map(reference.read, reference.keys()), strict=True))
     generator, seen, killed = random.Random(1), 0, 0
     for _ in range(kills):
-        process = start(bench.folder, bench.store, executor)
+        process = start(bench, executor)
         killed += kill_after(process, bench.store, generator.randint(0, 2 * IMAGES // kills), everything=everything)
         now = check_complete_images_only(bench.store, expected)
         assert now >= seen
         seen = now
     assert killed >= kills // 2
-    last = start(bench.folder, bench.store, executor)
+    last = start(bench, executor)
     output, errors = last.communicate(timeout=120)
     assert last.returncode == 0, errors
     done_before, labeled, _ = json.loads(output)
@@ -110,12 +112,13 @@ def run_through_kills(bench, kills: int, executor: str, *, everything: bool = Fa
     assert check_complete_images_only(bench.store, expected) == IMAGES
 
 
+@pytest.mark.usefixtures("both_kinds")
 def test_driver_killed_and_started_again_ends_with_the_same_labels_and_labels_none_twice(bench):
     bench.draw(IMAGES)
     whole = bench.label(store=bench.store + ".whole")
     reference = LabelStore.open(bench.store + ".whole")
     expected = dict(zip(reference.keys(), map(reference.read, reference.keys()), strict=True))
-    process = start(bench.folder, bench.store, "local", last=13)  # between two commits of five images or more
+    process = start(bench, "local", last=13)  # between two commits of five images or more
     errors = process.communicate(timeout=120)[1]
     assert process.returncode == -signal.SIGKILL, errors
     on_disk = receipts(bench.store)
@@ -129,6 +132,7 @@ def test_driver_killed_and_started_again_ends_with_the_same_labels_and_labels_no
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("both_kinds")
 @pytest.mark.parametrize(("executor", "everything"), [("local", False), ("ray", False), ("ray", True)])
 def test_ten_kills_end_with_the_same_labels(bench, executor, everything):
     run_through_kills(bench, 10, executor, everything=everything)
@@ -138,7 +142,7 @@ def test_ten_kills_end_with_the_same_labels(bench, executor, everything):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_to_all_processes_of_a_ray_run_drains_it(bench, number):
     bench.draw(IMAGES)
-    process = start(bench.folder, bench.store, "ray")
+    process = start(bench, "ray")
     while receipts(bench.store) < 5 and process.poll() is None:
         time.sleep(0.005)
     # What a terminal does on Ctrl-C: everybody in the foreground group gets the signal.

@@ -28,9 +28,10 @@ from hmsa_label.stores.versions.label_store import LabelStore
 from tests.fake_teacher import fake
 
 
-def test_store_holds_what_the_teacher_says_of_each_image(drawn):
+def test_store_holds_what_the_teacher_says_of_each_image(drawn, both_kinds):
     summary = drawn.label(threshold=0.6)
-    store, teacher = drawn.open(), Teacher(fake())
+    store, teacher = drawn.open(), Teacher(fake(**both_kinds))
+    assert store.has_instances == bool(both_kinds)
     thresholds = np.asarray(grid_with(0.6), np.float32)
     assert summary.images_labelled == len(store.keys()) == 20
     kept = []
@@ -41,11 +42,16 @@ def test_store_holds_what_the_teacher_says_of_each_image(drawn):
         top1, code, _ = store.read_evidence(key)
         np.testing.assert_array_equal(top1, expected.arrays["top1"])
         np.testing.assert_array_equal(code, expected.arrays["code"])
+        if both_kinds:
+            instance, instances = store.instances(key)
+            np.testing.assert_array_equal(instance, np.where(expected.label == 255, 0, expected.arrays["instance"]))
+            assert tuple(instances) == expected.instances
         kept.append((expected.label != 255).ravel())
     assert summary.kept_share == pytest.approx(np.concatenate(kept).mean())
     assert 0.1 < summary.kept_share < 0.9
 
 
+@pytest.mark.usefixtures("both_kinds")
 def test_labels_do_not_depend_on_workers_threads_or_batches(drawn, tmp_path):
     settings = [
         {"workers": 1},
@@ -89,6 +95,7 @@ def test_unusable_files_are_listed_with_reasons_and_the_rest_is_labeled(drawn):
         assert word in reason
 
 
+@pytest.mark.usefixtures("both_kinds")
 def test_second_run_on_a_finished_store_does_nothing_and_says_so(drawn):
     first, head = drawn.label(), drawn.open("head").version
     drawn.events.clear()
@@ -142,6 +149,7 @@ def test_image_that_failed_is_tried_again_by_the_next_run(drawn):
     assert (summary.images_labelled, summary.images_done_before, summary.images_failed) == (1, 19, 0)
 
 
+@pytest.mark.usefixtures("both_kinds")
 def test_limit_then_no_limit_continues(drawn, tmp_path):
     whole = drawn.label(store=str(tmp_path / "whole"))
     first = drawn.label(limit=7)
@@ -173,6 +181,7 @@ def test_finished_store_is_still_compared_with_what_is_asked(drawn, options):
         drawn.label(**options)
 
 
+@pytest.mark.usefixtures("both_kinds")
 def test_relabel_makes_a_new_version_and_keeps_the_old_one(drawn):
     old = drawn.label()
     new = drawn.label(fake(seed=1), relabel=True)
@@ -250,6 +259,7 @@ def test_hundred_failures_and_no_label_are_no_fault_of_the_images(drawn, monkeyp
         drawn.label()
 
 
+@pytest.mark.usefixtures("both_kinds")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_finishes_what_is_in_flight_and_the_next_run_continues(drawn, tmp_path, number):
     def interrupt(event: Event) -> None:
@@ -269,6 +279,7 @@ def test_signal_finishes_what_is_in_flight_and_the_next_run_continues(drawn, tmp
     assert rest.digest == drawn.label(store=str(tmp_path / "other")).digest
 
 
+@pytest.mark.usefixtures("both_kinds")
 def test_second_signal_leaves_at_once_and_loses_nothing_committed(drawn):
     def interrupt(event: Event) -> None:
         if isinstance(event, ImageLabeled | Draining):
@@ -280,11 +291,13 @@ def test_second_signal_leaves_at_once_and_loses_nothing_committed(drawn):
     assert drawn.label().images_done_before >= 1
 
 
-def test_images_without_evidence_have_labels_alone(drawn):
+def test_images_without_evidence_have_labels_and_instances_alone(drawn, both_kinds):
     with_evidence = drawn.label(store=drawn.store + "2")
     summary = drawn.label(keep_evidence=False)
     assert summary.digest == with_evidence.digest
-    assert {row["code_sha256"] for row in drawn.open().table().to_pylist()} == {None}
+    rows = drawn.open().table().to_pylist()
+    assert {row["code_sha256"] for row in rows} == {None}
+    assert {row["instance_sha256"] is not None for row in rows} == {bool(both_kinds)}
 
 
 def test_relative_paths_work(drawn, monkeypatch):
@@ -294,11 +307,11 @@ def test_relative_paths_work(drawn, monkeypatch):
     assert LabelStore.open(str(drawn.folder.parent / "here.zarr")).digest
 
 
-def test_store_on_s3_holds_the_same_labels(drawn, s3_storage):
-    here = drawn.label()
-    there = drawn.label(store="s3://labels/run.zarr", storage_options=s3_storage)
+def test_store_on_s3_holds_the_same_labels(drawn, both_kinds, s3_storage):
+    here, place = drawn.label(), f"s3://labels/run-{len(both_kinds)}.zarr"
+    there = drawn.label(store=place, storage_options=s3_storage)
     assert there.digest == here.digest
-    assert there.store == "s3://labels/run.zarr"
+    assert there.store == place
 
 
 def test_bucket_that_is_not_there_is_told_before_a_teacher_is_loaded(drawn, s3_storage):
