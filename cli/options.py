@@ -26,6 +26,7 @@ from hmsa_label import (
     TeacherConfig,
     TraceConfig,
     TrainConfig,
+    pipeline,
 )
 from hmsa_label.cli.command import Command
 from hmsa_label.cli.parameters import Section, admits_none, not_on_command_line, shown, type_of
@@ -77,10 +78,13 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
     TeacherConfig: ("Teacher", (
         Setting("weights", "--weights", "Checkpoint of the teacher."),
         Setting("teacher", "--teacher", "Name of the teacher, or my_module:MyTeacher for a class of your own."),
-        Setting("options", "--teacher-options", "Options of your own teacher; runs record them."),
-        Setting("scales", "--scales", "Image scales, predicted one by one and fused.", part=LOOK),
+        Setting("options", "--teacher-options", "Further options of the teacher; runs record them."),
+        Setting("scales", "--scales", "Image scales, predicted one by one and fused; axial_deeplab: 1.0.", part=LOOK),
         Setting("flip", "--flip/--no-flip", "Average with the mirrored image.", part=LOOK),
         Setting("fusion", "--fusion", "How scales are fused.", HmsaOptions.FUSIONS, part=LOOK),
+        Setting("semantic_from", "--semantic-from", "Checkpoint of another teacher that tells the classes."),
+        Setting("semantic_teacher", "--semantic-teacher", "Name of that teacher."),
+        Setting("semantic_settings", "--semantic-options", "Its options, such as scales; runs record them."),
         Setting("precision", "--precision", "Arithmetic; auto is bf16 on a GPU that has it, else fp32.", PRECISIONS),
         Setting("device", "--device", "auto, cpu, cuda or cuda:N."),
         Setting("cpu_threads", "--cpu-threads", "Threads of the model on a CPU."),
@@ -216,6 +220,8 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
     ExplainConfig: ("Picture", (
         Setting("output", "--output", "PNG file to write."),
         Setting("threshold", "--threshold", "Confidence below which a pixel is left out."),
+        Setting("center_threshold", "--center-threshold", "Center score below which an instance is left out."),
+        Setting("instance_threshold", "--instance-threshold", "Mean confidence below which one is left out."),
     )),
     TraceConfig: ("Chain", (
         Setting("teacher", "--teacher", "Weights file of the teacher, if it is not where the run found it."),
@@ -289,31 +295,32 @@ def _the_one_asked_for(given: dict[Setting, object]) -> object:
 
 
 def _teacher_options(fields: dict[str, object], own: dict[Setting, object]) -> dict[str, object]:
-    """Options of the teacher that was asked for.
+    """Options of the teacher that was asked for; what is not given is left to its own defaults.
 
     Args:
-        fields: of its config. own: options of the default teacher, each an option of the command line.
+        fields: of its config. own: options of teachers of this package that are options of the command line.
 
     Raises:
         click.UsageError: options of one teacher were given for another.
     """
-    teacher, given = fields["teacher"], fields["options"]
-    assert isinstance(given, dict)
-    flags = [setting.flag.partition("/")[0] for setting in own]
-    if teacher == DEFAULT_TEACHER:
-        if given:
-            raise click.UsageError(
-                f"--teacher-options are for a teacher of your own; those of {DEFAULT_TEACHER} are {', '.join(flags)}"
-            )
-        return {setting.field: value for setting, value in own.items()}
-    ctx = click.get_current_context()
-    for setting, name in zip(own, flags, strict=True):
-        if ctx.get_parameter_source(_parameter(setting)) is not click.core.ParameterSource.DEFAULT:
-            raise click.UsageError(
-                f"{name} is an option of the teacher {DEFAULT_TEACHER}, and {teacher} was asked for; give options of "
-                "that one as --teacher-options name=value"
-            )
-    return given
+    teacher, named, ctx = str(fields["teacher"]), fields["options"], click.get_current_context()
+    assert isinstance(named, dict)
+    declared = pipeline.declared_options(teacher)
+    known = () if declared is None else tuple(field.name for field in dataclasses.fields(declared))
+    flags = {setting.field: setting.flag.partition("/")[0] for setting in own}
+    given = {
+        setting.field: value
+        for setting, value in own.items()
+        if ctx.get_parameter_source(_parameter(setting)) is not click.core.ParameterSource.DEFAULT
+    }
+    if named and known and set(known) <= set(flags):
+        listed = ", ".join(flags[name] for name in known)
+        raise click.UsageError(f"--teacher-options are for a teacher of your own; those of {teacher} are {listed}")
+    for name in given:
+        if name not in known:
+            of = f"an option of the teacher {DEFAULT_TEACHER}, and {teacher} was asked for"
+            raise click.UsageError(f"{flags[name]} is {of}; give options of that one as --teacher-options name=value")
+    return {**named, **given}
 
 
 def flag(

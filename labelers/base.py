@@ -170,6 +170,8 @@ class LabelerBase:
         gives: `LOGITS`, `PROBABILITIES` (they sum to 1 over the classes), `TOP_CLASS` or `PANOPTIC`.
         precisions: those that it computes in, as `--precision` names them.
         checks_itself: what it gives is finite and well-formed, and need not be looked at again.
+        takes_semantics: a panoptic labeler that can take its classes from another one. If it is to, it is made with an
+            argument more, `semantics`: a function from images as in `predict` to probabilities [N, K, H, W] float32.
         about: JSON-able facts for provenance, such as `trained_on`.
         trained_keys: keys of the images that the weights were trained on; evaluate warns of them.
         warnings: lines for whoever starts a run with it.
@@ -179,6 +181,7 @@ class LabelerBase:
     gives: str = LOGITS
     precisions: tuple[str, ...] = ("fp32",)
     checks_itself: bool = False
+    takes_semantics: bool = False
     about: Mapping[str, Any] = {}
     trained_keys: Collection[str] = ()
     warnings: Iterable[str] = ()

@@ -15,7 +15,9 @@ from hmsa_label.labelers.base import LabelerBase, LabelerFault
 GROUP = "hmsa_label.labelers"  # entry points: name = module:Class
 DEFAULT_TEACHER = "hmsa"
 MAX_SHOWN = 8
-RESERVED = frozenset({"teacher_sha256", "model", "teacher", "precision", "classes", "threshold"})
+RESERVED = frozenset(
+    {"teacher_sha256", "model", "teacher", "precision", "classes", "threshold", "rule", "semantics", "semantics_sha256"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,7 @@ LABELERS = {
     DEFAULT_TEACHER: Entry(
         labeler="hmsa_label.labelers.hmsa.labeler.labeler:HmsaLabeler",
         options="hmsa_label.labelers.hmsa.labeler.options:HmsaOptions",
-    )
+    ),
 }
 
 
@@ -104,7 +106,7 @@ def checked_options(name: str, options: Any) -> dict[str, Any]:
     given = asdict(options) if is_dataclass(options) and not isinstance(options, type) else options
     if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
         raise ValueError(f"options of the teacher {name} must be a mapping of names; got {given!r:.80}")
-    if (declared := _declared(name)) is None:
+    if (declared := declared_options(name)) is None:
         return _plain(name, given)
     if unknown := sorted(given.keys() - declared.__dataclass_fields__.keys()):
         known = ", ".join(declared.__dataclass_fields__)
@@ -114,7 +116,7 @@ def checked_options(name: str, options: Any) -> dict[str, Any]:
 
 def identity_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a labeler that decide the bytes of labels; known before its weights are loaded."""
-    told = getattr(_declared(name) or find(name), "identity", LabelerBase.identity)
+    told = getattr(declared_options(name) or find(name), "identity", LabelerBase.identity)
     identity = _plain(name, told(options))
     if taken := RESERVED & identity.keys():
         raise LabelerFault(f"the teacher {name} has {sorted(taken)[0]!r} in its identity, which records use themselves")
@@ -123,11 +125,12 @@ def identity_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def option_names() -> list[str]:
     """Names of the options of all labelers of this package, as records hold them."""
-    return [option for name in LABELERS for option in getattr(_declared(name), "__dataclass_fields__", {})]
+    fields = (getattr(declared_options(name), "__dataclass_fields__", {}) for name in LABELERS)
+    return list(dict.fromkeys(option for names in fields for option in names))
 
 
-def _declared(name: str) -> Any:
-    """The dataclass of a labeler's options; None if it takes any."""
+def declared_options(name: str) -> Any:
+    """The dataclass of the options of a labeler of this package; None of any other, which takes what it likes."""
     own = _own(name)
     if own is None or own.options is None:
         return None

@@ -138,13 +138,17 @@ class ClassTable:
         )
 
 
-def class_difference(teacher: ClassTable, data: ClassTable) -> str | None:
-    """How a teacher's classes differ from those of the data, in one clause; None if they are the same, in one order."""
+def class_difference(teacher: ClassTable, data: ClassTable, other: str = "the data") -> str | None:
+    """How a teacher's classes differ from those of the data, in one clause; None if they are the same, in one order.
+
+    Args:
+        other: what `data` are the classes of.
+    """
     if teacher.names == data.names:
         return None
     told = (
         f"the teacher knows {teacher.num_classes} classes of {teacher.name!r}, "
-        f"the data has {data.num_classes} of {data.name!r}"
+        f"{other} has {data.num_classes} of {data.name!r}"
     )
     if sorted(teacher.names) == sorted(data.names):
         return f"{told}, the same ones in another order"

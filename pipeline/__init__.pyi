@@ -3,6 +3,7 @@
 from hmsa_label.labelers.hmsa.training.settings import AUX_LOSSES as AUX_LOSSES
 from hmsa_label.labelers.hmsa.training.settings import LOSSES as LOSSES
 from hmsa_label.labelers.registry import DEFAULT_TEACHER as DEFAULT_TEACHER
+from hmsa_label.labelers.registry import declared_options as declared_options
 from hmsa_label.pipeline.config import DATASETS as DATASETS
 from hmsa_label.pipeline.config import EXECUTORS as EXECUTORS
 from hmsa_label.pipeline.config import EXPORT_LAYOUTS as EXPORT_LAYOUTS

@@ -4,7 +4,7 @@ Defaults are written here once; the command line takes its own from these fields
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 from hmsa_label.labelers.registry import DEFAULT_TEACHER, checked_options, place_of
@@ -77,6 +77,9 @@ class TeacherConfig:
         weights: path or URL of its checkpoint; None for a teacher that has none.
         teacher: name of a labeler (`labelers/registry.py`), or `module:Class` of anybody's own.
         options: of the labeler, by name; its dataclass of options serves too. They are recorded with the run.
+        semantic_from: weights of another teacher that tells the classes, while this one tells instances apart; None
+            if this one tells both. `semantic_teacher` is its name, `semantic_settings` its options. Device, precision,
+            threads and memory are common to both.
         precision: `auto` is bf16 on a CUDA device where both compute in it, else fp32; never changed during a run.
         device: `auto` is the first visible CUDA device, else the CPU.
         cpu_threads: torch threads of one teacher on a CPU; part of what makes labels reproducible bit by bit.
@@ -88,6 +91,9 @@ class TeacherConfig:
     weights: Location | None
     teacher: str = DEFAULT_TEACHER
     options: Mapping[str, Any] = field(default_factory=dict)
+    semantic_from: Location | None = None
+    semantic_teacher: str = DEFAULT_TEACHER
+    semantic_settings: Mapping[str, Any] = field(default_factory=dict)
     precision: str = "auto"
     device: str = "auto"
     cpu_threads: int = 1
@@ -106,6 +112,30 @@ class TeacherConfig:
         place_of(self.teacher)
         object.__setattr__(self, "options", checked_options(self.teacher, self.options))
         at_least("--cpu-threads", self.cpu_threads, 1)
+        if self.semantic_from is None and (self.semantic_settings or self.semantic_teacher != DEFAULT_TEACHER):
+            raise ValueError("--semantic-teacher and --semantic-options are about --semantic-from; give that too")
+        if (semantics := self.semantics) is not None:
+            object.__setattr__(self, "semantic_from", semantics.weights)
+            object.__setattr__(self, "semantic_settings", semantics.options)
+
+    @property
+    def semantics(self) -> "TeacherConfig | None":
+        """The teacher that tells the classes, if that is another one.
+
+        Raises:
+            ValueError: it or its options are unknown or unusable.
+        """
+        if self.semantic_from is None:
+            return None
+        return replace(
+            self,
+            weights=self.semantic_from,
+            teacher=self.semantic_teacher,
+            options=self.semantic_settings,
+            semantic_from=None,
+            semantic_teacher=DEFAULT_TEACHER,
+            semantic_settings={},
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,16 +236,20 @@ class EvaluateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainConfig:
-    """The picture of one image's prediction, and of what it is taken from."""
+    """The picture of one image's prediction, and of what it is taken from; thresholds are those of a run."""
 
     teacher: TeacherConfig
     output: Location = "explained.png"
     threshold: float = 0.9
+    center_threshold: float = 0.0
+    instance_threshold: float = 0.0
 
     def __post_init__(self) -> None:
         keep_as_text(self, "output")
         if not 0.0 < self.threshold < 1.0:
             raise ValueError(f"--threshold must lie between 0 and 1, both excluded; got {self.threshold}")
+        for name in ("center_threshold", "instance_threshold"):
+            share(option_of(name), getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)

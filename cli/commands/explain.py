@@ -22,12 +22,18 @@ def explain(image: str, config: ExplainConfig, as_json: bool) -> None:
     if as_json:
         output.show_json(result)
         return
-    rows = [(f"{scale}x", share, result.agreement[scale]) for scale, share in result.shares.items()]
+    rows = [(_name(part), share, result.agreement[part]) for part, share in result.shares.items()]
     output.show_table(["scale", "share of the result", "agrees with it"], rows)
     output.show("")
     output.show_facts({
         "mean confidence": f"{result.mean_confidence:.4f}",
         f"kept at {result.threshold}": output.percent(result.kept_share),
+        "instances": None if result.instances is None else f"{result.instances}, {result.instances_kept} of them kept",
         "classes": result.teacher["classes"],
         "picture": result.output,
     })  # fmt: skip
+
+
+def _name(part: str) -> str:
+    """A scale as `0.5x`; a prediction that is no scale by its own name."""
+    return f"{part}x" if part.replace(".", "", 1).isdigit() else part

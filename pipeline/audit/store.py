@@ -96,7 +96,13 @@ def picture_of_label(store: StorePlace, key: str, version: int | str | None = No
     reader = _open(store, version)
     palette = np.zeros((256, 3), np.uint8)
     palette[: len(reader.classes["colours"])] = reader.classes["colours"]
-    return encode_png(palette[reader.read(key)])
+    label = reader.read(key)
+    picture = palette[label]
+    if reader.has_instances:
+        from hmsa_label.pipeline.report.panoptic_picture import with_instances  # loads OpenCV
+
+        picture = with_instances(picture, reader.instances(key)[0], label == reader.classes["ignore_index"])
+    return encode_png(picture)
 
 
 def verify(

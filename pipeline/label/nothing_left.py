@@ -31,7 +31,8 @@ def finished_store(config: LabelConfig, images: list[ImageRef], known: Iterable[
         return None
     settings, before = record["settings"], (record.get("config") or {}).get("teacher") or {}
     # With equal weights this decides the labels, on whatever device.
-    asked = {"teacher_sha256": None, **readable_settings(config.teacher), "rule": None, **rule_of(config).settings}
-    settings = {"rule": None, **settings}
+    absent = {"rule": None, "semantics": None}  # of most runs
+    asked = {"teacher_sha256": None, **absent, **readable_settings(config.teacher), **rule_of(config).settings}
+    settings = {**absent, **settings}
     same = all(name in settings and settings[name] == value for name, value in asked.items())
     return store if same and before.get("precision") == config.teacher.precision else None

@@ -19,7 +19,7 @@ from hmsa_label.pipeline.label.plan import (
     visible_gpus,
 )
 from hmsa_label.pipeline.label.worker import LabelWorker, WorkerSpec
-from hmsa_label.pipeline.teacher.user_code import UserCode, user_code
+from hmsa_label.pipeline.teacher.user_code import UserCode, code_of
 from hmsa_label.stores.files import public_uri
 from hmsa_label.stores.location import Location
 
@@ -80,7 +80,7 @@ def _open_ray(config: LabelConfig, keeping: Keeping, stack: ExitStack) -> Execut
         threads=images_in_flight(config.engine),
     )
     # Without a number, Ray's hosts tell how many fit, now and when others join.
-    build = partial(_build_anywhere, _spec(config, keeping, placement, user_code(config.teacher.teacher)))
+    build = partial(_build_anywhere, _spec(config, keeping, placement, code_of(config.teacher)))
     return RayExecutor(build, config.engine.workers, options, is_own=cluster.is_own)
 
 
@@ -93,9 +93,11 @@ def _build_anywhere(spec: WorkerSpec, number: int) -> Worker:
 
 def _spec(config: LabelConfig, keeping: Keeping, placement: Placement, code: UserCode | None = None) -> WorkerSpec:
     """What workers are built from; local paths become absolute, because workers run in other folders."""
-    teacher = config.teacher
-    if teacher.weights is not None and ":" not in str(teacher.weights):
-        teacher = replace(teacher, weights=os.path.abspath(os.path.expanduser(teacher.weights)))
+    teacher = replace(
+        config.teacher,
+        weights=_weights_here(config.teacher.weights),
+        semantic_from=_weights_here(config.teacher.semantic_from),
+    )
     return WorkerSpec(
         data=replace(config.data, root=_absolute(config.data.root)),
         teacher=replace(teacher, cpu_threads=config.engine.cpus_per_worker),
@@ -107,6 +109,10 @@ def _spec(config: LabelConfig, keeping: Keeping, placement: Placement, code: Use
         code=code,
         storage_options=config.storage_options,
     )
+
+
+def _weights_here(place: Location | None) -> Location | None:
+    return place if place is None or ":" in str(place) else os.path.abspath(os.path.expanduser(place))
 
 
 def _absolute(uri: Location) -> str:

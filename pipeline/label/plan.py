@@ -12,6 +12,7 @@ from hmsa_label.pipeline.teacher.user_code import find_teacher
 from hmsa_label.stores.files import open_filesystem, public_uri
 from hmsa_label.stores.images.open import open_images
 from hmsa_label.stores.images.source import BadImage, ImageRef, ImageSource
+from hmsa_label.stores.location import Location
 from hmsa_label.stores.result import Result
 
 # Measured on road scenes of 1024 x 2048: 25 KB of labels, 125 KB of evidence.
@@ -209,8 +210,9 @@ def check_here(config: LabelConfig) -> None:
         FileNotFoundError: there is no such weights file.
         ValueError: the weights are a folder, or a device is not there; the teacher's class cannot be imported.
     """
-    if not is_built_in(config.teacher.teacher):
-        find_teacher(config.teacher.teacher)
+    for name in (config.teacher.teacher, config.teacher.semantic_teacher):
+        if not is_built_in(name):
+            find_teacher(name)
     if cluster_address(config.engine) is not None:
         return
     _check_weights(config.teacher)
@@ -219,10 +221,14 @@ def check_here(config: LabelConfig) -> None:
 
 
 def _check_weights(teacher: TeacherConfig) -> None:
-    if teacher.weights is None:
-        return
-    filesystem, path = open_filesystem(teacher.weights)
-    place = public_uri(teacher.weights)
+    for weights in (teacher.weights, teacher.semantic_from):
+        if weights is not None:
+            _check_file(weights)
+
+
+def _check_file(weights: Location) -> None:
+    filesystem, path = open_filesystem(weights)
+    place = public_uri(weights)
     if filesystem.isdir(path):
         raise ValueError(f"the weights {place} are a folder; name a file in it, such as {place}/best.safetensors")
     if not filesystem.exists(path):

@@ -70,7 +70,8 @@ def known_record(config: LabelConfig, images: list[ImageRef], *, only_new: bool 
     The digest of the weights is among it if they are a file here that the workers read too.
     """
     teacher = config.teacher
-    is_here = teacher.weights is None or (cluster_address(config.engine) is None and "://" not in str(teacher.weights))
+    weights = [place for place in (teacher.weights, teacher.semantic_from) if place is not None]
+    is_here = not weights or (cluster_address(config.engine) is None and "://" not in "".join(map(str, weights)))
     told = readable_settings(teacher) if is_here else settings_of_options(teacher)
     settings = {**told, **rule_of(config).settings}
     if teacher.precision != "auto":
@@ -92,6 +93,11 @@ def teacher_as_asked(config: TeacherConfig) -> dict[str, Any]:
     """What was asked of a teacher, as records hold it: options of one of this package stand beside the others."""
     document = to_dict(config)
     document["weights"] = None if config.weights is None else hide_in_text(str(config.weights))
+    if config.semantic_from is None:
+        for name in ("semantic_from", "semantic_teacher", "semantic_settings"):
+            del document[name]
+    else:
+        document["semantic_from"] = hide_in_text(str(config.semantic_from))
     if is_built_in(config.teacher):
         options = document.pop("options")
         del document["teacher"]

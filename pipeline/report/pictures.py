@@ -6,18 +6,22 @@ Nothing is read here: the caller hands in arrays and numbers.
 import base64
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hmsa_label.pipeline.records import U8, Failure
+from hmsa_label.pipeline.records import U8, U16, Failure
 from hmsa_label.pipeline.report.page import ClassRow, LevelSwatch, Picture, Row, ThresholdRow, render_page
+from hmsa_label.pipeline.report.panoptic_picture import with_instances
 
 MAX_WIDTH_PX = 1024
 STRIPE_PX = 5  # period of the hatching, in pixels of the shown picture
 HATCH = ((18, 18, 21), (110, 110, 120))
 PAGE = "index.html"
+
+Pixels = TypeVar("Pixels", U8, U16)
 
 __all__ = ["Report", "ReportImage", "ThresholdRow", "write_report"]
 
@@ -31,6 +35,7 @@ class ReportImage:
         label: [H, W] uint8 trainIds, ignore_index where the teacher was not sure enough.
         coarse: [H, W] uint8 trainIds of the coarse polygons, ignore_index where there is none; None without any.
         code: [H, W] uint8 number of the thresholds `grid` that the confidence reaches; None without evidence.
+        instance: [H, W] uint16 instances of the labels, 0 for none; None if none are told apart.
         note: a line about this image, such as its kept share.
     """
 
@@ -40,10 +45,11 @@ class ReportImage:
     coarse: U8 | None = None
     code: U8 | None = None
     grid: tuple[float, ...] = ()
+    instance: U16 | None = None
     note: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("label", "coarse", "code"):
+        for name in ("label", "coarse", "code", "instance"):
             array = getattr(self, name)
             if array is not None and array.shape != self.image.shape[:2]:
                 raise ValueError(f"{self.key}: {name} is {array.shape}, its image {self.image.shape[:2]}")
@@ -96,14 +102,20 @@ def write_report(folder: str | Path, report: Report) -> Path:
     return path
 
 
-def label_picture(label: U8, colors: tuple[tuple[int, int, int], ...]) -> U8:
-    """[H, W, 3] uint8: class colors; anything that is no class, such as ignored pixels, dark and hatched."""
+def label_picture(label: U8, colors: tuple[tuple[int, int, int], ...], instance: U16 | None = None) -> U8:
+    """[H, W, 3] uint8: class colors; anything that is no class, such as ignored pixels, dark and hatched.
+
+    Args:
+        instance: [H, W] uint16 instances of the labels, 0 for none; each gets a shade of its own and a border.
+    """
     table = np.zeros((256, 3), np.uint8)
     table[: len(colors)] = colors
     rows, columns = np.indices(label.shape)
     stripe = ((rows + columns) % STRIPE_PX) < 1
     hatched = np.asarray(HATCH, np.uint8)[stripe.astype(np.intp)]
-    return np.where((label < len(colors))[..., None], table[label], hatched)
+    void = label >= len(colors)
+    picture = np.where(void[..., None], hatched, table[label])
+    return picture if instance is None else with_instances(picture, instance, void)
 
 
 def overlay_picture(image: U8, label: U8, colors: tuple[tuple[int, int, int], ...]) -> U8:
@@ -129,26 +141,28 @@ def _row(shown: ReportImage, colors: tuple[tuple[int, int, int], ...]) -> Row:
     image, coarse, label, code = (
         _fitted(array) for array in (shown.image, shown.coarse, shown.label, shown.code)
     )  # labels are thinned out, never averaged
+    instance = _fitted(shown.instance)
     assert image is not None
     assert label is not None
     pictures = [Picture(caption="Image", source=_embedded(image, ".jpg"))]
     if coarse is not None:
         over = overlay_picture(image, coarse, colors)
         pictures.append(Picture(caption="Coarse polygons", source=_embedded(over, ".jpg")))
-    pictures.append(Picture(caption="Auto label", source=_embedded(label_picture(label, colors), ".png")))
+    pictures.append(Picture(caption="Auto label", source=_embedded(label_picture(label, colors, instance), ".png")))
     if code is not None:
         levels = confidence_picture(code, len(shown.grid))
         pictures.append(Picture(caption="Confidence", source=_embedded(levels, ".png")))
     return Row(key=shown.key, note=shown.note, pictures=pictures)
 
 
-def _fitted(array: U8 | None) -> U8 | None:
+def _fitted(array: Pixels | None) -> Pixels | None:
     """The array at no more than MAX_WIDTH_PX columns; photographs are averaged, maps sampled."""
     if array is None or array.shape[1] <= MAX_WIDTH_PX:
         return array
     size = (MAX_WIDTH_PX, max(1, round(array.shape[0] * MAX_WIDTH_PX / array.shape[1])))
     how = cv2.INTER_AREA if array.ndim == 3 else cv2.INTER_NEAREST
-    return np.asarray(cv2.resize(array, size, interpolation=how), np.uint8)
+    resized: Pixels = cv2.resize(array, size, interpolation=how)
+    return resized
 
 
 def _embedded(picture: U8, suffix: str) -> str:

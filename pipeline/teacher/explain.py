@@ -15,7 +15,9 @@ from hmsa_label.labelers.taxonomy import CITYSCAPES, ClassTable, class_differenc
 from hmsa_label.pipeline.config import ExplainConfig
 from hmsa_label.pipeline.data.decode import decode_image
 from hmsa_label.pipeline.records import U8, Explanation
+from hmsa_label.pipeline.report.panoptic_picture import with_instances
 from hmsa_label.stores.files import open_filesystem, read_bytes
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.images.cityscapes import IMAGE_TYPE
 from hmsa_label.stores.images.source import image_stem
 from hmsa_label.stores.location import Location
@@ -33,7 +35,10 @@ class ExplainSummary(Result):
         output: file of the picture.
         shares: mean share of each prediction in the result, by its name, 0..1; empty if the result is of one piece.
         agreement: share of pixels where such a prediction alone has the class of the result, by its name, 0..1.
-        mean_confidence, kept_share: of the result, 0..1; kept at `threshold`.
+        mean_confidence, kept_share: of the result, 0..1; kept at `threshold` and, of a teacher that tells instances
+            apart, the thresholds of instances.
+        instances: number of instances; instances_kept: of them, those that reach the thresholds of instances. None of
+            a teacher that tells none apart.
         classes: share of the pixels of each class of the result, largest first.
         teacher: which one it was, what it knows, and how it looked at the image.
         warnings: lines on what does not fit, such as classes that are not those of the image's data set.
@@ -47,6 +52,8 @@ class ExplainSummary(Result):
     kept_share: float
     classes: dict[str, float]
     teacher: dict[str, Any]
+    instances: int | None = None
+    instances_kept: int | None = None
     warnings: list[str] = field(default_factory=list)
 
 
@@ -69,8 +76,10 @@ def explain_image(image: Location, config: ExplainConfig) -> ExplainSummary:
     except ValueError as error:
         raise ValueError(f"cannot read {image}: {error}") from error
     teacher = Teacher(config.teacher)
+    rule = _rule_of(config)
+    teacher.check_rule(rule)
     explanation = teacher.explain(pixels)
-    _write_png(config.output, draw(pixels, explanation, teacher.classes, config.threshold))
+    _write_png(config.output, draw(pixels, explanation, teacher.classes, rule))
     summary = summarize(explanation, teacher.classes, config, teacher.info)
     return replace(summary, warnings=warnings_of(str(image), teacher.classes))
 
@@ -88,17 +97,33 @@ def summarize(
 ) -> ExplainSummary:
     """The numbers of an explanation."""
     fused = explanation.top1
-    pixels = np.bincount(fused.ravel(), minlength=classes.num_classes) / fused.size
+    rule = _rule_of(config)
+    pixels = np.bincount(fused.ravel(), minlength=classes.num_classes)[: classes.num_classes] / fused.size
+    told = explanation.instance is not None
     return ExplainSummary(
         output=str(config.output),
         shares={part.name: float(part.share.mean()) for part in explanation.parts},
         agreement={part.name: float((part.top1 == fused).mean()) for part in explanation.parts},
         mean_confidence=float(explanation.confidence.mean()),
         threshold=config.threshold,
-        kept_share=float((explanation.confidence >= np.float32(config.threshold)).mean()),
+        kept_share=float(_kept(explanation, rule).mean()),
         classes={classes.names[index]: float(pixels[index]) for index in np.argsort(-pixels) if pixels[index] > 0},
         teacher=_facts(teacher) | {"classes": f"{classes.num_classes} of {classes.name!r}"},
+        instances=len(explanation.instances) if told else None,
+        instances_kept=int(rule.keeps(explanation.instances)[1:].sum()) if told else None,
     )
+
+
+def _rule_of(config: ExplainConfig) -> Rule:
+    return Rule(config.threshold, config.center_threshold, config.instance_threshold)
+
+
+def _kept(explanation: Explanation, rule: Rule) -> NDArray[np.bool_]:
+    """[H, W] bool, which predicted pixels become labels."""
+    kept: NDArray[np.bool_] = explanation.confidence >= np.float32(rule.threshold)
+    if explanation.instance is not None:
+        kept &= rule.keeps(explanation.instances)[explanation.instance]
+    return kept
 
 
 def _facts(teacher: dict[str, Any]) -> dict[str, Any]:
@@ -108,18 +133,22 @@ def _facts(teacher: dict[str, Any]) -> dict[str, Any]:
     return {**which, **asked, "device": teacher["device"]}
 
 
-def draw(image: U8, explanation: Explanation, classes: ClassTable, threshold: float) -> U8:
-    """[h, w, 3] uint8 RGB picture of an explanation of `image` [H, W, 3]."""
+def draw(image: U8, explanation: Explanation, classes: ClassTable, rule: Rule) -> U8:
+    """[h, w, 3] uint8 RGB picture of an explanation of `image` [H, W, 3]; instances in shades with a border."""
     colors = np.full((256, 3), PAPER, np.uint8)
     colors[: classes.num_classes] = classes.colors
-    kept = np.where(explanation.confidence >= np.float32(threshold), explanation.top1, classes.ignore_index)
+    kept, instance = _kept(explanation, rule), explanation.instance
+    result, labels_of = colors[explanation.top1], colors[np.where(kept, explanation.top1, classes.ignore_index)]
+    if instance is not None:
+        void = explanation.top1 == classes.ignore_index
+        result, labels_of = with_instances(result, instance, void), with_instances(labels_of, instance, ~kept)
     columns = [(("image", image), ("confidence (white: 1)", _gray(explanation.confidence)))]
     for part in explanation.parts:
         prediction = (f"{part.title}: prediction", colors[part.top1])
         columns.append((prediction, (f"{part.title}: share, mean {part.share.mean():.2f}", _gray(part.share))))
-    labels = (f"labels at {threshold} (white: none)", colors[kept])
+    labels = (f"labels at {rule} (white: none)", labels_of)
     title = "fused prediction" if explanation.parts else "prediction"
-    columns.append(((title, colors[explanation.top1]), labels))
+    columns.append(((title, result), labels))
     body = np.concatenate([np.concatenate([_cell(*cell) for cell in column]) for column in columns], axis=1)
     return np.concatenate([body, _legend(explanation.top1, classes, body.shape[1])])
 

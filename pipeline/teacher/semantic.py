@@ -1,6 +1,7 @@
 """One teacher on one device: images in, hard labels and evidence out. Weights come from disk or any URL."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -36,6 +37,8 @@ from hmsa_label.pipeline.teacher.devices import (
 from hmsa_label.pipeline.teacher.errors import images_to_blame
 from hmsa_label.pipeline.teacher.forms import FORMS, check
 from hmsa_label.pipeline.teacher.identity import teacher_settings
+from hmsa_label.pipeline.teacher.instances import InstanceMaps
+from hmsa_label.pipeline.teacher.semantics import check_classes, facts_of, load_semantics
 from hmsa_label.pipeline.teacher.threshold import code_of_confidence
 from hmsa_label.pipeline.teacher.user_code import find_teacher
 from hmsa_label.pipeline.teacher.weight_files import open_weights
@@ -65,6 +68,7 @@ class Teacher:
 
     Attributes:
         classes: the class table that labels refer to.
+        has_instances: it tells instances of things apart. gives_probabilities: of all classes.
         info: JSON-able provenance: model, weights, their sha256, what the labeler tells of itself, how it looks at
             images, precision as resolved, device; `settings` is what decides the bytes of labels, as the record of a
             run holds it, `warnings` are lines for whoever starts one.
@@ -88,14 +92,20 @@ class Teacher:
         self.precision = resolve_precision(config.precision, self.device, precisions)
         if self.device.type == "cpu":
             return_freed_memory()
+        self._semantics = load_semantics(config, kind, partial(Teacher, memory_share=memory_share))
         weights, sha256 = open_weights(config.weights)
         self._labeler = self._made(kind, weights, memory_share)
         self.classes = _classes_of(self._labeler, config.teacher)
+        check_classes(self.classes, self._semantics)
         self._gives = str(_trait(self._labeler, "gives"))
         if self._gives not in FORMS:
             raise LabelerFault(f"the teacher {config.teacher}: gives must be one of {', '.join(FORMS)}")
+        self.has_instances = FORMS[self._gives].has_instances
+        self.gives_probabilities = FORMS[self._gives].probabilities is not None
         self._checks = not _trait(self._labeler, "checks_itself")
         self.trained_on = frozenset(_trait(self._labeler, "trained_keys"))
+        if self._semantics is not None:
+            self.trained_on |= self._semantics.trained_on
         self.info = self._described(sha256)
 
     def _made(self, kind: type, weights: WeightsFile | None, memory_share: float) -> Labeler:
@@ -108,6 +118,8 @@ class Teacher:
             device=self.device, precision=self.precision, dtype=dtype_of(self.precision), allowed_bytes=allowed
         )
         make = partial(load, weights, place) if load is not None else partial(kind, weights, self.device)
+        if self._semantics is not None:
+            make = partial(make, semantics=self._semantics.probabilities)
         if is_built_in(config.teacher):
             return make(**config.options)
         try:
@@ -119,7 +131,8 @@ class Teacher:
             raise ValueError(f"the teacher {config.teacher} cannot be made: {detail}") from error
 
     def _described(self, weights_sha256: str | None) -> dict[str, Any]:
-        config, settings = self.config, teacher_settings(self.config, weights_sha256)
+        config, other = self.config, self._semantics
+        settings = teacher_settings(config, weights_sha256, None if other is None else other.info["weights_sha256"])
         about = {"model": config.teacher, "trained_on": None, **_trait(self._labeler, "about")}
         sha256 = settings.pop("teacher_sha256")
         return {
@@ -128,10 +141,11 @@ class Teacher:
             "weights_sha256": sha256,
             **about,
             **settings,
+            **({} if other is None else {"semantics": facts_of(other)}),
             "precision": self.precision,
             "device": describe_device(self.device, config.cpu_threads),
             "settings": {"teacher_sha256": sha256, "model": about["model"], **settings, "precision": self.precision},
-            "warnings": list(_trait(self._labeler, "warnings")),
+            "warnings": [*_trait(self._labeler, "warnings"), *([] if other is None else other.info["warnings"])],
             "gives": self._gives,
         }
 
@@ -143,7 +157,7 @@ class Teacher:
         whole = torch.empty(len(images), self.classes.num_classes, *batch.shape[1:3], device=self.device)
 
         def copy(parts: Iterator[Part], cut: str | None) -> Tensor:
-            for part in self._checked(parts):
+            for part in self._checked(parts, (batch.shape[1], batch.shape[2])):
                 whole[part.images, :, part.rows, part.columns] = part.values  # type: ignore[assignment]
             return whole
 
@@ -151,12 +165,36 @@ class Teacher:
 
     @_with_own_arithmetic
     @torch.inference_mode()
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Those of all classes, [N, K, H, W] float32 on the teacher's device, for images [N, H, W, 3] uint8 RGB.
+
+        Raises:
+            ValueError: the labeler keeps them to itself.
+        """
+        probabilities, size = FORMS[self._gives].probabilities, (images.shape[1], images.shape[2])
+        if probabilities is None:
+            raise ValueError(
+                f"the teacher {self.config.teacher} gives {self._gives}, and no probabilities of all classes"
+            )
+        whole = torch.empty(len(images), self.classes.num_classes, *size, device=self.device)
+
+        def copy(parts: Iterator[Part], cut: str | None) -> Tensor:
+            for part in self._checked(parts, size):
+                whole[part.images, :, part.rows, part.columns] = probabilities(part.values)
+            return whole
+
+        return self._in_parts(images, copy)
+
+    @_with_own_arithmetic
+    @torch.inference_mode()
     def top1(self, image: U8) -> U8:
         """Arg-max trainIds [H, W] uint8 of an image [H, W, 3] uint8 RGB; its logits need not exist as a whole."""
 
+        size = (image.shape[0], image.shape[1])
+
         def arg_max(parts: Iterator[Part], cut: str | None) -> U8:
-            top1 = torch.empty(image.shape[:2], dtype=torch.uint8, device=self.device)
-            for part in self._checked(parts):
+            top1 = torch.empty(size, dtype=torch.uint8, device=self.device)
+            for part in self._checked(parts, size):
                 top1[part.rows, part.columns] = FORMS[self._gives].arg_max(part.values)[0].to(torch.uint8)
             return top1.cpu().numpy()
 
@@ -169,7 +207,7 @@ class Teacher:
         batch = _batch([image])
         explain = getattr(self._labeler, "explain", None)
         views = [] if explain is None else explain(batch[0])
-        top1, confidence = self._best(batch)
+        best = self._best(batch)
         return Explanation(
             parts=[
                 PredictionPart(
@@ -177,20 +215,26 @@ class Teacher:
                 )
                 for view in views
             ],
-            top1=top1,
-            confidence=confidence,
+            top1=best.top1,
+            confidence=best.confidence,
+            instance=best.instance,
+            instances=best.instances,
         )
 
     @_with_own_arithmetic
     @torch.inference_mode()
-    def predict(self, image: U8, threshold: float = 0.9) -> Prediction:
+    def predict(
+        self, image: U8, threshold: float = 0.9, center_threshold: float = 0.0, instance_threshold: float = 0.0
+    ) -> Prediction:
         """What the teacher says of one image, [H, W, 3] uint8 RGB of any size; the labels that a run would store.
 
         Args:
             threshold: pixels whose confidence is below become ignore_index, 255.
+            center_threshold, instance_threshold: so do the pixels of instances whose center score or mean confidence
+                is below.
 
         Raises:
-            ValueError: the array is no such image, or the threshold does not lie between 0 and 1.
+            ValueError: the array is no such image, or a threshold does not lie between 0 and 1.
             BadImage: the image cannot be labeled, such as one that is too small for this teacher.
         """
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -198,23 +242,50 @@ class Teacher:
             raise ValueError(f"an image is a NumPy array [height, width, 3] uint8 RGB; got {given}")
         if not 0.0 < threshold < 1.0:
             raise ValueError(f"threshold must lie between 0 and 1, both excluded; got {threshold}")
-        top1, confidence = self._best(_batch([np.ascontiguousarray(image)]))
-        label = np.where(confidence >= np.float32(threshold), top1, np.uint8(self.classes.ignore_index))
-        return Prediction(label=label, top1=top1, confidence=confidence)
+        rule = Rule(threshold, center_threshold, instance_threshold)
+        self.check_rule(rule)
+        best = self._best(_batch([np.ascontiguousarray(image)]))
+        kept = best.confidence >= np.float32(threshold)
+        if best.instance is not None:
+            kept &= rule.keeps(best.instances)[best.instance]
+        label = np.where(kept, best.top1, np.uint8(self.classes.ignore_index))
+        return replace(best, label=label)
 
-    def _best(self, batch: Tensor) -> tuple[U8, NDArray[np.float32]]:
-        """Arg-max trainIds and confidence, [H, W] each, of a batch of one image."""
-        best, size = FORMS[self._gives].best, batch.shape[1:3]
+    def _best(self, batch: Tensor) -> Prediction:
+        """What is predicted for a batch of one image, whatever its confidence."""
+        best, size = FORMS[self._gives].best, (batch.shape[1], batch.shape[2])
 
-        def whole(parts: Iterator[Part], cut: str | None) -> tuple[U8, NDArray[np.float32]]:
+        def whole(parts: Iterator[Part], cut: str | None) -> Prediction:
             top1, confidence = torch.empty(size, dtype=torch.uint8), torch.empty(size)
-            for part in self._checked(parts):
+            maps = InstanceMaps(1, size) if self.has_instances else None
+            for part in self._checked(parts, size):
                 classes, sure = best(part.values)
                 top1[part.rows, part.columns] = classes[0].to(torch.uint8).cpu()
                 confidence[part.rows, part.columns] = sure[0].cpu()
-            return top1.numpy(), confidence.numpy()
+                if maps is not None:
+                    maps.take(part)
+            instance, instances = (None, ()) if maps is None else maps.of(0)
+            return Prediction(
+                label=top1.numpy(),
+                top1=top1.numpy(),
+                confidence=confidence.numpy(),
+                instance=instance,
+                instances=instances,
+            )
 
         return self._in_parts(batch, whole)
+
+    def check_rule(self, rule: Rule) -> None:
+        """Refuses a rule that this teacher's labels cannot follow.
+
+        Raises:
+            ValueError: it is about instances, and the teacher tells none apart.
+        """
+        if rule.of_instances and not self.has_instances:
+            raise ValueError(
+                f"the teacher {self.config.teacher} tells no instances apart; leave --center-threshold and "
+                "--instance-threshold away"
+            )
 
     @_with_own_arithmetic
     @torch.inference_mode()
@@ -226,13 +297,15 @@ class Teacher:
         Args:
             thresholds: [T] float32 stored grid, ascending; holds the threshold of the rule.
             rule: what it does not keep becomes ignore_index.
-            keep_evidence: keep arg-max and code beside the labels.
+            keep_evidence: keep arg-max and code beside the labels. Instances are kept without it too.
 
         Raises:
+            ValueError: the rule is about instances, and the teacher tells none apart.
             BadImage: an image cannot be labeled, such as one that is too large for the memory.
             NonFiniteLogits: the network gave NaN or infinite numbers for an image.
             LabelerFault: the labeler does not keep to the protocol.
         """
+        self.check_rule(rule)
         level_of(rule.threshold, thresholds.tolist())  # refuses one that is not stored before anything is computed
         batch = _batch(images)
         return self._in_parts(batch, partial(self._labeled, batch, thresholds, rule, keep_evidence))
@@ -249,23 +322,26 @@ class Teacher:
         count, height, width = images.shape[:3]
         top1 = torch.empty((count, height, width), dtype=torch.uint8, device=self.device)
         code, confidence = torch.empty_like(top1), [0.0] * count
-        for part in self._checked(parts):
+        maps = InstanceMaps(count, (height, width)) if self.has_instances else None
+        for part in self._checked(parts, (height, width)):
             classes, sure = FORMS[self._gives].best(part.values)
             place = part.images, part.rows, part.columns
             top1[place], code[place] = classes.to(torch.uint8), code_of_confidence(sure, thresholds)
             for index, one in zip(range(count)[part.images], sure, strict=True):
                 confidence[index] += float(one[None].mean(dim=(1, 2))) * one.numel() / (height * width)
-        return [
-            LabeledImage(
-                arrays={
-                    "label": rule.label_of(top, levels, thresholds.tolist()),
-                    **({"top1": top, "code": levels} if keep_evidence else {}),
-                },
-                mean_confidence=mean,
-                tiles=cut,
-            )
-            for top, levels, mean in zip(top1.cpu().numpy(), code.cpu().numpy(), confidence, strict=True)
-        ]
+            if maps is not None:
+                maps.take(part)
+        labeled = []
+        for index, (top, levels) in enumerate(zip(top1.cpu().numpy(), code.cpu().numpy(), strict=True)):
+            instance, instances = (None, None) if maps is None else maps.of(index)
+            arrays = {
+                "label": rule.label_of(top, levels, thresholds.tolist(), instance, instances or ()),
+                **({"top1": top, "code": levels} if keep_evidence else {}),
+                **({} if instance is None else {"instance": instance}),
+            }
+            mean = confidence[index]
+            labeled.append(LabeledImage(arrays=arrays, mean_confidence=mean, tiles=cut, instances=instances))
+        return labeled
 
     def _in_parts(self, images: Tensor, work: Callable[[Iterator[Part], str | None], R]) -> R:
         in_parts = getattr(self._labeler, "in_parts", None) or partial(in_one_part, self._labeler)
@@ -278,11 +354,11 @@ class Teacher:
             raise DoesNotFit(f"an image of {height} x {width} px ran out of memory ({one_line(error)})") from error
         return result
 
-    def _checked(self, parts: Iterator[Part]) -> Iterator[Part]:
+    def _checked(self, parts: Iterator[Part], size_px: tuple[int, int]) -> Iterator[Part]:
         for part in parts:
             if self._checks:
                 try:
-                    check(part, self._gives, self.classes.num_classes)
+                    check(part, self._gives, self.classes, size_px)
                 except LabelerFault as error:
                     raise LabelerFault(f"the teacher {self.config.teacher}: {error}") from error
             yield part

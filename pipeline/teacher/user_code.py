@@ -23,6 +23,7 @@ from typing import Any
 
 from hmsa_label.labelers.base import LabelerFault
 from hmsa_label.labelers.registry import find, is_built_in, place_of
+from hmsa_label.pipeline.config import TeacherConfig
 
 MAX_BYTES = 16 * 2**20
 OURS = "hmsa_label"
@@ -98,6 +99,17 @@ def code_identity(name: str) -> dict[str, Any]:
         if distributions
         else (identity)
     )
+
+
+def code_of(config: TeacherConfig) -> UserCode | None:
+    """The files that other hosts lack of a teacher, and of the one that tells its classes; None if there are none.
+
+    Raises:
+        ValueError: as `user_code`.
+    """
+    names = [config.teacher] + ([config.semantic_teacher] if config.semantic_from is not None else [])
+    found = [code for code in map(user_code, names) if code is not None]
+    return UserCode({name: data for code in found for name, data in code.files.items()}) if found else None
 
 
 def user_code(name: str) -> UserCode | None:

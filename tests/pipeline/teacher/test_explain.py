@@ -11,6 +11,7 @@ from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
 from hmsa_label.pipeline.config import ExplainConfig, TeacherConfig
 from hmsa_label.pipeline.records import Explanation, PredictionPart
 from hmsa_label.pipeline.teacher.explain import GAP_PX, TITLE_PX, draw, explain_image
+from hmsa_label.stores.format.rule import Rule
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def test_picture_shows_every_map_in_its_place(weights):
         top1=top1,
         confidence=np.array([[0.95, 0.5]], np.float32).repeat(2, 0),
     )
-    picture = draw(np.zeros((2, 2, 3), np.uint8), explanation, CITYSCAPES, 0.9)
+    picture = draw(np.zeros((2, 2, 3), np.uint8), explanation, CITYSCAPES, Rule(0.9))
     column_px, row_px = 512 + 2 * GAP_PX, TITLE_PX + 512 + GAP_PX
     road, car, white, black = CITYSCAPES.colors[0], CITYSCAPES.colors[13], (255,) * 3, (0,) * 3
 

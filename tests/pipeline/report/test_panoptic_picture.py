@@ -1,0 +1,45 @@
+"""Instances in pictures: told apart by shade and border, in the color of their class."""
+
+import numpy as np
+
+from hmsa_label.labelers.taxonomy import CITYSCAPES
+from hmsa_label.pipeline.report.panoptic_picture import borders
+from hmsa_label.pipeline.report.pictures import label_picture
+
+CAR = 13
+FREE = np.zeros((12, 20), np.bool_)
+
+
+def cars() -> np.ndarray:
+    """Two cars side by side on a road of 12 x 20 px."""
+    instance = np.zeros((12, 20), np.uint16)
+    instance[3:9, 2:9], instance[3:9, 9:16] = 1, 2
+    return instance
+
+
+def test_instances_of_a_class_have_shades_of_their_own_and_the_rest_keeps_its_color():
+    instance = cars()
+    label = np.where(instance > 0, CAR, 0).astype(np.uint8)
+    label[11] = 255
+    picture, flat = (label_picture(label, CITYSCAPES.colors, one) for one in (instance, None))
+    first, second = picture[5, 5], picture[5, 12]
+    assert (first != second).any()
+    np.testing.assert_array_equal(picture[instance == 0], flat[instance == 0])
+    inside = (instance > 0) & ~borders(instance, FREE)
+    assert {tuple(color) for color in picture[inside]} == {tuple(first), tuple(second)}
+
+
+def test_border_runs_between_instances_and_around_them():
+    found = borders(cars(), FREE)
+    assert found[5, [2, 8, 9, 15]].all()
+    assert found[[3, 8], 5].all()
+    assert not found[4:8, 3:8].any()
+    assert not found[cars() == 0].any()
+
+
+def test_holes_and_the_edge_of_the_image_have_no_border():
+    instance, void = cars(), FREE.copy()
+    void[5, 5] = True
+    assert not borders(np.where(void, 0, instance).astype(np.uint16), void)[4:7, 4:7].any()
+    whole = np.ones((12, 20), np.uint16)
+    assert not borders(whole, FREE).any()
