@@ -2,16 +2,18 @@
 
 import copy
 from itertools import pairwise
+from typing import TypeVar
 
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from hmsa_label.labelers.hmsa.net import SegmentationNet
-
 BATCH_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)  # the second is what a network trained on several GPUs has
 
 
-def fold(net: SegmentationNet) -> SegmentationNet:
+Net = TypeVar("Net", bound=nn.Module)
+
+
+def fold(net: Net) -> Net:
     """A copy of `net` in inference mode whose batch norms are part of the convolutions; `net` keeps its own.
 
     A batch norm belongs to the convolution registered right before it, which holds for every trunk and head here.

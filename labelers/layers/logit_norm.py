@@ -30,16 +30,25 @@ def logit_scales(norm: nn.Module, lines: Lines, tables: Tables, reach: int | Non
     Args:
         norm: over t * h channels.
     """
-    assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
     heads = lines.query.shape[2]
-    if norm.training:
-        _, variance = batch_moments(norm, *logit_sums(lines, tables, reach))
-    else:
-        assert norm.running_var is not None, "built with running statistics"
-        variance = norm.running_var
+    if not norm.training:
+        return folded_scales(norm, heads)
+    assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
+    _, variance = batch_moments(norm, *logit_sums(lines, tables, reach))
+    return _scales(norm, variance, heads)
+
+
+def folded_scales(norm: nn.Module, heads: int) -> Tensor:
+    """[t, h] scales of a norm in inference mode."""
+    assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
+    assert norm.running_var is not None, "built with running statistics"
+    return _scales(norm, norm.running_var, heads)
+
+
+def _scales(norm: nn.modules.batchnorm._BatchNorm, variance: Tensor, heads: int) -> Tensor:
     scales = norm.weight * torch.rsqrt(variance + norm.eps)
     # a bias without a gradient would stop a training by several processes
-    return (scales + 0 * norm.bias).to(lines.query.dtype).view(-1, heads)
+    return (scales + 0 * norm.bias).to(norm.weight.dtype).view(-1, heads)
 
 
 def logit_sums(lines: Lines, tables: Tables, reach: int | None) -> tuple[Tensor, Tensor, float]:
