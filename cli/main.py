@@ -9,6 +9,7 @@ COMMANDS = {
     "demo": "hmsa_label.cli.commands.demo:demo",
     "train-teacher": "hmsa_label.cli.commands.train:train_teacher",
     "train-student": "hmsa_label.cli.commands.train:train_student",
+    "train-trunk": "hmsa_label.cli.commands.train:train_trunk",
     "compare": "hmsa_label.cli.commands.compare:compare",
     "evaluate": "hmsa_label.cli.commands.evaluate:evaluate",
     "explain": "hmsa_label.cli.commands.explain:explain",

@@ -26,6 +26,7 @@ from hmsa_label import (
     TeacherConfig,
     TraceConfig,
     TrainConfig,
+    TrunkLoss,
     pipeline,
 )
 from hmsa_label.cli.command import Command
@@ -40,6 +41,7 @@ from hmsa_label.pipeline import (
     ON_ERROR,
     OPTIMIZERS,
     PRECISIONS,
+    SCHEDULES,
 )
 
 Function = Callable[..., None]
@@ -164,10 +166,13 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
         Setting("optimizer", "--optimizer", "Optimizer.", OPTIMIZERS),
         Setting("learning_rate", "--lr", "Learning rate at the start."),
         Setting("momentum", "--momentum", "Momentum of SGD."),
+        Setting("nesterov", "--nesterov/--no-nesterov", "Nesterov's momentum, for SGD."),
         Setting("weight_decay", "--weight-decay", "Weight decay."),
+        Setting("schedule", "--schedule", "How the learning rate falls.", SCHEDULES),
         Setting("poly_power", "--poly-power", "Power of the learning rate's decay."),
         Setting("poly_by_epoch", "--poly-by-epoch", "Let the learning rate fall with every epoch, not every step."),
         Setting("warmup_steps", "--warmup-steps", "Steps of linear warm-up."),
+        Setting("warmup_share", "--warmup-share", "Share of the steps with a linear warm-up, without --warmup-steps."),
         Setting("ema_decay", "--ema", "Decay of averaged weights, such as 0.999.  [default: off]"),
         Setting("epochs", "--epochs", "Passes over the data."),
         Setting("max_steps", "--max-steps", "Steps, in place of --epochs."),
@@ -182,6 +187,9 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
         Setting("save_every", "--save-every", "Steps between checkpoints."),
         Setting("tensorboard", "--tensorboard", "Write TensorBoard's files too; needs the extra 'tb'."),
         Setting("resume", "--resume", "Go on from the last checkpoint in --output."),
+    )),
+    TrunkLoss: ("Loss", (
+        Setting("label_smoothing", "--label-smoothing", "Share of the target that goes to all classes."),
     )),
     AutoLabels: ("Auto labels", (
         Setting("store", "--store", "Folder or URL of the label store."),

@@ -2,6 +2,7 @@
 
 from hmsa_label.labelers import SegmentationNet as SegmentationNet
 from hmsa_label.labelers import build_labeler as build_labeler
+from hmsa_label.labelers.axial_deeplab.classification.settings import TrunkLoss as TrunkLoss
 from hmsa_label.labelers.axial_deeplab.labeler.options import AxialDeepLabOptions as AxialDeepLabOptions
 from hmsa_label.labelers.axial_deeplab.training.settings import PanopticLoss as PanopticLoss
 from hmsa_label.labelers.base import CannotLabel as CannotLabel
@@ -111,6 +112,7 @@ from hmsa_label.pipeline.training.log import TrainEvent as TrainEvent
 from hmsa_label.pipeline.training.loop import TrainSummary as TrainSummary
 from hmsa_label.pipeline.training.loop import train_student as train_student
 from hmsa_label.pipeline.training.loop import train_teacher as train_teacher
+from hmsa_label.pipeline.training.loop import train_trunk as train_trunk
 from hmsa_label.pipeline.training.ray_train import train_on_ray as train_on_ray
 from hmsa_label.stores.audit.card_facts import Card as Card
 from hmsa_label.stores.audit.card_facts import ClassFacts as ClassFacts

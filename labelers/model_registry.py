@@ -10,6 +10,7 @@ from hmsa_label.labelers.training import TrainableModel
 
 GROUP = "hmsa_label.models"  # entry points: name = module:Class
 _HMSA = "hmsa_label.labelers.hmsa.training.model:HmsaModel"
+_TRUNK = "hmsa_label.labelers.axial_deeplab.classification.model:TrunkModel"
 _AXIAL = "hmsa_label.labelers.axial_deeplab.training.model:AxialDeepLabModel"
 MODELS = {
     **dict.fromkeys((
@@ -22,6 +23,11 @@ MODELS = {
         "axial_deeplab_hybrid_l", "axial_deeplab_hybrid_s", "axial_deeplab_tiny", "panoptic_deeplab_r50",
         "panoptic_deeplab_s", "panoptic_deeplab_tiny",
     ), _AXIAL),
+    **dict.fromkeys((
+        "axial_resnet_s", "axial_resnet_m", "axial_resnet_l", "axial_resnet_xl", "axial_resnet_26s",
+        "axial_resnet_hybrid_l", "axial_resnet_hybrid_s", "axial_resnet_tiny", "conv_resnet_r50", "conv_resnet_s",
+        "conv_resnet_tiny",
+    ), _TRUNK),
 }  # fmt: skip
 
 

@@ -13,10 +13,13 @@ if TYPE_CHECKING:  # settings are checked where torch is not loaded
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
+    from hmsa_label.labelers.image_classes import ImageClasses
     from hmsa_label.labelers.taxonomy import ClassTable
 
+    Classes = ClassTable | ImageClasses
 
-SEMANTIC, PANOPTIC = "semantic", "panoptic"  # what labels a model learns from: `TrainableModel.labels`
+
+SEMANTIC, PANOPTIC, IMAGE = "semantic", "panoptic", "image"  # what labels a model learns from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +100,8 @@ class Objective(Protocol):
 
         Args:
             images: [N, H, W, 3] uint8 RGB.
-            labels: [N, H, W] int64 trainIds, 255 ignored; or panoptic maps (`labelers.panoptic.ids`), if the model asks
-                for them.
+            labels: [N, H, W] int64 trainIds, 255 ignored; or panoptic maps (`labelers.panoptic.ids`), or [N] classes of
+                the images, if the model asks for them.
             seeds: [N] int64, of what is drawn for each image, such as dropout; None uses torch's own generator.
             weights: [N, H, W] float32 factors of the pixels, or None.
             step: all that the step holds; None if it is these images.
@@ -118,7 +121,8 @@ class Validation(Protocol):
         """Counts one image [H, W, 3] uint8 RGB with its labels.
 
         Args:
-            labels: [H, W] uint8 trainIds, 255 ignored; or an int32 panoptic map, if the model asks for it.
+            labels: [H, W] uint8 trainIds, 255 ignored; or an int32 panoptic map, or the class of the image, if the
+                model asks for it.
         """
 
     def score(self) -> Score:
@@ -133,8 +137,8 @@ class TrainableModel(Protocol):
         settings: dataclass of the settings of its loss (`LossSettings`).
         labeler: name of the labeler that reads its checkpoints (`registry.py`), or `module:Class`.
 
-    A model may have `labels`, too: `PANOPTIC` if it learns from panoptic maps; `SEMANTIC`, trainIds, holds where it has
-    none.
+    A model may have `labels`, too: `PANOPTIC` if it learns from panoptic maps, `IMAGE` if from classes of whole images;
+    `SEMANTIC`, trainIds, holds where it has none.
     """
 
     score: str
@@ -160,7 +164,7 @@ class TrainableModel(Protocol):
         """
 
     def load_start(
-        self, net: "nn.Module", data: bytes, source: str, *, classes: "ClassTable", new_class_heads: bool
+        self, net: "nn.Module", data: bytes, source: str, *, classes: "Classes", new_class_heads: bool
     ) -> None:
         """Gives a network the start values of a weights file.
 
@@ -173,7 +177,7 @@ class TrainableModel(Protocol):
             ValueError: the file cannot be used; the message names it.
         """
 
-    def objective(self, net: "nn.Module", settings: Any, classes: "ClassTable", dtype: "torch.dtype") -> Objective:
+    def objective(self, net: "nn.Module", settings: Any, classes: "Classes", dtype: "torch.dtype") -> Objective:
         """The loss of a network; an `nn.Module`.
 
         Args:
@@ -181,7 +185,7 @@ class TrainableModel(Protocol):
         """
 
     def validation(
-        self, net: "nn.Module", settings: Any, classes: "ClassTable", device: "torch.device", dtype: "torch.dtype"
+        self, net: "nn.Module", settings: Any, classes: "Classes", device: "torch.device", dtype: "torch.dtype"
     ) -> Validation:
         """What scores a network as it is trained; it is not changed."""
 
@@ -190,12 +194,13 @@ class TrainableModel(Protocol):
 
 
 def labels_of(model: TrainableModel) -> str:
-    """`SEMANTIC` or `PANOPTIC`: what labels a model learns from.
+    """`SEMANTIC`, `PANOPTIC` or `IMAGE`: what labels a model learns from.
 
     Raises:
         ValueError: it asks for something else.
     """
     wanted = getattr(model, "labels", SEMANTIC)
-    if wanted not in (SEMANTIC, PANOPTIC):
-        raise ValueError(f"{type(model).__name__}.labels must be {SEMANTIC!r} or {PANOPTIC!r}; got {wanted!r}")
+    if wanted not in (SEMANTIC, PANOPTIC, IMAGE):
+        known = ", ".join((SEMANTIC, PANOPTIC, IMAGE))
+        raise ValueError(f"{type(model).__name__}.labels must be one of {known}; got {wanted!r}")
     return str(wanted)

@@ -12,6 +12,7 @@ from hmsa_label.pipeline.config import PRECISIONS as PRECISIONS
 from hmsa_label.pipeline.interrupt import threads_left as threads_left
 from hmsa_label.pipeline.monitor.progress import open_display as open_display
 from hmsa_label.pipeline.training.config import OPTIMIZERS as OPTIMIZERS
+from hmsa_label.pipeline.training.config import SCHEDULES as SCHEDULES
 from hmsa_label.pipeline.training.progress import open_training_display as open_training_display
 from hmsa_label.pipeline.wording import counted as counted
 from hmsa_label.stores.credentials import hide_in_text as hide_in_text

@@ -1,4 +1,4 @@
-"""`hmsa-label train-teacher` and `train-student`: one training, on fine labels or on fine and auto labels."""
+"""`hmsa-label train-teacher`, `train-student` and `train-trunk`: one training each."""
 
 import os
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from hmsa_label import (
     ModelConfig,
     RayTrainConfig,
     TrainConfig,
+    TrunkLoss,
     pipeline,
 )
 from hmsa_label.cli import output
@@ -80,6 +81,47 @@ def train_student(
     data. Images that are validated on must not be among those trained on.
     """
     _finish(ctx, hmsa_label.train_student, replace(config, second=auto), cluster, as_json)
+
+
+# Of train-teacher's options, those that whole images have no use for.
+PIXEL_OPTIONS = (
+    "labels", "mix", "fine_tail", "poly_by_epoch", "loss", "low_scale", "aux_loss", "aux_weight", "side_weight",
+    "center_weight", "offset_weight", "top_share", "center_sigma_px", "small_weight", "small_area_px", "stuff_area_px",
+)  # fmt: skip
+
+
+@command("train-trunk", example="hmsa-label train-trunk --data /data/imagenet --output trunk --model axial_resnet_s")
+@settings(DataConfig, "data", skip=("dataset",), split="train")
+@settings(ModelConfig, "model", name="axial_resnet_s")
+@settings(
+    AugmentConfig,
+    "augment",
+    skip=("scale_range", "colour_jitter", "blur_sigma_px", "class_uniform"),
+    crop_px=(224, 224),
+)
+@settings(TrunkLoss, "loss")
+@settings(
+    TrainConfig,
+    "config",
+    skip=PIXEL_OPTIONS,
+    learning_rate=0.05,
+    nesterov=True,
+    weight_decay=8e-5,
+    schedule="cosine",
+    warmup_share=0.077,
+    epochs=130,
+    batch_size=128,
+)
+@click.pass_context
+def train_trunk(ctx: click.Context, config: TrainConfig, loss: TrunkLoss, as_json: bool) -> None:
+    """Train a trunk on images in one folder per class, such as ImageNet.
+
+    --data has a folder for each split, --split and --val-split, and there one for each class. A panoptic training then
+    starts from the trunk: train-teacher --model axial_deeplab_s --init-weights trunk/best.safetensors. The defaults are
+    the recipe of the released classifiers; the best checkpoint is that of the highest top-1 accuracy. For several GPUs
+    call it by torchrun.
+    """
+    _finish(ctx, hmsa_label.train_trunk, replace(config, objective=loss), RayTrainConfig(), as_json)
 
 
 Train = Callable[[TrainConfig, Callable[["hmsa_label.TrainEvent"], None] | None], "hmsa_label.TrainSummary"]

@@ -5,7 +5,7 @@ from typing import Any
 
 from hmsa_label.labelers.model_registry import find_model, model_places
 from hmsa_label.labelers.taxonomy import ClassTable
-from hmsa_label.labelers.training import wrong_field
+from hmsa_label.labelers.training import IMAGE, labels_of, wrong_field
 from hmsa_label.labelers.weights.checkpoints import decode_checkpoint
 
 # what a training writes of each kind of label, as far as it is used again: name -> type
@@ -55,7 +55,13 @@ def _check_model(info: dict[str, Any]) -> None:
     """
     name, known = info.get("model"), model_places()
     if isinstance(name, str) and name in known:
-        find_model(name).check(info)
+        model = find_model(name)
+        if labels_of(model) == IMAGE:
+            raise ValueError(
+                f"it holds the trunk {name} with a layer for classes of whole images, which labels no pixels; a "
+                "training starts from it with --init-weights"
+            )
+        model.check(info)
     elif not isinstance(name, str) or name.count(":") != 1:
         raise wrong_field(info, "model", f"one of {', '.join(sorted(known))}")
 

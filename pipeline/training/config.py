@@ -8,6 +8,7 @@ from hmsa_label.pipeline.config import DATASETS, FLAT, PRECISIONS, DataConfig, a
 from hmsa_label.stores.location import Location, keep_as_text
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "radam-lookahead")
+SCHEDULES = ("poly", "cosine")
 ARMS = ("fine", "coarse", "auto")
 
 
@@ -116,8 +117,11 @@ class TrainConfig:
         fine_tail: share of the steps, at the end, that see fine labels alone, 0..1.
         objective: settings of the loss, of the kind that the model takes; None is the model's own defaults.
         max_steps: optimizer steps; None is `epochs` passes over the fine images at their share of a batch.
+        nesterov: SGD looks ahead along its momentum.
+        schedule: how the learning rate falls: `poly`, or `cosine`, half a wave over all steps.
         poly_power: learning rate = learning_rate * (1 - epoch / epochs) ** poly_power, by step within an epoch too.
         poly_by_epoch: the learning rate falls at the end of each epoch only, as in the released code.
+        warmup_share: share of all steps with a linear warm-up, 0..1; `warmup_steps` counts where it is given.
         batch_size: crops of a step, over all processes; accumulate: passes that a process makes them in.
     """
 
@@ -135,9 +139,12 @@ class TrainConfig:
     learning_rate: float = 0.01
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    nesterov: bool = False
+    schedule: str = "poly"
     poly_power: float = 2.0
     poly_by_epoch: bool = False
     warmup_steps: int = 0
+    warmup_share: float = 0.0
     ema_decay: float | None = None
     epochs: int = 175
     max_steps: int | None = None
@@ -158,9 +165,10 @@ class TrainConfig:
         check_device(self.device)
         one_of("--precision", self.precision, PRECISIONS)
         one_of("--optimizer", self.optimizer, OPTIMIZERS)
+        one_of("--schedule", self.schedule, SCHEDULES)
         for name in ("epochs", "batch_size", "accumulate"):
             at_least(option_of(name), getattr(self, name), 1)
-        for name in ("mix", "fine_tail"):
+        for name in ("mix", "fine_tail", "warmup_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{option_of(name)} is a share between 0 and 1; got {getattr(self, name)}")
         weighted = isinstance(self.second, AutoLabels) and self.second.confidence_weight

@@ -17,7 +17,8 @@ from hmsa_label.pipeline.data.sampler import Draw, MixedBatchSampler
 from hmsa_label.pipeline.records import U8
 from hmsa_label.pipeline.training.augment import augment
 from hmsa_label.pipeline.training.class_tiles import ClassTiles, find_classes
-from hmsa_label.pipeline.training.config import AugmentConfig
+from hmsa_label.pipeline.training.config import AugmentConfig, TrainConfig
+from hmsa_label.pipeline.training.distributed import Processes
 
 FULL_WEIGHT = 255
 LabelMap = NDArray[Any]  # [H, W] uint8 trainIds, or int32 panoptic map
@@ -68,6 +69,21 @@ class CropSampler:
             yield from (draws[part::parts] for part in range(first, first + self.passes))
 
 
+def dealt_out(mixed: MixedBatchSampler, config: TrainConfig, processes: Processes) -> CropSampler:
+    """This process's part of the batches.
+
+    Raises:
+        ValueError: the batch size cannot be dealt out evenly.
+    """
+    world = processes.world
+    if config.batch_size % (world * config.accumulate):
+        raise ValueError(
+            f"--batch-size {config.batch_size} must be a multiple of {world} processes x {config.accumulate} passes "
+            "(--accumulate)"
+        )
+    return CropSampler(mixed, config.accumulate, processes.rank, world)
+
+
 @dataclass
 class TrainingCrops(Dataset[tuple[Tensor, ...]]):
     """Item: (image [h, w, 3] uint8, trainIds or panoptic map [h, w] int64, seed of its dropout, int64) of a crop.
@@ -102,19 +118,26 @@ class TrainingCrops(Dataset[tuple[Tensor, ...]]):
         void = void_of(label)
         if not self.weighted:
             image, label = augment(image, label, self.augment, rng, center, void=void)
-            return torch.from_numpy(image), torch.from_numpy(label.astype(np.int64)), self._dropout_seed(draw)
+            return torch.from_numpy(image), torch.from_numpy(label.astype(np.int64)), dropout_seed(self.seed, draw)
         maps = np.dstack([label, _weight_map(labels.weights(index), label)])
         image, maps = augment(image, maps, self.augment, rng, center, void=(void, FULL_WEIGHT))
         weights = maps[..., 1].astype(np.float32) / FULL_WEIGHT
         label = maps[..., 0].astype(np.int64)
-        return torch.from_numpy(image), torch.from_numpy(label), self._dropout_seed(draw), torch.from_numpy(weights)
+        return (
+            torch.from_numpy(image),
+            torch.from_numpy(label),
+            dropout_seed(self.seed, draw),
+            torch.from_numpy(weights),
+        )
 
     def _pair(self, labels: LabelSet, index: int) -> tuple[U8, LabelMap]:
         return labels.panoptic_pair(index) if self.panoptic else labels.pair(index)
 
-    def _dropout_seed(self, draw: Draw) -> Tensor:
-        # A stream beside that of the augmentation, which has no fourth number.
-        return torch.tensor(np.random.default_rng((self.seed, draw.kind, draw.number, 1)).integers(2**62))
+
+def dropout_seed(seed: int, draw: Draw) -> Tensor:
+    """Seed of what is left out for an image, such as dropout, int64."""
+    # A stream beside that of the augmentation, which has no fourth number.
+    return torch.tensor(np.random.default_rng((seed, draw.kind, draw.number, 1)).integers(2**62))
 
 
 def train_ids_of(label: LabelMap) -> U8:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hmsa_label.labelers.panoptic.ids import DIVISOR
-from hmsa_label.labelers.training import Objective
+from hmsa_label.labelers.training import IMAGE, PANOPTIC, SEMANTIC, Objective
 from hmsa_label.pipeline.teacher.available_memory import available_bytes
 from hmsa_label.pipeline.teacher.devices import return_freed_memory
 from hmsa_label.pipeline.training.config import TrainConfig
@@ -82,7 +82,7 @@ def estimate(
     num_classes: int,
     world: int,
     steps: int,
-    panoptic: bool = False,
+    labels: str = SEMANTIC,
 ) -> Estimate | None:
     """What `steps` steps will take, for one of `world` processes; None for a training too small to be measured.
 
@@ -94,7 +94,7 @@ def estimate(
         return None
     if device.type == "cpu":
         return_freed_memory()
-    footprint = measure(objective, config, device, num_classes, panoptic=panoptic)
+    footprint = measure(objective, config, device, num_classes, labels=labels)
     step_bytes = footprint.pass_bytes(images, config.augment.crop_px)
     if step_bytes > left:
         ways = (
@@ -112,13 +112,15 @@ def estimate(
 
 
 def measure(
-    objective: Objective, config: TrainConfig, device: torch.device, num_classes: int, *, panoptic: bool = False
+    objective: Objective, config: TrainConfig, device: torch.device, num_classes: int, *, labels: str = SEMANTIC
 ) -> Footprint:
     """The footprint of a network, from two small forward passes, of which the second is timed; the network stays."""
     before = [buffer.clone() for buffer in objective.net.buffers()]
     objective.net.train()
-    values = torch.arange(num_classes) * (DIVISOR if panoptic else 1)
-    kept, seconds = [_forward(objective, device, values) for _ in range(2)][-1]
+    draw = torch.Generator().manual_seed(0)
+    found = torch.randint(0, num_classes, PROBE[:1] if labels == IMAGE else PROBE, generator=draw)
+    found *= DIVISOR if labels == PANOPTIC else 1
+    kept, seconds = [_forward(objective, device, found) for _ in range(2)][-1]
     for buffer, value in zip(objective.net.buffers(), before, strict=True):
         buffer.copy_(value)
     pixels = math.prod(PROBE)
@@ -131,12 +133,8 @@ def measure(
     )
 
 
-def _forward(objective: Objective, device: torch.device, values: Tensor) -> tuple[int, float]:
-    """(bytes that a forward pass keeps beside the network, its seconds), on images of noise with all values of labels.
-
-    Args:
-        values: [K] int64, as labels have the classes.
-    """
+def _forward(objective: Objective, device: torch.device, labels: Tensor) -> tuple[int, float]:
+    """(bytes that a forward pass keeps beside the network, its seconds), on images of noise."""
     own = {value.untyped_storage().data_ptr() for value in _tensors(objective.net)}
     kept: dict[int, torch.UntypedStorage] = {}  # alive until all is counted, or addresses would come twice
 
@@ -147,11 +145,10 @@ def _forward(objective: Objective, device: torch.device, values: Tensor) -> tupl
 
     draw = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (*PROBE, 3), dtype=torch.uint8, generator=draw).to(device)
-    labels = values[torch.randint(0, len(values), PROBE, generator=draw)].to(device)
     began = time.perf_counter()
     # Nothing is handed back to a backward pass, which never comes.
     with torch.autograd.graph.saved_tensors_hooks(count, lambda _: torch.empty(0)):
-        objective(images, labels, torch.arange(PROBE[0]))
+        objective(images, labels.to(device), torch.arange(PROBE[0]))
     return sum(storage.nbytes() for storage in kept.values()), time.perf_counter() - began
 
 

@@ -8,21 +8,24 @@ each makes its part of the step's crops and divides its loss by what the whole s
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
+from hmsa_label.labelers.model_registry import model_places
+from hmsa_label.labelers.training import IMAGE, labels_of
 from hmsa_label.pipeline.interrupt import Stopped, StopRequest, stop_on_signals
 from hmsa_label.pipeline.training.config import AutoLabels, TrainConfig
 from hmsa_label.pipeline.training.distributed import Processes, joined
 from hmsa_label.pipeline.training.log import TrainEvent, TrainLog
+from hmsa_label.pipeline.training.model import model_of
 from hmsa_label.pipeline.training.state import best_key
 from hmsa_label.pipeline.training.trainer import Passes, Trainer
 from hmsa_label.stores.result import Result
 
 OnEvent = Callable[[TrainEvent], None]
-GOES_ON = "the last save is whole: the same call goes on from it (train-teacher and train-student with --resume)"
+GOES_ON = "the last save is whole: the same call goes on from it (train-teacher, -student and -trunk with --resume)"
 
 
 class Diverged(ValueError):
@@ -48,7 +51,7 @@ class TrainSummary(Result):
 
     @property
     def figures(self) -> dict[str, Any]:
-        """The JSON object of `train-teacher --json` and `train-student --json`; the best mIoU is its `best_miou`."""
+        """The JSON object of the trainings' `--json`; the best mIoU is its `best_miou`."""
         values = asdict(self)
         best = {best_key(values.pop("score")): values.pop("best_score")}
         return {"checkpoint": values.pop("checkpoint"), **best, **values}
@@ -83,6 +86,25 @@ def train_student(config: TrainConfig, on_event: OnEvent | None = None) -> Train
     if not isinstance(config.second, AutoLabels):
         raise ValueError("a student is trained on the labels of a store; give one, or train a teacher")
     return train_teacher(config, on_event)
+
+
+def train_trunk(config: TrainConfig, on_event: OnEvent | None = None) -> TrainSummary:
+    """Trains a trunk on classes of whole images, one folder per class; all else as `train_teacher`.
+
+    Of the augmentation, crop size and flip count: a crop shows a random part of an image, of random area and aspect.
+    The data's splits are folders of class folders.
+
+    Raises:
+        ValueError: the model learns from labels of pixels, or see `train_teacher`.
+    """
+    if labels_of(model_of(config)[0]) != IMAGE:
+        known = ", ".join(name for name, place in model_places().items() if place.endswith(":TrunkModel"))
+        raise ValueError(
+            f"the model {config.model.name} learns from labels of pixels, by train-teacher; trunks are {known}"
+        )
+    augment = replace(config.augment, scale_range=(1.0, 1.0), colour_jitter=0.0, blur_sigma_px=None, class_uniform=0.0)
+    data = replace(config.data, dataset="folder")
+    return train_teacher(replace(config, data=data, augment=augment, labels=""), on_event)
 
 
 def _take_part(

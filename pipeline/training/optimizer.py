@@ -1,5 +1,6 @@
 """The optimizer of a training, and the learning rate of each of its steps."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +37,7 @@ def build_optimizer(config: TrainConfig, net: nn.Module) -> torch.optim.Optimize
     """The optimizer that a config names; momentum is SGD's alone."""
     options: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
     if config.optimizer == "sgd":
-        return torch.optim.SGD(net.parameters(), momentum=config.momentum, **options)
+        return torch.optim.SGD(net.parameters(), momentum=config.momentum, nesterov=config.nesterov, **options)
     kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
         "adam": torch.optim.Adam,
         "adamw": torch.optim.AdamW,
@@ -46,13 +47,16 @@ def build_optimizer(config: TrainConfig, net: nn.Module) -> torch.optim.Optimize
 
 
 def learning_rate(config: TrainConfig, step: int, total_steps: int, steps_per_epoch: int) -> float:
-    """Poly schedule by step or by epoch, after a linear warm-up of `config.warmup_steps`.
+    """Poly or cosine schedule by step, poly by epoch too, after a linear warm-up.
 
     Args:
         step: optimizer steps made so far, 0 at the first.
     """
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
+    warmup_steps = config.warmup_steps or round(config.warmup_share * total_steps)
+    if step < warmup_steps:
+        return config.learning_rate * (step + 1) / warmup_steps
+    if config.schedule == "cosine":
+        return config.learning_rate * (1 + math.cos(math.pi * step / total_steps)) / 2
     if config.poly_by_epoch:
         step, total_steps = step // steps_per_epoch, -(-total_steps // steps_per_epoch)
     return float(config.learning_rate * (1 - step / total_steps) ** config.poly_power)

@@ -3,6 +3,10 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
 
 from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.pipeline.data.datasets import AutoLabelDataset, FineLabelDataset
@@ -12,9 +16,16 @@ from hmsa_label.pipeline.data.sampler import MixedBatchSampler
 from hmsa_label.pipeline.data.scores import labeled_images, read_pair
 from hmsa_label.pipeline.records import U8
 from hmsa_label.pipeline.training.config import AutoLabels, CoarseLabels, TrainConfig
-from hmsa_label.pipeline.training.crops import CropSampler, LabelMap, LabelSet, TrainingCrops, tiles_of
+from hmsa_label.pipeline.training.crops import CropSampler, LabelMap, LabelSet, TrainingCrops, dealt_out, tiles_of
 from hmsa_label.pipeline.training.distributed import Processes
-from hmsa_label.pipeline.training.lineage import held_out_images, leaked_images, open_auto_labels, refuse_leak
+from hmsa_label.pipeline.training.lineage import (
+    describe_training,
+    held_out_images,
+    leaked_images,
+    open_auto_labels,
+    refuse_leak,
+)
+from hmsa_label.pipeline.training.step_total import Counts, count_instances, count_labels
 from hmsa_label.stores.images.source import ImageRef, ImageSource
 
 Cache = Callable[[str, Callable[[], bytes]], bytes]
@@ -54,9 +65,18 @@ class TrainingSets:
         """The version of the store that is trained on."""
         return self.auto.store.version if self.auto else None
 
-    def val_pair(self, ref: ImageRef) -> tuple[U8, LabelMap]:
+    def val_pair(self, number: int) -> tuple[U8, LabelMap]:
         """(image [H, W, 3] uint8 RGB, trainIds or panoptic map) of an image to validate on."""
-        return (read_panoptic if self.panoptic else read_pair)(self.source, ref, self.classes)
+        return (read_panoptic if self.panoptic else read_pair)(self.source, self.val_refs[number], self.classes)
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """What a checkpoint says of its training."""
+        return describe_training(self.config, self.fine, self.second, self.leaked, panoptic=self.panoptic)
+
+    def counts(self, labels: Tensor) -> Counts:
+        """What the labels of a pass [N, h, w] add to the total of their step."""
+        return (count_instances if self.panoptic else count_labels)(labels, self.classes)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -71,12 +91,7 @@ class TrainingSets:
         Raises:
             ValueError: the batch size cannot be dealt out evenly.
         """
-        config, world = self.config, self.processes.world
-        if config.batch_size % (world * config.accumulate):
-            raise ValueError(
-                f"--batch-size {config.batch_size} must be a multiple of {world} processes x {config.accumulate} "
-                "passes (--accumulate)"
-            )
+        config = self.config
         mixed = MixedBatchSampler(
             len(self.fine),
             len(self.second) if self.second is not None else 0,
@@ -87,7 +102,7 @@ class TrainingSets:
             start=start,
             fine_tail=round(config.fine_tail * total_steps) if self.second is not None else 0,
         )
-        return CropSampler(mixed, config.accumulate, self.processes.rank, world)
+        return dealt_out(mixed, config, self.processes)
 
     def crops(self, cached: Cache) -> TrainingCrops:
         """The crops that the batches name; where the classes are is looked for once and then `cached`."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from hmsa_label.labelers.training import PANOPTIC, Score, StepTotal, labels_of, score_key
+from hmsa_label.labelers.training import IMAGE, PANOPTIC, Score, StepTotal, labels_of, score_key
 from hmsa_label.pipeline.config import to_dict
 from hmsa_label.pipeline.interrupt import SIGNALS, Stopped, StopRequest
 from hmsa_label.pipeline.teacher.devices import dtype_of, resolve_precision
@@ -20,12 +20,12 @@ from hmsa_label.pipeline.teacher.weight_files import read_weights
 from hmsa_label.pipeline.training.config import TrainConfig
 from hmsa_label.pipeline.training.distributed import Processes
 from hmsa_label.pipeline.training.estimate import estimate
-from hmsa_label.pipeline.training.lineage import describe_training
+from hmsa_label.pipeline.training.image_sets import ImageSets, open_image_sets
 from hmsa_label.pipeline.training.model import model_of
 from hmsa_label.pipeline.training.optimizer import build_optimizer, learning_rate
-from hmsa_label.pipeline.training.sets import open_training_sets
+from hmsa_label.pipeline.training.sets import TrainingSets, open_training_sets
 from hmsa_label.pipeline.training.state import AveragedWeights, TrainFolder, best_key
-from hmsa_label.pipeline.training.step_total import count_instances, count_labels, step_total
+from hmsa_label.pipeline.training.step_total import step_total
 from hmsa_label.stores.files import public_uri
 
 Passes = list[tuple[Tensor, ...]]
@@ -52,8 +52,9 @@ class Trainer:
             torch.set_num_threads(config.cpu_threads)
         self.folder = TrainFolder(str(config.output))
         state = self._read_state()
-        version, panoptic = None if state is None else state["label_version"], labels_of(self.model) == PANOPTIC
-        self.data = open_training_sets(config, processes, version, panoptic=panoptic)
+        self.data = _open_data(
+            config, processes, labels_of(self.model), None if state is None else state["label_version"]
+        )
         self.total_steps = config.max_steps or config.epochs * self.data.steps_per_epoch
         self.net = self._build()
         self.optimizer = build_optimizer(config, self.net)
@@ -144,8 +145,7 @@ class Trainer:
                 hook.remove()
 
     def _total(self, passes: Passes) -> StepTotal:
-        count = count_instances if self.data.panoptic else count_labels
-        counts = np.sum([count(batch[1], self.data.classes) for batch in passes], axis=0)
+        counts = np.sum([self.data.counts(batch[1]) for batch in passes], axis=0)
         return step_total(self.processes.total(counts), self.config.batch_size)
 
     def _backward(self, batch: tuple[Tensor, ...], step: StepTotal, *, last: bool) -> float:
@@ -163,8 +163,8 @@ class Trainer:
         validation = self.model.validation(
             self.scored_net, config.objective, data.classes, self.device, dtype_of(self.precision)
         )
-        for ref in data.val_refs[self.processes.rank :: self.processes.world]:
-            validation.add(*data.val_pair(ref))
+        for number in range(self.processes.rank, len(data.val_refs), self.processes.world):
+            validation.add(*data.val_pair(number))
         validation.counts = self.processes.total(validation.counts)
         return validation.score()
 
@@ -199,9 +199,8 @@ class Trainer:
     @cached_property
     def _about(self) -> dict[str, Any]:
         """What does not change while the training runs: the data, the settings, the code."""
-        config, data = self.config, self.data
-        about = describe_training(config, data.fine, data.second, data.leaked, panoptic=data.panoptic)
-        return {"model": config.model.name, **self.model.describe(config.objective), **about}
+        config = self.config
+        return {"model": config.model.name, **self.model.describe(config.objective), **self.data.about}
 
     def _objective(self, net: nn.Module) -> Any:
         return self.model.objective(net, self.config.objective, self.data.classes, dtype_of(self.precision))
@@ -217,7 +216,7 @@ class Trainer:
         net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.estimate = estimate(
             self._objective(net), config, self.device, num_classes=self.data.classes.num_classes,
-            world=self.processes.world, steps=self.total_steps, panoptic=self.data.panoptic,
+            world=self.processes.world, steps=self.total_steps, labels=labels_of(self.model),
         )  # fmt: skip
         return self.processes.spread(net, self.device)
 
@@ -248,6 +247,15 @@ class Trainer:
         self.folder.restore(state, parts | ({"averaged": self.averaged.net} if self.averaged else {}))
         self.step, self.unscored = state["step"], state["unscored"]
         self.best_score = state[best_key(self.model.score)]
+
+
+def _open_data(config: TrainConfig, processes: Processes, labels: str, version: int | None) -> TrainingSets | ImageSets:
+    """All that a training reads, for the kind of labels that its model learns from."""
+    if labels == IMAGE:
+        if config.data.dataset != "folder":
+            raise ValueError(f"the model {config.model.name} learns classes of whole images; train it by train-trunk")
+        return open_image_sets(config, processes)
+    return open_training_sets(config, processes, version, panoptic=labels == PANOPTIC)
 
 
 def _let_handlers_run(parameter: Tensor) -> None:

@@ -5,8 +5,10 @@ import os
 import signal
 
 import pytest
+from PIL import Image
 
 from hmsa_label import pipeline
+from hmsa_label.labelers.weights.checkpoints import decode_checkpoint
 
 TINY = ("--model", "hrnet_tiny_ocr", "--max-steps", 2, "--batch-size", 2, "--crop", "32x64", "--loss", "ce",
         "--device", "cpu", "--cpu-threads", 1)  # fmt: skip
@@ -34,6 +36,39 @@ def test_trained_weights_are_scored_by_class(call_json, call, teacher, street_im
     table = call(*asked).stdout
     assert f"mIoU            {scores['miou']:.4f}" in table
     assert "\ntrain" in table
+
+
+@pytest.fixture
+def trunk(call_json, tmp_path):
+    """What `train-trunk --json` printed, on two classes of images."""
+    for split in ("train", "val"):
+        for kind, shade in (("day", 200), ("night", 20)):
+            for number in range(2):
+                folder = tmp_path / "images" / split / kind
+                folder.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (40, 48), (shade + len(split) + number,) * 3).save(folder / f"{number}.png")
+    return call_json(
+        "train-trunk", "--data", tmp_path / "images", "--output", tmp_path / "trunk", "--model", "axial_resnet_tiny",
+        "--crop", "32x32", "--batch-size", 4, "--max-steps", 2, "--device", "cpu", "--cpu-threads", 1,
+    )  # fmt: skip
+
+
+def test_trunk_is_trained_by_its_recipe_and_is_no_teacher(trunk, call, street_images, tmp_path):
+    assert set(trunk) == {"checkpoint", "best_top1", "steps", "total_steps", "seconds", "interrupted"}
+    assert trunk["checkpoint"] == str(tmp_path / "trunk" / "best.safetensors")
+    info = decode_checkpoint((tmp_path / "trunk" / "best.safetensors").read_bytes())[1]
+    recipe = {"schedule": "cosine", "nesterov": True, "weight_decay": 8e-5, "optimizer": "sgd", "learning_rate": 0.05}
+    assert {name: info["config"][name] for name in recipe} == recipe
+    assert info["config"]["label_smoothing"] == 0.1
+    result = call("evaluate", "--data", street_images, "--weights", trunk["checkpoint"], "--device", "cpu")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "it holds the trunk axial_resnet_tiny" in result.stderr
+
+
+def test_options_of_pixels_are_none_of_a_trunk(call, tmp_path):
+    result = call("train-trunk", "--data", tmp_path, "--output", tmp_path / "out", "--low-scale", "0.5")
+    assert result.exit_code == 2
+    assert "No such option" in result.stderr
 
 
 def test_second_training_into_a_folder_asks_for_resume(call, teacher, street_images, tmp_path):
@@ -72,7 +107,7 @@ def test_training_that_fails_after_a_save_says_how_to_go_on(call, street_images,
     args = ("train-teacher", "--data", street_images, "--output", tmp_path / "teacher", *TINY, "--save-every", 1)
     monkeypatch.setattr(pipeline, "open_training_display", lambda: fill_the_disk, raising=False)
     result = call(*args)
-    told = "; the last save is whole: the same call goes on from it (train-teacher and train-student with --resume)"
+    told = "; the last save is whole: the same call goes on from it (train-teacher, -student and -trunk with --resume)"
     saved = full_at == 2
     assert result.stderr == f"Error: No space left on device: metrics.jsonl{told if saved else ''}\n"
     monkeypatch.setattr(pipeline, "open_training_display", lambda: None, raising=False)

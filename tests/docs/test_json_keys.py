@@ -18,7 +18,7 @@ CALLS = {
     "run, rethreshold": [f"run --data streets {TEACHER} --store labels", "rethreshold --store labels --threshold 0.5"],
     "evaluate": [f"evaluate --data streets --split val {TEACHER}"],
     "explain": [f"explain photos/drive1/0001.jpg {TEACHER} --output explained.png"],
-    "train-teacher, train-student": ["train-teacher --data streets --output second"],
+    "train-teacher, train-student, train-trunk": ["train-teacher --data streets --output second"],
     "compare": ["compare --data streets --store labels --output compared --seeds 0 --resamples 100"],
     "runs": ["runs --store labels"],
     "status": ["status --store labels"],

@@ -124,9 +124,10 @@ def test_every_network_of_the_package_has_a_model():
     from hmsa_label.labelers.axial_deeplab import models as panoptic
     from hmsa_label.labelers.hmsa import models as semantic
 
-    assert MODELS.keys() == semantic.MODELS.keys() | panoptic.MODELS.keys()
+    assert MODELS.keys() == semantic.MODELS.keys() | panoptic.MODELS.keys() | panoptic.CLASSIFIERS.keys()
     assert {find_model(name).score for name in semantic.MODELS} == {"mIoU"}
     assert {find_model(name).score for name in panoptic.MODELS} == {"PQ"}
+    assert {find_model(name).score for name in panoptic.CLASSIFIERS} == {"top1"}
 
 
 @pytest.fixture

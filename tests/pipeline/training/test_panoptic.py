@@ -159,7 +159,7 @@ def test_a_model_that_asks_for_unknown_labels_is_refused():
     class Model:
         labels = "boxes"
 
-    with pytest.raises(ValueError, match=r"Model\.labels must be 'semantic' or 'panoptic'; got 'boxes'"):
+    with pytest.raises(ValueError, match=r"Model\.labels must be one of semantic, panoptic, image; got 'boxes'"):
         labels_of(Model())
 
 

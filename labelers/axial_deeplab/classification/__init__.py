@@ -1,0 +1,1 @@
+"""Trunks trained on the classes of whole images, from which panoptic trainings start."""
