@@ -86,10 +86,10 @@ class CocoSource(TreeSource):
             for image in self._index(json_path).image_of.values():
                 insert_once(table, image_stem(image) or image, image)
         if not table:
-            raise NotAStore(
-                f"no image in {split} or images/{split} below {self.root}; found: {shown(self.files.list_names())}"
-                f"{way_out(self.files, 'coco') or '; give another split with --split'}"
-            )
+            found = f"no image in {split} or images/{split} below {self.root}"
+            if there := self._splits():
+                raise NotAStore(f"{found}; give a split with --split: {', '.join(there)}")
+            raise NotAStore(f"{found}; found: {shown(self.files.list_names())}{way_out(self.files, 'coco')}")
         return table
 
     def _labels(self, split: str) -> dict[str, str]:
@@ -115,6 +115,14 @@ class CocoSource(TreeSource):
     def _exists(self, split: str) -> bool:
         folders = (place.format(split=split) for place in IMAGE_FOLDERS)
         return self._json_of(split) is not None or any(self.files.list_names(folder) for folder in folders)
+
+    def _splits(self) -> list[str]:
+        """Splits that have labels, or a folder that is called as one of COCO's."""
+        names = {name for folder in LABEL_FOLDERS for name in self.files.list_names(folder)}
+        labeled = {
+            name[len(PREFIX) : -len(".json")] for name in names if name.startswith(PREFIX) and name.endswith(".json")
+        }
+        return sorted(labeled | {name for name in self.files.list_names() if name in SPLITS})
 
     def _json_of(self, split: str) -> str | None:
         for folder in LABEL_FOLDERS:

@@ -28,7 +28,7 @@ def way_out(files: FileRoot, dataset: str, *, labeled: bool = False) -> str:
     splits = [name for name in names if name in MAPILLARY_FOLDERS]
     if dataset != "mapillary" and any("images" in files.list_names(split) for split in splits):
         return "; it looks like Mapillary Vistas: use --dataset mapillary"
-    if dataset != "coco" and labeled and "annotations" in names and any(name in COCO_FOLDERS for name in names):
+    if dataset != "coco" and "annotations" in names and any(name in COCO_FOLDERS for name in names):
         return "; it looks like COCO: use --dataset coco"
     if dataset != "folder" and any(image_stem(name) for name in names):
         return photos

@@ -287,11 +287,13 @@ def test_coco_errors_name_what_is_missing(tmp_path: Path) -> None:
     source: Any = open_images("coco", str(tmp_path))
     with pytest.raises(NotAStore, match=r"no annotations/panoptic_<split>.json below .*found: nothing"):
         source.class_table()
+    with pytest.raises(NotAStore, match=r"no image in train_extra or images/train_extra below .*found: nothing"):
+        source.list("train_extra")
     put(tmp_path, "val2017/a.jpg", "annotations/panoptic_val2017.zip")
-    with pytest.raises(
-        NotAStore, match=r"no image in train2017 or images/train2017 below .*found: annotations, val2017"
-    ):
+    with pytest.raises(NotAStore, match=r"no image in train2017 or images/train2017 below .*--split: val2017$"):
         source.list("train")
+    with pytest.raises(NotAStore, match=r"no folder leftImg8bit/train .*it looks like COCO: use --dataset coco"):
+        open_images("cityscapes", str(tmp_path)).list("train")
     with pytest.raises(NotAStore, match=r"no annotations/panoptic_val2017.json below .*found: panoptic_val2017.zip"):
         source.list("val", labels="gtFine")
     write_panoptic_json(tmp_path, "val2017", {"a.jpg": "a.png"})
