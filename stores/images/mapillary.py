@@ -69,7 +69,7 @@ class MapillarySource(TreeSource):
         try:
             labels = [(str(entry["readable"]), tuple(entry["color"]), bool(entry["evaluate"])) for entry in config]
         except (KeyError, TypeError) as error:
-            raise ValueError(f"{name} below {self.root}: a label lacks {error}, or is no object") from error
+            raise ValueError(f"{name} below {self.root}: a label lacks {error}") from error
         kept = [raw for raw, (_, _, evaluate) in enumerate(labels) if evaluate]
         things = [train_id for train_id, raw in enumerate(kept) if config[raw].get("instances")]
         return {
@@ -103,7 +103,7 @@ class MapillarySource(TreeSource):
         """The JSON file of a folder of PNG files, and the raw id of each of its categories, which meet by name."""
         path = f"{folder}/{_json_in(self.files.list_names(folder))}"
         index, (config_name, config) = read_panoptic_json(self.files, path), self._config()
-        raw_of = {entry.get(key): raw for key in ("name", "readable") for raw, entry in enumerate(config)}
+        raw_of = {str(entry.get(key)): raw for key in ("name", "readable") for raw, entry in enumerate(config)}
         raw_ids = np.zeros(index.categories[-1].id + 1, np.uint16)
         for category in index.categories:
             if category.name not in raw_of:
@@ -118,10 +118,12 @@ class MapillarySource(TreeSource):
             raise NotAStore(f"no {', '.join(most)} or {last} below {self.root}; found: {self._found()}")
         try:
             labels = json.loads(self.files.read(name))["labels"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{name} below {self.root} is not a Mapillary Vistas config: {error}") from error
         if not isinstance(labels, list) or not 1 <= len(labels) <= MAX_LABELS:
             raise ValueError(f"{name} below {self.root} must list 1 to {MAX_LABELS} labels")
+        if not all(isinstance(label, dict) for label in labels):
+            raise ValueError(f"{name} below {self.root}: a label is no object")
         return name, tuple(labels)
 
     def _config_name(self) -> str | None:

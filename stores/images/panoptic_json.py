@@ -90,19 +90,23 @@ def parse_panoptic_json(data: bytes) -> PanopticIndex:
     if not all(isinstance(part, list) and part for part in parts):
         raise ValueError("it lacks 'categories' or 'annotations'")
     index = PanopticIndex(categories=_categories(document["categories"]), image_of={}, _places={})
-    images = {
-        image.get("id"): image.get("file_name") for image in document.get("images", []) if isinstance(image, dict)
-    }
+    images = _images(document.get("images"))
     for annotation in document["annotations"]:
         if not isinstance(annotation, dict) or not isinstance(annotation.get("segments_info"), list):
             raise ValueError(f"an annotation lacks 'segments_info': {annotation!r:.80}")
         png = _file_name(annotation.get("file_name"))
-        image = images.get(annotation.get("image_id"))
+        image = images.get(str(annotation.get("image_id")))
         index._add(png, png if image is None else _file_name(image), annotation["segments_info"])
     known = {category.id for category in index.categories}
     if unknown := set(index._categories) - known:
         raise ValueError(f"category_id {min(unknown)} is not among its categories")
     return index
+
+
+def _images(listed: object) -> dict[str, Any]:
+    """Image file by the text of its id: a number, or a name."""
+    entries = listed if isinstance(listed, list) else []
+    return {str(entry.get("id")): entry.get("file_name") for entry in entries if isinstance(entry, dict)}
 
 
 def read_panoptic_json(files: FileRoot, path: str) -> PanopticIndex:

@@ -9,7 +9,7 @@ from random import Random
 import numpy as np
 from PIL import Image
 
-from hmsa_label.pipeline.data.decode import decode_image, decode_labels
+from hmsa_label.pipeline.data.decode import decode_colored_ids, decode_image, decode_instance_ids, decode_labels
 from hmsa_label.stores.images.source import BadImage
 from tests.fuzz.mutate import mutate_bytes
 
@@ -17,7 +17,7 @@ SIGNATURE_BYTES = 8
 
 
 class Target:
-    """Decodes an image, or a label file."""
+    """Decodes an image, or a label file of any kind."""
 
     def __init__(self, folder: Path) -> None:
         pixels = np.random.default_rng(0).integers(0, 256, (9, 13, 3), np.uint8)
@@ -31,7 +31,7 @@ class Target:
         body = mutate_bytes(random, random.choice(self.files), random.choice(self.files))
         if body[:4] == b"\x89PNG" and random.random() < 0.7:
             body = _with_checksums(body)
-        for decode in (decode_image, decode_labels):
+        for decode in (decode_image, decode_labels, decode_instance_ids, decode_colored_ids):
             try:
                 decode(body)
             except BadImage as error:
