@@ -50,6 +50,12 @@ def _escaped(text: str, encoding: str = "utf-8") -> str:
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
+def rule(threshold: float | None, more: Mapping[str, object] | None) -> str | None:
+    """What decides which pixels become labels, in one line; None if nobody knows."""
+    others = [f"{name.replace('_', ' ')} {value}" for name, value in (more or {}).items()]
+    return None if threshold is None else ", ".join([f"{threshold}", *others])
+
+
 def show_json(result: object) -> None:
     """One JSON object on stdout; a number that JSON lacks (NaN, infinity) becomes null."""
     show(json.dumps(plain(result), indent=2, ensure_ascii=False, allow_nan=False))

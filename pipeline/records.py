@@ -116,7 +116,8 @@ class LabelSummary(Result):
     `images_labelled_elsewhere` were labeled by other drivers of the same run meanwhile. `images_not_retried` of the
     failed images failed in an earlier attempt, and their files are still the same.
     `warnings` are lines that were shown, `classes_absent` the teacher's classes without a pixel in the version.
-    `kept_share` is the share of pixels at or above the threshold over all images of the version, 0..1;
+    `threshold` and `rule` decided what is kept: `rule` is all but the threshold, null if nothing else decided.
+    `kept_share` is the share of pixels that are kept, over all images of the version, 0..1;
     `seconds` the wall time of the call and `images_per_second` = images_labelled / seconds of labeling.
     """
 
@@ -132,6 +133,8 @@ class LabelSummary(Result):
     failed: list[Failure] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     classes_absent: list[str] = field(default_factory=list)
+    threshold: float | None = None
+    rule: dict[str, Any] | None = None
     kept_share: float | None = None
     images_per_second: float | None = None
     seconds: float = 0.0

@@ -146,7 +146,7 @@ def _log_row(entry: "hmsa_label.Version") -> list[object]:
     unfinished = "unfinished" if entry.kind in UNFINISHED else None
     remarks = [*tags, entry.note, "pruned" if entry.pruned else None, unfinished]
     remarks += [f"restores {entry.restores}" if entry.restores is not None else None]
-    threshold = None if entry.threshold is None else f"{entry.threshold}"
+    threshold = output.rule(entry.threshold, entry.rule)
     return [entry.version, entry.time[:19], entry.kind, entry.images, threshold, (entry.teacher_sha256 or "-")[:12],
             (entry.digest or "-")[:12], ", ".join(filter(None, remarks))]  # fmt: skip
 
@@ -164,6 +164,10 @@ def _show_diff(changes: "hmsa_label.Diff") -> None:
         output.show("")
         rows = [(key, output.percent(share)) for key, share in changes.worst]
         output.show_table(("most changed images", "changed"), rows)
+    if changes.instances:
+        output.show("")
+        changed = [(name, n.added, n.removed, n.changed) for name, n in changes.instances.items()]
+        output.show_table(("instances of", "added", "removed", "changed"), changed)
     if changes.confusion and pixels:
         output.show("")
         output.show_table(("from", "to", "pixels"), _largest_changes(changes.names, changes.confusion))

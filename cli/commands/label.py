@@ -29,7 +29,7 @@ def run(ctx: click.Context, config: LabelConfig, dry_run: bool, as_json: bool) -
         show_plan(hmsa_label.plan_labels(config), as_json)
         return
     summary = hmsa_label.label_images(config, pipeline.open_display())
-    show_summary(summary, config.threshold, as_json)
+    show_summary(summary, as_json)
     ctx.exit(INTERRUPTED if summary.interrupted else int(summary.images_failed > 0))
 
 
@@ -56,7 +56,7 @@ def _plan_of_images(plan: "hmsa_label.LabelPlan") -> str:
     return ", ".join(parts)
 
 
-def show_summary(summary: "hmsa_label.LabelSummary", threshold: float, as_json: bool) -> None:
+def show_summary(summary: "hmsa_label.LabelSummary", as_json: bool) -> None:
     """What a run did; failed images by name, the first twenty of them."""
     if as_json:
         return output.show_json(summary)
@@ -68,7 +68,7 @@ def show_summary(summary: "hmsa_label.LabelSummary", threshold: float, as_json: 
         f"{summary.images_done_before} done before, "
         + (f"{summary.images_labelled_elsewhere} by other drivers, " if summary.images_labelled_elsewhere else "")
         + f"of {summary.images_total}",
-        "kept": kept and f"{kept} of pixels at threshold {threshold}",
+        "kept": kept and f"{kept} of pixels at threshold {output.rule(summary.threshold, summary.rule)}",
         "time": f"{summary.seconds:.1f} s" + (f", {speed:.2f} images/s" if speed else ""),
     })  # fmt: skip
     for failure in summary.failed[:MAX_FAILURES_SHOWN]:

@@ -75,17 +75,23 @@ def gc(store: StoreConfig, keep_last: int | None, older_than: float | None, appl
 
 @command("rethreshold", example="hmsa-label rethreshold --store labels --threshold 0.8")
 @settings(StoreConfig, "store")
-@flag("--threshold", "Confidence below which a pixel is left out (255).", type=float, required=True, section="Labels")
-def rethreshold(store: StoreConfig, threshold: float, as_json: bool) -> None:
-    """Change the threshold of all labels without the teacher.
+@flag("--threshold", "Confidence below which a pixel is left out (255).  [default: as it is]", type=float,
+      section="Labels")  # fmt: skip
+@flag("--center-threshold", "Center score below which an instance is left out.  [default: as it is]", type=float,
+      section="Labels")  # fmt: skip
+@flag("--instance-threshold", "Mean confidence below which an instance is left out.  [default: as it is]", type=float,
+      section="Labels")  # fmt: skip
+def rethreshold(store: StoreConfig, as_json: bool, **rule: float | None) -> None:
+    """Change the thresholds of all labels without the teacher.
 
-    Makes a new version from the stored evidence, equal to what the teacher would have given. The threshold must be one
-    of those that were stored with the labels; if it is not, they are listed.
+    Makes a new version from the stored evidence, equal to what the teacher would have given. The threshold of pixels
+    must be one of those that were stored with the labels; if it is not, they are listed. Instances are those of a
+    panoptic teacher; any threshold may be given for them.
     """
-    summary = hmsa_label.rethreshold(store, threshold, Counter("images"))
+    summary = hmsa_label.rethreshold(store, on_image=Counter("images"), **rule)
     for text in summary.warnings:
         output.say(f"Warning: {text}")
-    show_summary(summary, threshold, as_json)
+    show_summary(summary, as_json)
 
 
 @command("export", example="hmsa-label export --store labels --format cityscapes exported")

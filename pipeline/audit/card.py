@@ -59,7 +59,7 @@ def _origin(facts: Card) -> list[str]:
         for source in facts.sources
     ]
     for settings in facts.settings:
-        shown = ("threshold", "teacher", "options", *option_names(), "precision")
+        shown = ("threshold", "rule", "teacher", "options", *option_names(), "precision")
         chosen = (f"{name} {_value(settings[name])}" for name in shown if name in settings)
         lines.append(
             f"- Labeled by {text(settings.get('model', 'a teacher'))}, weights sha256 "
@@ -87,6 +87,8 @@ def _cautions(facts: Card) -> list[str]:
 
 
 def _value(setting: object) -> str:
+    if isinstance(setting, dict):
+        return text(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in setting.items()))
     return text(", ".join(map(str, setting)) if isinstance(setting, (list, tuple)) else setting)
 
 

@@ -58,6 +58,7 @@ COLUMNS = {  # manifest columns that a user of the labels looks at -> Croissant 
     "source": "sc:Text",
     "source_sha256": "sc:Text",
     "threshold": "sc:Float",
+    "rule": "sc:Text",
     "kept_share": "sc:Float",
     "mean_confidence": "sc:Float",
     "coarse_agreement": "sc:Float",

@@ -195,15 +195,34 @@ def collect_garbage(
     return gc(uri, keep_last=keep_last, older_than=older_than, apply=apply, storage_options=options)
 
 
-def rethreshold(store: StorePlace, threshold: float, on_image: OnImage | None = None) -> LabelSummary:
-    """Labels of the last finished version at another stored threshold, as a new version; needs no teacher.
+def rethreshold(
+    store: StorePlace,
+    threshold: float | None = None,
+    on_image: OnImage | None = None,
+    *,
+    center_threshold: float | None = None,
+    instance_threshold: float | None = None,
+) -> LabelSummary:
+    """Labels of the last finished version by another rule, as a new version; needs no teacher.
+
+    Args:
+        threshold: another stored threshold. center_threshold, instance_threshold: others of what decides about the
+            instances of a panoptic teacher, 0..1. What is left out stays as it is.
 
     Raises:
-        ThresholdNotStored: the threshold is not on the grid. ValueError: labels without evidence.
+        ThresholdNotStored: the threshold is not on the grid. ValueError: labels without evidence, or without instances.
         StoreConflict: an unfinished run holds the store.
     """
     (uri, options), started = _at(store), time.monotonic()
-    done = rethreshold_store(uri, threshold, provenance=_provenance(), on_image=on_image, storage_options=options)
+    done = rethreshold_store(
+        uri,
+        threshold,
+        center_threshold=center_threshold,
+        instance_threshold=instance_threshold,
+        provenance=_provenance(),
+        on_image=on_image,
+        storage_options=options,
+    )
     seconds = time.monotonic() - started
     after = _open(store, done.version)
     summary = summarize(after)
@@ -215,9 +234,11 @@ def rethreshold(store: StorePlace, threshold: float, on_image: OnImage | None = 
         images_done_before=done.images_done_before,
         images_labelled=done.images_labelled,
         images_failed=0,
+        threshold=None if done.rule is None else done.rule.threshold,
+        rule=None if done.rule is None else done.rule.more or None,
         kept_share=summary.kept_share,
         classes_absent=classes_absent(summary),
-        warnings=warnings_of_version(after, summary, threshold),
+        warnings=[] if done.rule is None else warnings_of_version(after, summary, done.rule.threshold),
         images_per_second=done.images_labelled / seconds if done.images_labelled else None,
         seconds=seconds,
     )

@@ -77,12 +77,17 @@ class StudentFacts(NetworkFacts):
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts(Result):
-    """A run that made labels, and the package that it ran; `base_run` is the one whose evidence it used."""
+    """A run that made labels, and the package that it ran; `base_run` is the one whose evidence it used.
+
+    Attributes:
+        rule: what decided beside the threshold; None if nothing did.
+    """
 
     run: str
     kind: str
     began_at: str | None
     threshold: float | None
+    rule: dict[str, Any] | None
     teacher_sha256: str | None
     package: dict[str, Any] | None
     base_run: str | None
@@ -94,7 +99,8 @@ class Trace(Result):
 
     Attributes:
         student: the checkpoint's own facts, None for a network that saw no auto labels; then it stands as the teacher.
-        version, digest, store, threshold, class_thresholds, mix: the labels it was trained on, as it recorded them.
+        version, digest, store, threshold, rule, class_thresholds, mix: the labels it was trained on, as it recorded
+            them.
         runs: id, kind, time, code and teacher of the runs that made them.
         teacher: facts of the teacher's file, as far as it is reachable; teacher_trained_on: its fine data, without the
             list of images; None if nobody recorded it.
@@ -106,6 +112,7 @@ class Trace(Result):
     digest: str | None = None
     store: str | None = None
     threshold: float | None = None
+    rule: dict[str, Any] | None = None
     class_thresholds: dict[str, float] = field(default_factory=dict)
     mix: float | None = None
     runs: list[RunFacts] = field(default_factory=list)
@@ -142,7 +149,7 @@ def trace(checkpoint: Location, config: TraceConfig | None = None) -> Trace:
     return _judged(
         links,
         student=StudentFacts(**facts, **_taken(auto, STUDENT_FACTS)),
-        **_taken(auto, ("version", "digest", "store", "threshold", "mix", "teacher_sha256")),
+        **_taken(auto, ("version", "digest", "store", "threshold", "rule", "mix", "teacher_sha256")),
         class_thresholds=auto.get("class_thresholds") or {},
         **below,
     )
@@ -235,6 +242,7 @@ def _run_facts(run: Run) -> RunFacts:
         kind=run.kind,
         began_at=record.get("began_at"),
         threshold=run.threshold,
+        rule=run.rule,
         teacher_sha256=run.teacher_sha256,
         package=record.get("package"),
         base_run=record.get("base_run"),

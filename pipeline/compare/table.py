@@ -173,6 +173,7 @@ def _labels(setup: Setup) -> dict[str, Any]:
         "digest": store.digest,
         "images": len(store),
         "threshold": store.commit.threshold if auto.threshold is None else auto.threshold,
+        "rule": store.commit.rule,
         "class_thresholds": auto.class_thresholds,
         "polygons": auto.polygons,
         "mix": train.mix,

@@ -32,7 +32,7 @@ from hmsa_label.pipeline.errors import EngineError
 from hmsa_label.pipeline.interrupt import drain_on_signals
 from hmsa_label.pipeline.label.cautions import LittleKept, classes_absent, warnings_of_teacher, warnings_of_version
 from hmsa_label.pipeline.label.failures import FailurePolicy
-from hmsa_label.pipeline.label.keeping import Keeping, keeping_of, refuse_without_instances
+from hmsa_label.pipeline.label.keeping import Keeping, keeping_of, refuse_without_instances, rule_of
 from hmsa_label.pipeline.label.nothing_left import finished_store
 from hmsa_label.pipeline.label.open_executor import open_executor
 from hmsa_label.pipeline.label.plan import (
@@ -213,6 +213,8 @@ def _nothing_to_do(
         store=store.uri,
         version=store.version,
         digest=store.digest,
+        threshold=config.threshold,
+        rule=rule_of(config).more or None,
         images_total=images,
         images_done_before=done,
         images_labelled=0,
@@ -232,6 +234,8 @@ def _summarize(
         store=store.uri,
         version=store.version,
         digest=store.digest,
+        threshold=config.threshold,
+        rule=rule_of(config).more or None,
         images_total=receipts.total,
         images_done_before=receipts.done_before,
         images_labelled=receipts.labeled,

@@ -172,6 +172,7 @@ def _auto_labels(config: TrainConfig, auto: AutoLabelDataset, leaked: list[str])
         "version": store.version,
         "digest": store.digest,
         "threshold": commit.threshold if labels.threshold is None else labels.threshold,
+        "rule": commit.rule,
         "class_thresholds": labels.class_thresholds,
         "images": len(auto),
         "data": auto.images.places,

@@ -1,6 +1,7 @@
 """What changed from one version to another: images, and pixel by pixel."""
 
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -8,14 +9,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from hmsa_label.stores.audit.instance_changes import Counts, InstanceChanges, changes_of
 from hmsa_label.stores.errors import StoreConflict
 from hmsa_label.stores.format.layout import IGNORE_INDEX, U8
+from hmsa_label.stores.manifest.table import DIGESTED
 from hmsa_label.stores.parallel import map_threads
 from hmsa_label.stores.result import Result
 from hmsa_label.stores.versions.label_store import LabelStore
 
 IGNORE_NAME = "ignore"
-COLUMNS = ["key", "height", "width", "label_sha256", "run", "threshold", "rule"]
+SEALED = DIGESTED.names[1:]  # what differs if an image was labeled otherwise
+COLUMNS = ["key", "height", "width", *SEALED, "run", "threshold", "rule"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +27,15 @@ class Diff(Result):
     """Differences from version `a` to version `b`.
 
     Attributes:
-        relabeled: keys in both whose labels differ; resized: those among them whose image size differs.
-        restated: keys whose label is the same but whose run or threshold differs.
+        relabeled: keys in both whose labels or instances differ; resized: those among them whose image size differs.
+        restated: keys whose label is the same but whose run, threshold or rule differs.
         names: class names, then `ignore`; the axes of `confusion`.
         confusion: [K+1][K+1] pixels of the relabeled images by class in `a` (row) and `b` (column); None if not asked.
         pixels_changed: of the relabeled images; every pixel of a resized one counts. None if not asked.
         pixels_compared: pixels of the images in both versions.
         worst: (key, changed share 0..1) of the most changed images, most first.
+        instances: by class name, what became of the instances of the relabeled images, those of resized ones left out;
+            None if not asked, or if a version has none.
     """
 
     a: int
@@ -45,6 +51,7 @@ class Diff(Result):
     pixels_changed: int | None = None
     pixels_compared: int = 0
     worst: list[tuple[str, float]] = field(default_factory=list)
+    instances: dict[str, InstanceChanges] | None = None
 
 
 def diff(
@@ -78,10 +85,18 @@ def diff_versions(
     result: dict[str, Any] = {}
     if pixels:
         comparable = [key for key in rows.relabelled if key not in rows.resized]
-        tables = map_threads(
-            lambda key: confusion_of(first.read(key), second.read(key), len(names)), comparable, threads
-        )
-        result = _add_up(comparable, tables, len(names), worst)
+        told = first.has_instances and second.has_instances
+
+        def compare(key: str) -> tuple[NDArray[np.int64], Counts]:
+            old, new = first.read(key), second.read(key)
+            table = confusion_of(old, new, len(names))
+            if not told:
+                return table, np.zeros((len(names), 3), np.int64)
+            instances = (old, first.instance_map(key, old)), (new, second.instance_map(key, new))
+            return table, changes_of(*instances, len(names))
+
+        result = _add_up(comparable, map_threads(compare, comparable, threads), names, worst)
+        result["instances"] = result["instances"] if told else None
         result["pixels_changed"] += sum(rows.resized.values())
     return Diff(
         a=first.version,
@@ -116,7 +131,7 @@ def _compare(old: pa.Table, new: pa.Table) -> _Rows:
     place = pc.index_in(new["key"], value_set=old["key"])
     gone = pc.invert(pc.is_in(old["key"], value_set=new["key"]))
     a, b = old.take(place.drop_null()), new.filter(pc.is_valid(place))
-    relabelled = pc.not_equal(a["label_sha256"], b["label_sha256"])
+    relabelled = _differs(a, b, *SEALED)
     resized = pc.and_(relabelled, _differs(a, b, "height", "width"))
     pixels = pc.multiply(b["height"].cast(pa.int64()), b["width"].cast(pa.int64()))
     return _Rows(
@@ -124,16 +139,17 @@ def _compare(old: pa.Table, new: pa.Table) -> _Rows:
         removed=old["key"].filter(gone).to_pylist(),
         relabelled=b["key"].filter(relabelled).to_pylist(),
         resized=dict(zip(b["key"].filter(resized).to_pylist(), pixels.filter(resized).to_pylist(), strict=True)),
-        restated=b["key"].filter(pc.and_(pc.invert(relabelled), _differs(a, b, "run", "threshold"))).to_pylist(),
+        restated=b["key"].filter(pc.and_not(_differs(a, b, "run", "threshold", "rule"), relabelled)).to_pylist(),
         unchanged=pc.sum(pc.invert(relabelled)).as_py() or 0,
         pixels=pc.sum(pixels).as_py() or 0,
     )
 
 
 def _differs(a: pa.Table, b: pa.Table, *columns: str) -> pa.ChunkedArray:
-    """[rows] bool: whether one of two columns differs."""
-    first, second = (pc.not_equal(a[name], b[name]) for name in columns)
-    return pc.or_(first, second)
+    """[rows] bool: whether one of several columns differs; null differs from every value."""
+    found = [pc.xor(pc.is_valid(a[name]), pc.is_valid(b[name])) for name in columns]
+    found += [pc.fill_null(pc.not_equal(a[name], b[name]), False) for name in columns]
+    return reduce(pc.or_, found)
 
 
 def confusion_of(old: U8, new: U8, num_classes: int) -> NDArray[np.int64]:
@@ -144,12 +160,24 @@ def confusion_of(old: U8, new: U8, num_classes: int) -> NDArray[np.int64]:
     return np.bincount(pairs, minlength=(num_classes + 1) ** 2).reshape(num_classes + 1, num_classes + 1)
 
 
-def _add_up(keys: list[str], tables: Any, num_classes: int, worst: int) -> dict[str, Any]:
-    total = np.zeros((num_classes + 1, num_classes + 1), np.int64)
+def _add_up(keys: list[str], found: Any, names: list[str], worst: int) -> dict[str, Any]:
+    total = np.zeros((len(names) + 1, len(names) + 1), np.int64)
+    changes = np.zeros((len(names), 3), np.int64)
     shares: list[tuple[str, float]] = []
-    for key, table in zip(keys, tables, strict=True):
+    for key, (table, instances) in zip(keys, found, strict=True):
         total += table
+        changes += instances
         shares.append((key, 1.0 - float(np.trace(table)) / float(table.sum())))
     shares.sort(key=lambda pair: (-pair[1], pair[0]))
     changed = int(total.sum() - np.trace(total))
-    return {"confusion": total.tolist(), "pixels_changed": changed, "worst": shares[:worst]}
+    of_classes = {
+        name: InstanceChanges(added=row[0], removed=row[1], changed=row[2])
+        for name, row in zip(names, changes.tolist(), strict=True)
+        if any(row)
+    }
+    return {
+        "confusion": total.tolist(),
+        "pixels_changed": changed,
+        "worst": shares[:worst],
+        "instances": of_classes,
+    }

@@ -9,6 +9,7 @@ from hmsa_label.stores.audit.summary import Summary, summarize
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing
 from hmsa_label.stores.files import FileRoot
 from hmsa_label.stores.format.identity import read_identity
+from hmsa_label.stores.format.receipt import Receipt
 from hmsa_label.stores.manifest import table as m
 from hmsa_label.stores.manifest.table import Manifest
 from hmsa_label.stores.result import Result
@@ -66,8 +67,8 @@ class ImageHistory(Result):
     """An image through the versions.
 
     Attributes:
-        version: the one that was asked for. row: the image's row of the manifest there, with `class_px` by class name;
-            None if that version has no label for it.
+        version: the one that was asked for. row: the image's row of the manifest there, with `class_px` by class name,
+            and `class` and `kept` (by the rule) of each instance; None if that version has no label for it.
         history: the versions in which its label came, changed or went, oldest first.
     """
 
@@ -134,10 +135,19 @@ def _show_image(store: LabelStore, key: str, unknown_version: LabelMissing) -> I
     changes = image_history(store, key)
     if all(change.unreadable for change in changes):
         raise LabelMissing(f"{unknown_version}; and no version holds an image of that key") from None
-    row = store.receipt(key).to_dict() if key in store else None
-    if row is not None:
-        row["class_px"] = dict(zip(store.classes["names"], row["class_px"], strict=True))
+    row = _named(store, store.receipt(key)) if key in store else None
     return ImageHistory(key=key, version=store.version, row=row, history=changes)
+
+
+def _named(store: LabelStore, receipt: Receipt) -> dict[str, Any]:
+    """A row with the names of its classes, and with what its rule keeps of its instances."""
+    row, names = receipt.to_dict(), store.classes["names"]
+    row["class_px"] = dict(zip(names, row["class_px"], strict=True))
+    if receipt.instances is not None:
+        kept = receipt.label_rule.keeps(receipt.instances)[1:].tolist()
+        for entry, keeps in zip(row["instances"], kept, strict=True):
+            entry |= {"class": names[entry["train_id"]], "kept": keeps}
+    return row
 
 
 def image_history(store: LabelStore, key: str) -> list[LabelChange]:

@@ -25,6 +25,7 @@ class Summary(Result):
     Attributes:
         images, pixels: with a label. valid_px: pixels with a class; kept_share: valid_px / pixels, 0..1.
         class_px, class_share: pixels of each class, and their share of the valid ones, by class name.
+        class_instances: instances that the rule keeps, by name of the things; None if none are told apart.
         images_with_class: by class name.
         mean_confidence: over all pixels, 0..1. coarse_agreement: mean over the images that have coarse labels, 0..1.
         sizes: images by "HxW". thresholds, runs, converted, devices: images by value. rules: images by what decides
@@ -38,6 +39,7 @@ class Summary(Result):
     kept_share: float | None
     class_px: dict[str, int]
     class_share: dict[str, float]
+    class_instances: dict[str, int] | None
     images_with_class: dict[str, int]
     mean_confidence: float | None
     coarse_agreement: float | None
@@ -65,6 +67,7 @@ def summarize(store: LabelStore) -> Summary:
         kept_share=valid_px / pixels if pixels else None,
         class_px=dict(zip(names, counts.sum(0).tolist(), strict=True)),
         class_share=dict(zip(names, (counts.sum(0) / max(valid_px, 1)).tolist(), strict=True)),
+        class_instances=_class_instances(store, names) if store.has_instances else None,
         images_with_class=dict(zip(names, (counts > 0).sum(0).tolist(), strict=True)),
         mean_confidence=_mean(table["mean_confidence"], pixels_of),
         coarse_agreement=_mean(table["coarse_agreement"], np.ones(table.num_rows)),
@@ -77,6 +80,22 @@ def summarize(store: LabelStore) -> Summary:
         label_bytes=_bytes(table, required=True),
         evidence_bytes=_bytes(table, required=False),
     )
+
+
+def _class_instances(store: LabelStore, names: list[str]) -> dict[str, int]:
+    """Kept instances of each thing; a few thousand rows at a time, as tables of instances are most of a manifest."""
+    counts = np.zeros(len(names), np.int64)
+    for batch in store.rows.batches(["threshold", "rule", "instances"]):
+        for threshold, text in set(zip(*_lists(batch, "threshold", "rule"), strict=True)):
+            told = pc.equal(pc.fill_null(batch["rule"], ""), text or "")
+            same = pc.and_(pc.equal(batch["threshold"], threshold), told)
+            entries = pc.list_flatten(batch["instances"].filter(same).combine_chunks())
+            train_id, center, confidence = (
+                pc.struct_field(entries, name).to_numpy() for name in ("train_id", "center_score", "confidence")
+            )
+            kept = Rule.parse(threshold, text).keeps_scores(center, confidence)
+            counts += np.bincount(train_id[kept], minlength=len(names))
+    return {names[thing]: int(counts[thing]) for thing in store.identity.things}
 
 
 def _bytes(table: pa.Table, *, required: bool) -> int:

@@ -67,15 +67,27 @@ def column_fault(name: str, values: Values, num_classes: int | None = None) -> s
     """What is wrong with the values of a column, which have its type; empty if nothing is.
 
     Args:
-        num_classes: how many classes each row must count, if it is known.
+        num_classes: how many classes the store has, if it is known.
     """
     if len(values) == values.null_count:
         return ""
     fault = _CHECKS[name](values) if name in _CHECKS else ""
-    if fault or name != "class_px" or num_classes is None:
+    if fault or num_classes is None or name not in _OF_CLASSES:
         return fault
+    return _OF_CLASSES[name](values, num_classes)
+
+
+def _counts_of_others(values: Values, num_classes: int) -> str:
     complete = pc.all(pc.equal(pc.list_value_length(values), num_classes)).as_py()
     return "" if complete else f"counts of other than {num_classes} classes"
+
+
+def _instances_of_others(values: Values, num_classes: int) -> str:
+    highest = pc.max(pc.struct_field(pc.list_flatten(values), "train_id")).as_py()
+    return "" if highest is None or highest < num_classes else f"an instance of trainId {highest}, which is no class"
+
+
+_OF_CLASSES = {"class_px": _counts_of_others, "instances": _instances_of_others}
 
 
 def _within(low: float, high: float) -> Check:

@@ -100,9 +100,13 @@ class Rule:
 
     def keeps(self, instances: Sequence[Instance]) -> NDArray[np.bool_]:
         """[1 + M] bool, whether pixels without an instance (always) and of each of M instances are kept."""
-        scores = np.array([one[1:3] for one in instances], np.float32).reshape(-1, 2)
-        least = np.array([self.center_threshold, self.instance_threshold], np.float32)
-        return np.r_[True, (scores >= least).all(axis=1)]
+        center, confidence = np.array([one[1:3] for one in instances], np.float32).reshape(-1, 2).T
+        return np.r_[True, self.keeps_scores(center, confidence)]
+
+    def keeps_scores(self, center: NDArray[np.float32], confidence: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """[M] bool, whether each of M instances is kept; from their center scores and mean confidences, float32."""
+        near, sure = np.float32(self.center_threshold), np.float32(self.instance_threshold)
+        return np.asarray((center >= near) & (confidence >= sure))
 
     def label_of(
         self,

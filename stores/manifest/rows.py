@@ -49,21 +49,25 @@ class Rows:
         arrays = [self._column(files, name).take(order).combine_chunks() for name in wanted]
         return pa.table(arrays, schema=pa.schema([MANIFEST_SCHEMA.field(name) for name in wanted]))
 
-    def batches(self) -> Iterator[pa.Table]:
-        """All rows with all columns, some thousands at a time, in no order; a million at once are more than a gigabyte.
+    def batches(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """All rows, some thousands at a time, in no order; a million at once are more than a gigabyte.
+
+        Args:
+            columns: those of `MANIFEST_SCHEMA` that are wanted; None is all.
 
         Raises:
             LabelCorrupt: if a file of the table is gone or damaged.
         """
+        schema = pa.schema([MANIFEST_SCHEMA.field(name) for name in columns]) if columns else MANIFEST_SCHEMA
         for path, size_bytes in self.files:
             file = self._open(path, size_bytes)
-            names = [name for name in MANIFEST_SCHEMA.names if self._has(path, file, name)]
+            names = [name for name in schema.names if self._has(path, file, name)]
             rows, batches = 0, file.iter_batches(BATCH_ROWS, columns=names, use_threads=False)
             while (batch := self._next(path, batches)) is not None:
                 found = {name: self._checked(path, name, batch.column(name)) for name in names}
                 rows += batch.num_rows
-                columns = [found.get(field.name, pa.nulls(batch.num_rows, field.type)) for field in MANIFEST_SCHEMA]
-                yield pa.table(columns, schema=MANIFEST_SCHEMA)
+                values = [found.get(field.name, pa.nulls(batch.num_rows, field.type)) for field in schema]
+                yield pa.table(values, schema=schema)
             if rows != file.metadata.num_rows:
                 raise self._damaged(path, f"{rows} rows of {file.metadata.num_rows}")
 

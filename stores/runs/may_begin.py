@@ -1,9 +1,11 @@
 """Which runs may begin on a store: one label set, made one way, unless the user says to replace it."""
 
+from dataclasses import fields
 from typing import Any
 
 from hmsa_label.stores.errors import NotAStore, StoreConflict
 from hmsa_label.stores.files import FileRoot, public_uri
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.manifest.table import LABEL, RELABEL, Commit, Manifest
 from hmsa_label.stores.runs.claims import drivers_of, second_run
 from hmsa_label.stores.runs.record import Run, describe, differences, new_run, read_run
@@ -91,15 +93,21 @@ def _made_otherwise(root: FileRoot, head: Commit, asked: Run) -> str:
     made_by = _run_of_labels(root, head)
     differing = differences(made_by, asked) if made_by else {}
     start = f"{public_uri(root.uri)} holds labels made with other settings"
-    if set(differing) == {"threshold"}:
-        there, here = differing["threshold"]
+    if made_by and differing and set(differing) <= {"threshold", "rule"}:
+        there, here = Rule.from_settings(made_by.settings), Rule.from_settings(asked.settings)
         return (
-            f"{start} (threshold {there}, not {here}); `hmsa-label rethreshold --threshold {here}` changes it without "
-            "the teacher, --relabel labels everything again"
+            f"{start} (threshold {there}, not {here}); `hmsa-label rethreshold {_options(there, here)}` changes it "
+            "without the teacher, --relabel labels everything again"
         )
     detail = f" ({_spell(differing)})" if differing else ""
     every = " of all images" if _selects(asked) else ""
     return f"{start}{detail}; --relabel{every} replaces them as a new version, or label into another store with --store"
+
+
+def _options(there: Rule | None, here: Rule | None) -> str:
+    """The options of `rethreshold` that lead from one rule to the other."""
+    pairs = [(field.name, getattr(there, field.name, None), getattr(here, field.name, None)) for field in fields(Rule)]
+    return " ".join(f"--{name.replace('_', '-')} {new}" for name, old, new in pairs if new != old)
 
 
 def _selects(asked: Run) -> bool:

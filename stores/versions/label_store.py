@@ -298,7 +298,7 @@ class LabelStore:
         (segment,) = self._values(["evidence_segment"], place)
         entries, digest = self._values(TABLE, place) if self.has_instances else (None, None)
         instances = None if digest is None else from_entries(entries or ())
-        if instances is not None and table_digest(instances) != digest:
+        if (entries is None) != (digest is None) or (instances is not None and table_digest(instances) != digest):
             raise LabelCorrupt(
                 f"{key}: the instances in its row of version {self.version} are not those that were found"
             )

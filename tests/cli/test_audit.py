@@ -14,6 +14,7 @@ from PIL import Image
 import hmsa_label
 from hmsa_label.cli.commands.audit import LOG_COLUMNS, _log_row
 from hmsa_label.stores.versions.label_store import LabelStore
+from tests.stores.conftest import Labels
 
 KEY = "train_extra/town/town_000001_000019"
 
@@ -276,3 +277,28 @@ def test_a_reader_that_leaves_ends_the_command_without_a_word(store):
         process.stdout.close()  # before a word was written
         assert process.stderr.read() == b""
     assert process.returncode == 141
+
+
+@pytest.mark.parametrize("option", ["center", "instance"])
+def test_thresholds_of_instances_are_refused_for_labels_without_any(call, store, option):
+    result = call("rethreshold", "--store", store, f"--{option}-threshold", 0.5)
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert f"the {option} threshold needs instances" in result.stderr
+
+
+def test_rethreshold_of_nothing_says_what_it_takes(call, store):
+    result = call("rethreshold", "--store", store)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "give at least one of threshold, center_threshold, instance_threshold" in result.stderr
+
+
+def test_rethreshold_of_a_panoptic_store_shows_its_rule(call, call_json, tmp_path):
+    uri = str(tmp_path / "panoptic")
+    Labels().fill(uri, panoptic=True)
+    made = call_json("rethreshold", "--store", uri, "--center-threshold", 0.5)
+    assert (made["threshold"], made["rule"]) == (0.9, {"center_threshold": 0.5})
+    assert "0.9, center threshold 0.5" in call("audit", "log", "--store", uri).stdout
+    assert "instances of" in call("audit", "diff", "--store", uri, 3).stdout
+    assert "rule center threshold 0.5" in call("audit", "card", "--store", uri).stdout
+    assert call_json("audit", "show", "--store", uri)["summary"]["rules"] == {"0.9, center threshold 0.5": 3}
+    assert '"kept": false' in call("audit", "show", "--store", uri, "a", "--json").stdout

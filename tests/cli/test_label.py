@@ -46,9 +46,9 @@ def test_table_tells_the_same_as_json(call, asked, tmp_path):
 
 def test_share_of_zero_is_shown_as_a_share(capsys):
     counts = {"images_total": 3, "images_done_before": 0, "images_labelled": 3, "images_failed": 0}
-    summary = LabelSummary(store="s", version=3, digest="0" * 64, kept_share=0.0, **counts)
+    summary = LabelSummary(store="s", version=3, digest="0" * 64, threshold=0.9, kept_share=0.0, **counts)
     with click.Context(click.Command("run")):
-        show_summary(summary, 0.9, as_json=False)
+        show_summary(summary, as_json=False)
     assert "kept     0.0 % of pixels at threshold 0.9\n" in capsys.readouterr().out
 
 

@@ -40,10 +40,9 @@ def test_a_code_span_holds_whatever_it_is_given(value: str, expected: str) -> No
 
 def facts(word: str) -> Card:
     """All that a card says of a version, `word` wherever a store may write what it likes."""
-    unset: dict[str, Any] = dict.fromkeys(("parent", "run", "threshold", "teacher_sha256", "restores", "note"))
-    counts: dict[str, Any] = {
-        name: {} for name in ("class_px", "class_share", "images_with_class", "thresholds", "runs")
-    }
+    unset: dict[str, Any] = dict.fromkeys(("parent", "run", "threshold", "rule", "teacher_sha256", "restores", "note"))
+    names = ("class_px", "class_share", "class_instances", "images_with_class", "thresholds", "rules", "runs")
+    counts: dict[str, Any] = {name: {} for name in names}
     return Card(
         version=3, digest="ab" * 32, store=f"/{word}", uuid="5f", time="2026-11-20T11:31:52+00:00", kind="label",
         images=1, finished=True, format_version=1, tags=["paper"], damaged_tags=[],
@@ -51,7 +50,7 @@ def facts(word: str) -> Card:
                         converted={word: 1}, mean_confidence=None, devices={}, label_bytes=1,
                         evidence_bytes=0, **counts),
         sources=[{"dataset": word, "root": word, "split": word}],
-        settings=[{"model": word, "teacher_sha256": word, "threshold": word}],
+        settings=[{"model": word, "teacher_sha256": word, "threshold": word, "rule": {word: word}}],
         runs=[{"run": "r", "kind": "label", "package": {"version": word},
                "teacher": {"trained_on": {"data": word}}}],
         classes=[ClassFacts(train_id=0, name=word, colour=[0, 0, 0], pixels=1, share=0.5, images=1)],

@@ -214,6 +214,15 @@ def test_scored_images_among_those_trained_on_break_the_chain(chain):
     assert {("student", "no leak recorded"), ("student", "no val or test image among the fine images")} <= found
 
 
+def test_labels_by_another_rule_than_was_recorded_break_the_chain(chain):
+    assert traced(chain).ok
+    rewrite(chain / "student/last.safetensors", lambda info: info["auto_labels"].update(rule={"center_threshold": 0.3}))
+    found = traced(chain)
+    assert broken(found) == {("labels", "rule")}
+    assert found.rule == {"center_threshold": 0.3}
+    assert 'is {}, recorded was {"center_threshold":0.3}' in [link.detail for link in found.links]
+
+
 @pytest.mark.parametrize("change", [{"threshold": 0.123}, {"class_thresholds": {"car": 0.123}}])
 def test_threshold_that_the_store_does_not_hold_breaks_the_chain(chain, change):
     rewrite(chain / "student/last.safetensors", lambda info: info["auto_labels"].update(change))

@@ -1,17 +1,20 @@
 """Differences between versions, on labels small enough to count by hand."""
 
 import json
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import pytest
 
 from hmsa_label.stores.audit.diff import confusion_of, diff
+from hmsa_label.stores.audit.instance_changes import InstanceChanges, changes_of
 from hmsa_label.stores.format.receipt import ImageFacts
 from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.runs.segment import SegmentWriter
 from hmsa_label.stores.runs.writer import RunWriter
 from hmsa_label.stores.versions.label_store import LabelStore
+from hmsa_label.stores.versions.rethreshold import rethreshold
 
 
 def put(uri: str, images: dict[str, list[list[int]]], teacher: str = "a", relabel: bool = False) -> int:
@@ -75,3 +78,52 @@ def test_without_pixels_nothing_is_read(uri: str, two_versions: tuple[int, int],
 def test_confusion_puts_ignore_last() -> None:
     table = confusion_of(np.array([[255, 255, 0]], np.uint8), np.array([[255, 1, 1]], np.uint8), 2)
     np.testing.assert_array_equal(table, [[0, 1, 0], [0, 0, 0], [0, 1, 1]])
+
+
+def test_instances_that_came_went_and_changed_are_counted(uri: str, labels: Any) -> None:
+    labels.fill(uri, panoptic=True, threshold=0.5)
+    rethreshold(uri, center_threshold=0.5)
+    found = diff(uri, 3)
+    store = LabelStore.open(uri)
+    gone: Counter[str] = Counter()
+    for key in store:
+        before = set(np.unique(LabelStore.open(uri, 3).instances(key)[0]))
+        after, table = store.instances(key)
+        gone.update(store.classes["names"][table[n - 1].train_id] for n in before - set(np.unique(after)))
+    assert sum(gone.values()) > 3
+    assert found.instances == {
+        name: InstanceChanges(added=0, removed=count, changed=0) for name, count in sorted(gone.items())
+    }
+    back = diff(uri, LabelStore.open(uri).version, 3).instances
+    assert back == {name: InstanceChanges(added=count, removed=0, changed=0) for name, count in gone.items()}
+
+
+def test_versions_without_instances_have_none_to_compare(uri: str, labels: Any) -> None:
+    labels.fill(uri)
+    rethreshold(uri, 0.5)
+    assert diff(uri, 3).instances is None
+
+
+def test_an_image_whose_instances_alone_differ_counts_as_relabeled(uri: str, labels: Any, drawn: Any) -> None:
+    made = drawn(0)
+    for relabel in (False, True):
+        run = labels.begin(uri, panoptic=True, relabel=relabel)
+        table = made.instances if not relabel else (made.instances[0]._replace(center_score=0.125), *made.instances[1:])
+        facts = ImageFacts(key="a", source="a", instances=table)
+        run.writer.append([run.segment.write(facts, made.arrays(Rule(0.9), panoptic=True))])
+        run.writer.finish()
+    found = diff(uri, 3)
+    assert (found.relabelled, found.pixels_changed, found.instances) == (["a"], 0, {})
+
+
+def test_instances_are_the_same_thing_if_they_share_more_than_half() -> None:
+    old, new = np.zeros((2, 12), np.uint16), np.zeros((2, 12), np.uint16)
+    label = np.zeros((2, 12), np.uint8)
+    old[0, 0:4], new[0, 1:4] = 1, 5  # 3 of 4: changed
+    old[0, 6:9], new[0, 7:10] = 2, 6  # 2 of 4, no more than half: another one
+    old[1, 0:4], new[1, 0:4] = 3, 7  # the same pixels, another class below
+    old[1, 6:9], new[1, 6:9] = 4, 8  # nothing changed but the number
+    other = label.copy()
+    other[1, 0:4] = 1
+    assert changes_of((label, old), (other, new), 2).tolist() == [[1, 2, 1], [1, 0, 0]]
+    assert changes_of((label, old * 0), (label, old * 0), 2).tolist() == [[0, 0, 0], [0, 0, 0]]

@@ -15,6 +15,7 @@ from hmsa_label.stores.versions.label_store import LabelStore
 from hmsa_label.stores.versions.log import store_log
 from hmsa_label.stores.versions.rollback import rollback
 from hmsa_label.stores.versions.tags import tag, tags
+from tests.stores.conftest import CLASSES
 
 
 def test_log_lists_finished_versions_oldest_first(uri: str, labels: Any) -> None:
@@ -222,3 +223,27 @@ def test_card_holds_the_facts_of_a_version(uri: str, labels: Any) -> None:
     assert facts.failed == [{"key": "x", "reason": "truncated"}]
     assert facts.sources == [{"dataset": "folder", "root": "/images", "split": "train"}]
     json.dumps(facts.to_dict())
+
+
+def test_show_tells_the_rule_and_the_instances_that_it_keeps(uri: str, labels: Any, drawn: Any) -> None:
+    labels.fill(uri, panoptic=True, center_threshold=0.5)
+    version, image = show(uri), show(uri, "a")
+    assert version.rule == {"center_threshold": 0.5}
+    assert version.summary.rules == {"0.9, center threshold 0.5": 3}
+    found = [one for key in "abc" for one in drawn(ord(key)).instances if one.center_score >= 0.5]
+    things = {name: [one.train_id for one in found].count(n) for n, name in enumerate(CLASSES["names"]) if n % 3}
+    assert version.summary.class_instances == things
+    assert image.row["rule"] == '{"center_threshold":0.5}'
+    assert [entry["kept"] for entry in image.row["instances"]] == [
+        one.center_score >= 0.5 for one in drawn(ord("a")).instances
+    ]
+    assert image.row["instances"][0]["class"] == CLASSES["names"][drawn(ord("a")).instances[0].train_id]
+    assert image.history[0].rule == '{"center_threshold":0.5}'
+    assert card_facts(uri).summary == version.summary
+    json.dumps([version.to_dict(), image.to_dict()])
+
+
+def test_labels_without_instances_are_summed_up_without(uri: str, labels: Any) -> None:
+    labels.fill(uri)
+    summary = show(uri).summary
+    assert (summary.rules, summary.class_instances) == ({}, None)
