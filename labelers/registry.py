@@ -38,6 +38,10 @@ LABELERS = {
         labeler="hmsa_label.labelers.hmsa.labeler.labeler:HmsaLabeler",
         options="hmsa_label.labelers.hmsa.labeler.options:HmsaOptions",
     ),
+    "axial_deeplab": Entry(
+        labeler="hmsa_label.labelers.axial_deeplab.labeler.labeler:AxialDeepLabLabeler",
+        options="hmsa_label.labelers.axial_deeplab.labeler.options:AxialDeepLabOptions",
+    ),
 }
 
 

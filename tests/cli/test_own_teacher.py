@@ -143,7 +143,7 @@ def test_image_that_it_cannot_label_is_named_and_passed_over(run, source, reason
         (["--teacher-options", "width"], "is not a list of names and values such as tiles=4,mode=fast"),
         (
             ["--teacher", "hmas"],
-            "unknown teacher 'hmas'; known are hmsa, or a class of your own as my_module:MyTeacher",
+            "unknown teacher 'hmas'; known are axial_deeplab, hmsa, or a class of your own as my_module:MyTeacher",
         ),
         (["--teacher", "nowhere:T"], "no module 'nowhere' for the teacher nowhere:T; it is looked for among installed"),
         (["--teacher", "hmsa"], "the teacher hmsa needs a checkpoint; give it with --weights"),

@@ -1,0 +1,54 @@
+"""The passes of a panoptic network over a batch: several sizes, mirrored or not, averaged at the size of the images."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from hmsa_label.labelers.axial_deeplab.labeler.options import AxialDeepLabOptions
+from hmsa_label.labelers.axial_deeplab.net import AxialDeepLab
+from hmsa_label.labelers.base import Place, View
+from hmsa_label.labelers.inference.axial import for_inference
+from hmsa_label.labelers.panoptic.scales import FullMaps, average_over_scales
+
+Semantics: TypeAlias = Callable[[Tensor], Tensor]  # images [N, H, W, 3] uint8 -> probabilities [N, K, H, W] float32
+
+
+class Passes:
+    """A network on one device, the sizes at which it looks, and who tells the classes."""
+
+    def __init__(
+        self, net: AxialDeepLab, place: Place, options: AxialDeepLabOptions, semantics: Semantics | None
+    ) -> None:
+        """See `AxialDeepLabLabeler.load`; on the device `meta` it computes shapes alone."""
+        self.device, self._options, self._semantics = place.device, options, semantics
+        self._net = for_inference(net, place.device, place.dtype)
+
+    def maps(self, batch: Tensor) -> FullMaps:
+        """The maps of images [N, H, W, 3] uint8 RGB."""
+        found = self._averaged(batch, self._options.scales, self._options.flip)
+        if self._semantics is None:
+            return found
+        center, offset = found.center, found.offset
+        del found  # what this network says of classes goes before the other one begins
+        return FullMaps(self._semantics(batch).to(self.device), center, offset)
+
+    def views(self, image: Tensor) -> list[View]:
+        """What enters the classes of an image [H, W, 3] uint8 RGB, mirror images aside; none if it is of one piece."""
+        scales, batch = self._options.scales, image[None]
+        if self._semantics is not None:
+            own = self._averaged(batch, scales, flip=False).probabilities
+            return [_view("own", "own classes", own, 0.0), _view("other", "other teacher", self._semantics(batch), 1.0)]
+        if len(scales) == 1:
+            return []
+        alone = ((scale, self._averaged(batch, (scale,), flip=False).probabilities) for scale in sorted(scales))
+        return [_view(f"{scale:g}", f"{scale:g}x", found, 1 / len(scales)) for scale, found in alone]
+
+    def _averaged(self, batch: Tensor, scales: Sequence[float], flip: bool) -> FullMaps:
+        return average_over_scales(self._net, self._net.normalize(batch), scales, flip)
+
+
+def _view(name: str, title: str, probabilities: Tensor, share: float) -> View:
+    top1 = probabilities[0].argmax(0).to(torch.uint8)
+    return View(name=name, title=title, top1=top1, share=torch.full(top1.shape, share))
