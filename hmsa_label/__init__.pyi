@@ -120,6 +120,7 @@ from hmsa_label.stores.audit.diff import Diff as Diff
 from hmsa_label.stores.audit.history import ImageHistory as ImageHistory
 from hmsa_label.stores.audit.history import LabelChange as LabelChange
 from hmsa_label.stores.audit.history import VersionFacts as VersionFacts
+from hmsa_label.stores.audit.instance_changes import InstanceChanges as InstanceChanges
 from hmsa_label.stores.audit.summary import Summary as Summary
 from hmsa_label.stores.audit.verify import Problem as Problem
 from hmsa_label.stores.audit.verify import Verified as Verified
