@@ -392,6 +392,30 @@ def test_trees_on_s3_are_listed_without_a_request_per_file(s3_bucket: str, monke
         source.read(refs[-1].image)
 
 
+def test_a_coco_tree_on_s3_is_listed_without_a_request_per_file(
+    s3_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"{number:012}" for number in range(20)]
+    put(tmp_path, *(f"val2017/{name}.jpg" for name in names))
+    put(tmp_path, *(f"annotations/panoptic_val2017/{name}.png" for name in names))
+    write_panoptic_json(tmp_path, "val2017", {f"{name}.jpg": f"{name}.png" for name in names})
+    s3fs.S3FileSystem().put(str(tmp_path), f"{s3_bucket}/coco", recursive=True)
+    calls: list[str] = []
+    call = s3fs.S3FileSystem._call_s3
+
+    async def counted(self: Any, method: str, *given: Any, **named: Any) -> Any:
+        calls.append(method)
+        return await call(self, method, *given, **named)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", counted)
+    source: Any = open_images("coco", f"{s3_bucket}/coco")
+    refs = source.list("val", labels="gtFine")
+    assert [ref.key for ref in refs] == [f"val2017/{name}" for name in names]
+    assert all(ref.instances for ref in refs)
+    assert len(calls) < len(names)
+    assert source.regions(str(refs[3].instances)).raw_ids.tolist() == [1]
+
+
 def test_missing_trees_on_s3_are_refused_by_name(s3_bucket: str) -> None:
     with pytest.raises(NotAStore, match=r"root s3://images/nowhere does not exist"):
         open_images("cityscapes", "s3://images/nowhere")
