@@ -20,7 +20,8 @@ from hmsa_label.stores.exports.cityscapes_tree import export_cityscapes
 from hmsa_label.stores.exports.dense_zarr import export_zarr
 from hmsa_label.stores.exports.png import encode_png
 from hmsa_label.stores.format import layout
-from hmsa_label.stores.format.evidence import code_of, grid_with, label_at, level_of
+from hmsa_label.stores.format.evidence import code_of, grid_with
+from hmsa_label.stores.format.instances import Instance, exact
 from hmsa_label.stores.format.receipt import ImageFacts, Receipt
 from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.runs.segment import SegmentWriter
@@ -32,9 +33,10 @@ from hmsa_label.stores.versions.rethreshold import rethreshold
 from hmsa_label.stores.versions.tags import tag, tags
 
 TAG = "students"
-THRESHOLD = 0.9
+RULE = Rule(0.9)
 SIZES = {"a": (24, 48), "b": (24, 48), "c": (24, 48), "d": (16, 20), "e": (24, 48)}
-PIXELS = ("label", "evidence", "dataset", "threshold", "png", "zarr")
+STORED = ("label", "evidence", "instances")
+PIXELS = (*STORED, "dataset", "threshold", "panoptic", "png", "zarr")
 LOWER = 0.7  # another stored threshold
 Seen = dict[str, tuple[str, Any]]
 
@@ -62,8 +64,8 @@ def build(uri: str) -> Facts:
     label(uri, sorted(SIZES), seed=0)
     label(uri, ["a", "d"], seed=100, relabel=True)
     tag(uri, TAG, message="what the students were trained on")
-    rethreshold(uri, 0.8, provenance={"command": "rethreshold"}, threads=1)
-    label(uri, ["b"], seed=200, relabel=True, threshold=0.8)
+    rethreshold(uri, 0.8, center_threshold=0.3, provenance={"command": "rethreshold"}, threads=1)
+    label(uri, ["b"], seed=200, relabel=True, rule=Rule(0.8, 0.3))
     gc(uri, keep_last=2, apply=True)
     versions = [entry.version for entry in store_log(uri) if entry.finished and not entry.pruned]
     keys_of: dict[str, set[str]] = {}
@@ -88,20 +90,21 @@ def image_of(key: str) -> bytes:
     return encode_png(np.zeros((*SIZES[key], 3), np.uint8))
 
 
-def label(uri: str, keys: list[str], *, seed: int, relabel: bool = False, threshold: float = THRESHOLD) -> None:
-    """One finished run over `keys`, with evidence and one failed image."""
+def label(uri: str, keys: list[str], *, seed: int, relabel: bool = False, rule: Rule = RULE) -> None:
+    """One finished run over `keys`, with evidence, instances and one failed image."""
     run = {
-        "settings": {"teacher_sha256": f"{seed:064x}", "scales": [0.5, 1.0], "threshold": threshold},
+        "settings": {"teacher_sha256": f"{seed:064x}", "scales": [0.5, 1.0], **rule.settings},
         "data": {"dataset": "folder", "root": "/images", "split": "train"},
     }
     writer = RunWriter(uri, run, relabel=relabel)
-    grid = grid_with(threshold)
-    segment = SegmentWriter(uri, writer.run_id, grid, Rule(threshold), len(keys))
+    grid = grid_with(rule.threshold)
+    segment = SegmentWriter(uri, writer.run_id, grid, rule, len(keys))
     receipts = []
     for key in keys:
         generator = np.random.default_rng([seed, ord(key)])
         top1, confidence = blocks(generator, SIZES[key])
         code = code_of(confidence, grid)
+        instance, table = things_of(generator, top1)
         facts = ImageFacts(
             key=key,
             source=f"{key}.png",
@@ -111,9 +114,10 @@ def label(uri: str, keys: list[str], *, seed: int, relabel: bool = False, thresh
             mean_confidence=float(confidence.mean()),
             coarse_agreement=0.9,
             seconds=0.5,
+            instances=table,
         )
-        label = label_at(top1, code, level_of(threshold, grid))
-        receipts.append(segment.write(facts, {"label": label, "top1": top1, "code": code}))
+        arrays = {"label": rule.label_of(top1, code, grid, instance, table), "top1": top1, "code": code}
+        receipts.append(segment.write(facts, {**arrays, "instance": instance}))
     writer.append(receipts)
     writer.finish([{"key": "f", "reason": "truncated"}], seconds=2.0)
 
@@ -124,6 +128,18 @@ def blocks(generator: np.random.Generator, size: tuple[int, int]) -> tuple[layou
     top1 = np.kron(generator.integers(0, 19, shape), np.ones((4, 4))).astype(np.uint8)
     confidence = np.kron(generator.random(shape), np.ones((4, 4))).astype(np.float32)
     return top1, (0.4 + 0.6 * confidence**0.5).astype(np.float32)
+
+
+def things_of(generator: np.random.Generator, top1: layout.U8) -> tuple[Any, tuple[Instance, ...]]:
+    """[H, W] uint16 map and table of instances: all of a thing class is one."""
+    instance, found = np.zeros(top1.shape, np.uint16), []
+    for train_id in CITYSCAPES.things:
+        y, x = np.nonzero(top1 == train_id)
+        if len(y):
+            box = (x.min(), y.min(), np.ptp(x) + 1, np.ptp(y) + 1)
+            found.append(Instance(train_id, generator.random(), generator.random(), len(y), box))
+            instance[y, x] = len(found)
+    return instance, exact(found)
 
 
 def objects_of(receipt: Receipt) -> list[str]:
@@ -160,7 +176,7 @@ def labels_at(uri: str, version: int | str | None) -> dict[str, tuple[str, Any]]
 
 def questions(*, whole: bool) -> list[str]:
     """What `answers_of`, or without `whole` `stored_in`, asks an opened store."""
-    pixels = PIXELS if whole else PIXELS[:2]
+    pixels = PIXELS if whole else STORED
     return ["identity", "commit", "rows", "summary", "grids", *(f"{what} {key}" for what in pixels for key in SIZES)]
 
 
@@ -169,6 +185,7 @@ def answers_of(store: LabelStore, images: str) -> Seen:
     answers = stored_in(store)
     for what, threshold in (("dataset", None), ("threshold", LOWER)):
         answers |= each_key(what, lambda threshold=threshold: items_of(store, images, threshold))
+    answers |= each_key("panoptic", lambda: panoptic_of(store, images))
     return {**answers, **each_key("png", lambda: exported_png(store)), **each_key("zarr", lambda: exported_zarr(store))}
 
 
@@ -184,6 +201,7 @@ def stored_in(store: LabelStore) -> Seen:
     for key in SIZES:
         answers[f"label {key}"] = ask(lambda key=key: store.read(key).tobytes())
         answers[f"evidence {key}"] = ask(lambda key=key: evidence_of(store, key))
+        answers[f"instances {key}"] = ask(lambda key=key: instances_of(store, key))
     return answers
 
 
@@ -197,6 +215,12 @@ def items_of(store: LabelStore, images: str, threshold: float | None) -> dict[st
     """Labels as a training gets them."""
     dataset = AutoLabelDataset(store, images, dataset="folder", threshold=threshold)
     return {key: dataset[place][1].tobytes() for place, key in enumerate(dataset.keys)}
+
+
+def panoptic_of(store: LabelStore, images: str) -> dict[str, bytes]:
+    """Panoptic maps as a training gets them."""
+    dataset = AutoLabelDataset(store, images, dataset="folder")
+    return {key: dataset.panoptic(place).tobytes() for place, key in enumerate(dataset.keys)}
 
 
 def exported_png(store: LabelStore) -> dict[str, bytes]:
@@ -219,6 +243,11 @@ def exported_zarr(store: LabelStore) -> dict[str, bytes]:
 def evidence_of(store: LabelStore, key: str) -> tuple[bytes, bytes, tuple[float, ...]]:
     top1, code, grid = store.read_evidence(key)
     return top1.tobytes(), code.tobytes(), grid
+
+
+def instances_of(store: LabelStore, key: str) -> tuple[bytes, list[Instance]]:
+    instance, found = store.instances(key)
+    return instance.tobytes(), found
 
 
 def ask(question: Callable[[], Any]) -> tuple[str, Any]:

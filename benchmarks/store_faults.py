@@ -28,6 +28,7 @@ from small_store import LOWER, SIZES, TAG, Facts, ask, build, label, labels_at, 
 from hmsa_label.stores.audit.verify import Problem, verify
 from hmsa_label.stores.errors import StoreError
 from hmsa_label.stores.format.layout import COMMITS, PRUNED, ROOT, RUNS, TAGS
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.versions.gc import gc
 from hmsa_label.stores.versions.rethreshold import rethreshold
 from hmsa_label.stores.versions.rollback import rollback
@@ -239,7 +240,7 @@ def try_verbs(damaged: Path, facts: Facts) -> Verbs:
         verbs: dict[str, tuple[Callable[[], Any], dict[str, tuple[str, Any]] | None]] = {
             "tag": (lambda: tag(uri, "new"), None),
             "rethreshold": (lambda: rethreshold(uri, LOWER, threads=1), newest),
-            "run": (lambda: label(uri, ["c"], seed=300, relabel=True, threshold=LOWER), None),
+            "run": (lambda: label(uri, ["c"], seed=300, relabel=True, rule=Rule(LOWER)), None),
             "rollback": (lambda: rollback(uri, first), labels_before(facts, first)),
             "gc": (lambda: gc(uri, apply=True), None),
         }

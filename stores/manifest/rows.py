@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -92,6 +93,8 @@ class Rows:
             file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
             if not 0 <= file.metadata.num_rows <= len(data):  # each row has a key and a time of its own
                 raise ValueError(f"it claims {file.metadata.num_rows} rows in {len(data)} bytes")
+            if fault := _table_fault(file.metadata, len(data)):
+                raise ValueError(fault)
             return file
         except (pa.ArrowException, OSError, ValueError) as error:
             raise self._damaged(path, error) from None
@@ -139,3 +142,18 @@ class Rows:
 
     def _damaged(self, path: str, reason: object) -> LabelCorrupt:
         return LabelCorrupt(f"the manifest of version {self.version} does not read: {MANIFEST}/{path}: {reason}")
+
+
+def _table_fault(metadata: Any, size_bytes: int) -> str:
+    """What is wrong if a file states more instances than it has bytes: equal ones compress to nothing.
+
+    Those of a teacher differ in their scores, and no file of them comes near this bound.
+    """
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    columns = (group.column(place) for group in groups for place in range(group.num_columns))
+    counts: Counter[str] = Counter()
+    for column in columns:
+        if column.path_in_schema.startswith("instances."):
+            counts[column.path_in_schema] += column.num_values
+    most = max(counts.values(), default=0)
+    return f"{most:,} entries of a table of instances are claimed in {size_bytes} bytes" if most > size_bytes else ""

@@ -5,6 +5,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -23,6 +24,7 @@ from hmsa_label.stores.exports.cityscapes_tree import export_cityscapes
 from hmsa_label.stores.exports.dense_zarr import export_zarr
 from hmsa_label.stores.files import FileRoot
 from hmsa_label.stores.format.evidence import code_of, grid_with, label_at, level_of
+from hmsa_label.stores.format.instances import Instance, exact
 from hmsa_label.stores.format.layout import COMMITS, LOG
 from hmsa_label.stores.format.receipt import ImageFacts
 from hmsa_label.stores.format.rule import Rule
@@ -44,6 +46,7 @@ CLASSES = {
     "colours": [[128, 64, 128], [0, 0, 142], [70, 130, 180]],
     "raw_ids": [7, 26, 23],
     "ignore_index": 255,
+    "things": [1],
 }
 SIZES = {"a": (4, 6), "b/c": (3, 5)}
 STATE = {
@@ -72,7 +75,8 @@ class SmallStore:
         self._fill(0.9)
         tag(self.uri, "first", message="why")
         rethreshold(self.uri, 0.7)
-        self._fill(0.7, relabel=True)
+        self._fill(0.7, relabel=True, panoptic=True)
+        rethreshold(self.uri, center_threshold=0.5)
         gc(self.uri, keep_last=2, apply=True)
         finished = [entry.version for entry in store_log(self.uri) if not entry.pruned]
         self.versions = finished
@@ -80,7 +84,7 @@ class SmallStore:
         files = (path for path in sorted(self.root.rglob("*")) if path.is_file())
         self.bodies = {path.relative_to(self.root): path.read_bytes() for path in files}
 
-    def _fill(self, threshold: float, *, relabel: bool = False) -> None:
+    def _fill(self, threshold: float, *, relabel: bool = False, panoptic: bool = False) -> None:
         record = {
             "settings": {"teacher_sha256": "a" * 64, "scales": [1.0], "model": "m", "threshold": threshold},
             "data": {"dataset": "folder", "root": "/images", "split": "train"},
@@ -94,8 +98,11 @@ class SmallStore:
             random = np.random.default_rng(len(key) + relabel)
             top1, code = random.integers(0, 3, size, np.uint8), code_of(random.random(size), grid)
             facts = ImageFacts(key=key, source=f"{key}.png", source_sha256="b" * 64, source_bytes=1, device="cpu")
-            label = label_at(top1, code, level_of(threshold, grid))
-            receipts.append(segment.write(facts, {"label": label, "top1": top1, "code": code}))
+            arrays = {"label": label_at(top1, code, level_of(threshold, grid)), "top1": top1, "code": code}
+            if panoptic:
+                instance, table = rows_of_things(top1)
+                facts, arrays["instance"] = replace(facts, instances=table), instance
+            receipts.append(segment.write(facts, arrays))
         writer.append(receipts)
         writer.finish([{"key": "x", "reason": "damaged"}])
         write_part(FileRoot(self.uri), writer.run_id, writer.attempt, 0, [{"event": "started"}, STATE])
@@ -165,6 +172,17 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def rows_of_things(top1: np.ndarray) -> tuple[np.ndarray, tuple[Instance, ...]]:
+    """Map and table of instances: the cars of each row of an image are one; every second has a low center score."""
+    instance, found = np.zeros(top1.shape, np.uint16), []
+    for y, row in enumerate(top1):
+        x = np.flatnonzero(row == 1)
+        if len(x):
+            found.append(Instance(1, 0.9 - 0.6 * (len(found) % 2), 0.7, len(x), (x[0], y, np.ptp(x) + 1, 1)))
+            instance[y, x] = len(found)
+    return instance, exact(found)
+
+
 Question = Callable[[SmallStore, Random], Any]
 
 
@@ -177,6 +195,8 @@ def _read(store: SmallStore, random: Random) -> None:
         store_is_sound = any(pixels.shape == other.shape and (pixels == other).all() for other in known)
         assert store_is_sound or store.may_differ, f"other pixels of {key}"
         opened.read_evidence(key)
+        if opened.has_instances:
+            opened.instances(key)
         opened.receipt(key)
     opened.table()
 
@@ -224,6 +244,7 @@ READERS: tuple[Question, ...] = (
     lambda store, random: store_log(store.uri, progress=True),
     lambda store, random: tags(store.uri),
     lambda store, random: diff(store.uri, "first", threads=1),
+    lambda store, random: diff(store.uri, store.versions[-2], threads=1),
     lambda store, random: gc(store.uri, keep_last=1),
     lambda store, random: picture_of_label(StoreConfig(uri=store.uri), "a"),
 )
@@ -231,6 +252,7 @@ WRITERS: tuple[Question, ...] = (
     _begin,
     lambda store, random: rollback(store.uri, store.versions[0]),
     lambda store, random: rethreshold(store.uri, 0.9, threads=1),
+    lambda store, random: rethreshold(store.uri, instance_threshold=0.8, threads=1),
     lambda store, random: tag(store.uri, random.choice(("first", "second"))),
 )
 QUESTIONS: tuple[Question, ...] = READERS + WRITERS

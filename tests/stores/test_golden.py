@@ -29,6 +29,13 @@ DIGESTS = [
 ]
 
 
+PANOPTIC = str(GOLDEN / "v1-panoptic")
+PANOPTIC_DIGESTS = [
+    "9713573064e86e8b6adda40442a78e0d768b5eb2a1d5e687d808248a16c1f070",
+    "6b502b96363d0679b70c9d68b4398bcb7f74179254c0ab5fad058a11681cfa96",
+]
+
+
 @pytest.fixture(params=["v1"])
 def golden(request: pytest.FixtureRequest) -> str:
     return str(GOLDEN / request.param)
@@ -121,3 +128,30 @@ def test_every_writer_goes_on_with_it(golden: str, tmp_path: Path, writer: str) 
     label_one(uri, "town/later", relabel=True)
     assert len(LabelStore.open(uri)) == len(after) + 1
     assert verify(uri) == []
+
+
+def test_instances_of_both_versions_are_what_was_written() -> None:
+    # Every car pixel is an instance; center scores are 0.2, 0.4, 0.6, 0.8, and the newer version asks for 0.7.
+    cars = {"town/wide": [(1, 0), (4, 0), (1, 1), (4, 1)], "town/tall": [(1, 0), (1, 1), (1, 2), (1, 3)]}
+    for version, kept in (("first", [0, 0, 0, 1]), (None, [0, 0, 0, 1])):
+        store = LabelStore.open(PANOPTIC, version)
+        for key in store:
+            instance, found = store.instances(key)
+            assert [one.box for one in found] == [(x, y, 1, 1) for x, y in cars[key]]
+            assert [round(one.center_score, 5) for one in found] == [0.2, 0.4, 0.6, 0.8]
+            assert [int((instance == number).sum()) for number in (1, 2, 3, 4)] == kept
+    assert int((LabelStore.open(PANOPTIC).read("town/wide") == 1).sum()) == 1
+
+
+def test_the_rule_and_digests_of_panoptic_labels_are_those_of_the_day() -> None:
+    log = store_log(PANOPTIC)
+    assert [(entry.threshold, entry.rule) for entry in log] == [(0.9, None), (0.7, {"center_threshold": 0.7})]
+    assert [entry.digest for entry in log] == PANOPTIC_DIGESTS
+    assert verify(PANOPTIC, every=True) == []
+
+
+def test_panoptic_labels_go_on_by_another_rule(tmp_path: Path) -> None:
+    uri = str(shutil.copytree(PANOPTIC, tmp_path / "labels.zarr"))
+    rethreshold(uri, 0.9, center_threshold=0)
+    assert LabelStore.open(uri).digest == PANOPTIC_DIGESTS[0]
+    assert verify(uri, every=True) == []

@@ -4,6 +4,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hmsa_label.stores.audit.history import show_version
@@ -13,6 +14,7 @@ from hmsa_label.stores.versions.gc import gc
 from hmsa_label.stores.versions.label_store import LabelStore
 from hmsa_label.stores.versions.log import store_log
 from hmsa_label.stores.versions.tags import read_tag, tag
+from tests.stores.conftest import CLASSES
 
 
 def seen(uri: str, labels: dict[str, Any]) -> Any:
@@ -21,6 +23,7 @@ def seen(uri: str, labels: dict[str, Any]) -> Any:
         store = LabelStore.open(uri)
         for key in store:
             assert (store.read(key) == labels[key]).all()
+            assert ((store.instances(key)[0] > 0) == (np.isin(labels[key], CLASSES["things"]))).all()
         return store_log(uri), store.table().to_pylist(), show_version(store), read_tag(store.root, "kept")
     except StoreError as error:
         return str(error)
@@ -29,8 +32,8 @@ def seen(uri: str, labels: dict[str, Any]) -> Any:
 @pytest.fixture
 def history(uri: str, labels: Any) -> tuple[Path, dict[str, Any]]:
     """A store with a pruned version, a relabeled image and a tag; and the labels of its newest version."""
-    old = labels.fill(uri, ["a", "b"])
-    new = labels.fill(uri, ["b"], teacher="b", relabel=True, seed=5)
+    old = labels.fill(uri, ["a", "b"], panoptic=True)
+    new = labels.fill(uri, ["b"], teacher="b", relabel=True, seed=5, panoptic=True, center_threshold=0.3)
     tag(uri, "kept")
     gc(uri, keep_last=1, apply=True)
     return Path(uri), {**old.labels, **new.labels}

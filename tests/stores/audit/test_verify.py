@@ -47,9 +47,9 @@ def test_a_new_store_has_no_problems(uri: str, classes: dict[str, Any]) -> None:
     assert verify(uri) == []
 
 
-@pytest.mark.parametrize("name", ["label", "top1", "code"])
+@pytest.mark.parametrize("name", ["label", "top1", "code", "instance"])
 def test_every_flipped_bit_is_found_or_harmless(uri: str, labels: Any, name: str) -> None:
-    labels.fill(uri, ["a"])
+    labels.fill(uri, ["a"], panoptic=True)
     path = chunk(uri, "a", name)
     sound = path.read_bytes()
     found = 0
@@ -185,6 +185,33 @@ def test_a_label_that_contradicts_its_evidence_is_found(
     run.writer.finish()
     assert kinds(uri, deep=False) == []
     assert kinds(uri) == [("a", "rule")]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"area_px": 1}, "pixels; its entry says 1"),
+        ({"box": (0, 0, 1, 1)}, r"its entry says [0, 0, 1, 1]"),
+        ({"train_id": 3}, "instance 1 is of trainId 3, which is no thing"),
+        ({"train_id": 4}, "pixels of instances have another class in top1 than their instance"),
+        ({"center_score": 0.0}, "pixels of instances that the rule (0.5, center threshold 0.01) drops have a label"),
+        ({"confidence": 0.125}, ""),
+    ],
+)
+def test_instances_that_contradict_their_pixels_are_found(
+    uri: str, labels: Any, drawn: Any, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], said: str
+) -> None:
+    run = labels.begin(uri, panoptic=True, threshold=0.5, center_threshold=0.01)
+    made = drawn(0, 0.5)
+    assert made.instances[0].train_id == 1
+    arrays = made.arrays(run.rule, panoptic=True)
+    monkeypatch.setattr("hmsa_label.stores.runs.segment.agreement_faults", lambda *_: iter(()))  # it does not look
+    table = (made.instances[0]._replace(**change), *made.instances[1:])
+    run.writer.append([run.segment.write(ImageFacts(key="a", source="a.png", instances=table), arrays)])
+    run.writer.finish()
+    problems = verify(uri)
+    assert {(problem.key, problem.kind) for problem in problems} == ({("a", "rule")} if said else set())
+    assert not said or any(said in problem.detail for problem in problems)
 
 
 def test_the_committed_pixels_in_other_bytes_are_refused_and_found(uri: str, labels: Any) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing
 from hmsa_label.stores.format import layout
 from hmsa_label.stores.format.chunks import digest_of, encode
+from hmsa_label.stores.format.instances import Instance, table_digest
 from hmsa_label.stores.format.receipt import ImageFacts, Receipt, StoredArray, to_table
 from hmsa_label.stores.format.self_digest import seal
 from hmsa_label.stores.manifest.table import _pixel_folders
@@ -22,6 +24,7 @@ from hmsa_label.stores.runs.writer import RunWriter
 from hmsa_label.stores.versions.gc import gc
 from hmsa_label.stores.versions.label_store import LabelStore
 from hmsa_label.stores.versions.log import store_log
+from hmsa_label.stores.versions.rethreshold import rethreshold
 from hmsa_label.stores.versions.tags import tag
 
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -249,6 +252,8 @@ def test_badly_formed_thresholds_of_a_segment_are_refused_by_name(
         LabelStore.open(uri).read_evidence("a")
 
 
+THING = Instance(1, 0.5, 0.5, 1, (0, 0, 1, 1))
+MANY = tuple(THING._replace(center_score=number / 2**16) for number in range(2**16 - 1))
 ROWS = [
     ("segment", "../../outside", "segment holds '../../outside', which is no name"),
     ("evidence_segment", "..", "evidence_segment holds '..', which is no name"),
@@ -266,6 +271,23 @@ ROWS = [
     ("device", "x" * 5000, "device holds a text of 5000 bytes"),
     ("key", "a\0b", "key holds a text with a NUL"),
     ("key", "", "key holds an empty key"),
+    ("rule", "{", "rule holds '{', which is no rule"),
+    ("rule", "[0.5]", "rule holds '[0.5]', which is no rule: it must be an object"),
+    ("rule", '{"center_threshold":7}', "which is no rule: center_threshold must be a number from 0 to 1; it is 7"),
+    ("rule", "[" * 2000, "which is no rule: it is nested too deeply"),
+    ("instances", (THING._replace(train_id=200),), "instances holds an instance of trainId 200, which is no class"),
+    ("instances", (THING._replace(train_id=-1),), "instances holds a value outside of 0 to 252 as train_id of an inst"),
+    ("instances", (THING._replace(center_score=1.5),), "instances holds a value outside of 0 to 1 as center_score"),
+    (
+        "instances",
+        (THING._replace(confidence=float("nan")),),
+        "instances holds a value outside of 0 to 1 as confidence",
+    ),
+    ("instances", (THING._replace(area_px=0),), "instances holds a value outside of 1 to 134217728 as area_px"),
+    ("instances", (THING._replace(box=(-1, 0, 1, 1)),), "instances holds a value outside of 0 to 134217727 as x of an"),
+    ("instances", (THING._replace(box=(0, 0, 1, 0)),), "instances holds a value outside of 1 to 134217728 as height"),
+    ("instances", (THING._replace(area_px=None),), "instances holds an instance without a area_px"),
+    ("instances", MANY, "instances holds a table of more than 65,534 instances"),
 ]
 
 
@@ -283,9 +305,46 @@ def test_a_row_that_no_writer_makes_is_refused_by_name(
     run = labels.begin(uri)
     receipt = run.write("a")
     append_row(run, replace(receipt, **{column: value}))
-    with pytest.raises(LabelCorrupt, match=rf"manifest/part-.*\.parquet: {said}"):
+    with pytest.raises(LabelCorrupt, match=rf"manifest/part-.*\.parquet: .*{re.escape(said)}"):
         LabelStore.open(uri, "head").table()
     assert [(problem.kind, said in problem.detail) for problem in verify(uri, "head")] == [("manifest", True)]
+
+
+@pytest.mark.parametrize("change", ["other", "none", "fewer"])
+def test_instances_of_a_row_that_were_not_found_are_refused(uri: str, labels: Any, change: str) -> None:
+    run = labels.begin(uri, panoptic=True, evidence=False)
+    receipt = run.write("a")
+    first, *others = receipt.instances
+    tables = {"other": (first._replace(center_score=0.0), *others), "none": None, "fewer": (first,)}
+    digest = table_digest((first,)) if change == "fewer" else receipt.instance_table_sha256
+    run.writer.append([replace(receipt, instances=tables[change], instance_table_sha256=digest)])
+    run.writer.finish()
+    said = f"holds {len(receipt.instances)}, but its image has 1 instances" if change == "fewer" else "not those that"
+    with pytest.raises(LabelCorrupt, match=said):
+        LabelStore.open(uri).instances("a")
+    assert {problem.kind for problem in verify(uri)} == {"receipt", "rule"}
+
+
+def test_a_table_of_instances_cannot_grow_beyond_what_its_file_could_hold(uri: str, labels: Any) -> None:
+    run = labels.begin(uri, panoptic=True)
+    receipt = run.write("a")
+    run.writer.append([replace(receipt, instances=(THING,) * 65_000)])  # equal entries compress to nothing
+    said = r"65,000 entries of a table of instances are claimed in \d+ bytes"
+    with pytest.raises(LabelCorrupt, match=said):
+        LabelStore.open(uri, "head").table(["instances"])
+    with pytest.raises(LabelCorrupt, match=said):
+        list(LabelStore.open(uri, "head").rows.batches(["instances"]))
+
+
+def test_a_rule_of_a_later_version_is_named_and_labels_are_read_all_the_same(uri: str, labels: Any) -> None:
+    run = labels.begin(uri)
+    run.writer.append([replace(run.write("a"), rule='{"margin":0.2}')])
+    run.writer.finish()
+    np.testing.assert_array_equal(LabelStore.open(uri).read("a"), run.labels["a"])
+    said = "a rule with 'margin', which this hmsa-label does not know"
+    with pytest.raises(LabelCorrupt, match=said):
+        rethreshold(uri, 0.5)
+    assert any(problem.kind == "rule" and said in problem.detail for problem in verify(uri))
 
 
 def test_pixels_outside_of_the_store_are_not_read(uri: str, labels: Any, tmp_path: Path) -> None:

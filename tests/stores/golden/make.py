@@ -1,8 +1,11 @@
-"""Makes the store in v1/, which every later version of the code must read. Run once per format version, never again.
+"""Makes the stores in v1/ and v1-panoptic/, which every later version of the code must read.
+
+Run once per format version, never again:
 
     python tests/stores/golden/make.py tests/stores/golden/v1
+    python tests/stores/golden/make.py tests/stores/golden/v1-panoptic --panoptic
 
-Two images of different sizes, then a change of threshold, then a tag on the first version; see test_golden.py.
+Two images of different sizes, then a change of the rule, then a tag on the first version; see test_golden.py.
 """
 
 import sys
@@ -10,6 +13,7 @@ import sys
 import numpy as np
 
 from hmsa_label.stores.format.evidence import DEFAULT_GRID, code_of, label_at, level_of
+from hmsa_label.stores.format.instances import Instance, exact
 from hmsa_label.stores.format.receipt import ImageFacts
 from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.runs.segment import SegmentWriter
@@ -25,6 +29,7 @@ CLASSES = {
     "raw_ids": [7, 26, 23],
     "ignore_index": 255,
 }
+CAR = 1
 SIZES = {"town/wide": (2, 6), "town/tall": (4, 3)}
 
 
@@ -36,17 +41,35 @@ def arrays(height: int, width: int) -> dict[str, np.ndarray]:
     return {"label": label_at(top1, code, level_of(0.9, DEFAULT_GRID)), "top1": top1, "code": code}
 
 
-def main(uri: str) -> None:
-    LabelStore.create(uri, CLASSES)
+def things(height: int, width: int) -> tuple[np.ndarray, tuple[Instance, ...]]:
+    """Map and table of instances: every car pixel is one, and their center scores and confidences rise."""
+    place = np.arange(height * width).reshape(height, width)
+    cars = place % 3 == CAR
+    instance = np.where(cars, place // 3 + 1, 0).astype(np.uint16)
+    table = [
+        Instance(CAR, 0.2 * (number + 1), 0.5 + 0.1 * number, 1, (int(x), int(y), 1, 1))
+        for number, (y, x) in enumerate(np.argwhere(cars))
+    ]
+    return instance, exact(table)
+
+
+def main(uri: str, *, panoptic: bool = False) -> None:
+    LabelStore.create(uri, {**CLASSES, "things": [CAR]} if panoptic else CLASSES)
     settings = {"teacher_sha256": "0" * 64, "scales": [0.5, 1.0, 2.0], "threshold": 0.9}
     run = RunWriter(uri, {"settings": settings, "data": {"dataset": "folder", "root": "/images", "split": "train"}})
     segment = SegmentWriter(uri, run.run_id, DEFAULT_GRID, Rule(0.9), 2)
     facts = {"source_sha256": "1" * 64, "source_bytes": 1, "device": "cpu", "mean_confidence": 0.75}
-    run.append([segment.write(ImageFacts(key=key, source=f"{key}.png", **facts), arrays(*SIZES[key])) for key in SIZES])
+    receipts = []
+    for key, size in SIZES.items():
+        instance, table = things(*size)
+        told = {"instances": table} if panoptic else {}
+        pixels = {**arrays(*size), **({"instance": instance} if panoptic else {})}
+        receipts.append(segment.write(ImageFacts(key=key, source=f"{key}.png", **facts, **told), pixels))
+    run.append(receipts)
     run.finish([{"key": "town/broken", "reason": "truncated"}], seconds=1.0)
     tag(uri, "first", message="before the threshold changed")
-    rethreshold(uri, 0.7)
+    rethreshold(uri, 0.7, **({"center_threshold": 0.7} if panoptic else {}))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], panoptic="--panoptic" in sys.argv)

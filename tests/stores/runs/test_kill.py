@@ -16,6 +16,7 @@ from hmsa_label.stores.versions.label_store import LabelStore
 DRIVER = """
 import os, signal, sys
 import numpy as np
+from hmsa_label.stores.format.instances import Instance
 from hmsa_label.stores.format.receipt import ImageFacts
 from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.runs.writer import RunWriter
@@ -38,7 +39,10 @@ receipts = []
 for number in range(total):
     if f"{number:03d}" not in done:
         label = np.full((8, 8), number % 5, np.uint8)
-        receipts.append(segment.write(ImageFacts(key=f"{number:03d}", source="x"), {"label": label}))
+        thing = number % 5 in (1, 2, 4)
+        table = (Instance(number % 5, 0.5, 0.5, 64, (0, 0, 8, 8)),) if thing else ()
+        arrays = {"label": label, "instance": np.full((8, 8), int(thing), np.uint16)}
+        receipts.append(segment.write(ImageFacts(key=f"{number:03d}", source="x", instances=table), arrays))
     if len(receipts) == 4:
         writer.append(receipts)
         receipts = []
@@ -78,4 +82,5 @@ def test_killed_drivers_lose_nothing_and_show_nothing(
     assert len(store) == 60
     for key in store:
         np.testing.assert_array_equal(store.read(key), np.full((8, 8), int(key) % 5))
+        assert len(store.instances(key)[1]) == store.instances(key)[0].max() == (int(key) % 5 in (1, 2, 4))
     assert verify(uri) == []

@@ -165,3 +165,16 @@ def test_a_table_of_nothing_belongs_to_a_panoptic_image_too(uri: str, labels: An
     assert LabelStore.open(uri).has_instances
     assert LabelStore.open(uri).instances("a")[1] == []
     assert verify(uri) == []
+
+
+def test_polars_reads_and_explodes_the_table(uri: str, labels: Any, drawn: Any) -> None:
+    polars = pytest.importorskip("polars")
+    labels.fill(uri, panoptic=True, center_threshold=0.5)
+    rows = polars.read_delta(f"{uri}/manifest").explode("instances").unnest("instances", separator=".")
+    made = {key: drawn(ord(key)).instances for key in "abc"}
+    assert rows.height == sum(map(len, made.values()))
+    cars = rows.filter(polars.col("instances.train_id") == 1).sort("key")
+    expected = [(key, one.area_px) for key in "abc" for one in made[key] if one.train_id == 1]
+    assert sorted(cars.select("key", "instances.area_px").rows()) == sorted(expected)
+    assert rows["instances.center_score"].dtype == polars.Float32
+    assert set(rows["rule"]) == {'{"center_threshold":0.5}'}
