@@ -20,7 +20,7 @@ from hmsa_label import (
 )
 from hmsa_label.cli import output
 from hmsa_label.cli.errors import INTERRUPTED
-from hmsa_label.cli.options import command, flag, settings
+from hmsa_label.cli.options import SETTINGS, command, flag, settings
 from hmsa_label.cli.settings import use_preset
 
 PRESET_NAMES = ("paper", "released-code", "axial-paper", "axial-code")
@@ -85,8 +85,8 @@ def train_student(
 
 # Of train-teacher's options, those that whole images have no use for.
 PIXEL_OPTIONS = (
-    "labels", "mix", "fine_tail", "poly_by_epoch", "loss", "low_scale", "aux_loss", "aux_weight", "side_weight",
-    "center_weight", "offset_weight", "top_share", "center_sigma_px", "small_weight", "small_area_px", "stuff_area_px",
+    "labels", "mix", "fine_tail", "poly_by_epoch",
+    *(setting.field for setting in SETTINGS[TrainConfig][1] if setting.part is not None),
 )  # fmt: skip
 
 

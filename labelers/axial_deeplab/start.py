@@ -38,7 +38,7 @@ def load_start(net: AxialDeepLab, data: bytes, source: str, *, classes: ClassTab
         trunk = _trunk_of(net, data)
         if trunk is not None:
             kept = {key: value for key, value in fresh.items() if not key.startswith("trunk.")}
-            load_strict(net, {**kept, **_only("trunk.", trunk)})
+            _load_trunk(net, {**kept, **_only("trunk.", trunk)}, data)
             return
         start, info = read_checkpoint(data)
         if new_class_heads:
@@ -66,9 +66,20 @@ def load_classifier_start(
             start |= {key: value for key, value in fresh.items() if key.startswith(_CLASSIFIER)}
         else:
             _check_image_classes(data, start, classes)
-        load_strict(net, start)
+        _load_trunk(net, start, data)
     except ValueError as error:
         raise ValueError(f"cannot start from {source}: {error}") from error
+
+
+def _load_trunk(net: nn.Module, state: Mapping[str, Tensor], data: bytes) -> None:
+    """As `load_strict`; if the tensors do not fit, says whose they are."""
+    try:
+        load_strict(net, state)
+    except ValueError as error:
+        name = "axial_resnet_26s"  # the only one that is released
+        if kind_of(data) == SAFETENSORS:
+            name = decode_checkpoint(data)[1]["model"]
+        raise ValueError(f"it holds {name}, the trunk of {CLASSIFIERS[name]}: {error}") from error
 
 
 def _check_image_classes(data: bytes, start: Mapping[str, Tensor], classes: ImageClasses) -> None:

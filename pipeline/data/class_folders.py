@@ -6,8 +6,10 @@ from typing import Any
 from hmsa_label.labelers.image_classes import ImageClasses
 from hmsa_label.pipeline.data.decode import decode_image
 from hmsa_label.pipeline.records import U8
-from hmsa_label.stores.files import join
+from hmsa_label.stores.errors import NotAStore
+from hmsa_label.stores.files import FileRoot, join, public_uri
 from hmsa_label.stores.images.folder import FolderSource
+from hmsa_label.stores.images.layouts import shown
 from hmsa_label.stores.images.source import ImageRef
 from hmsa_label.stores.location import Location, location_text
 
@@ -64,10 +66,10 @@ def open_class_folders(
         limit: only the first images by key.
 
     Raises:
-        NotAStore: there is no image.
+        NotAStore: there is no such folder, or no image in it.
         ValueError: an image lies in no class folder, in one that `classes` does not have, or there is only one class.
     """
-    place = join(location_text(root), split) if split else location_text(root)
+    place = _place(location_text(root), split, storage_options)
     source = FolderSource(place, storage_options)
     refs = source.list()[:limit]
     if outside := [ref.key for ref in refs if "/" not in ref.key]:
@@ -84,6 +86,18 @@ def open_class_folders(
         shown = ", ".join(strangers[:SHOWN])
         raise ValueError(f"{source.root} has classes that nothing is trained on: {shown}; rename or remove them")
     return ClassFolders(source=source, refs=refs, classes=classes)
+
+
+def _place(root: str, split: str, storage_options: dict[str, Any] | None) -> str:
+    """Path or URL of a split's folder, which is there."""
+    files = FileRoot(root, dict(storage_options or {}))
+    files.require()
+    if split and not files.list_names(split):
+        raise NotAStore(
+            f"no folder {split} below {public_uri(root)}, there is {shown(files.list_names())}; expected one for each "
+            "split, with a folder for each class in it"
+        )
+    return join(root, split)
 
 
 def _class_of(ref: ImageRef) -> str:

@@ -171,6 +171,10 @@ class TrainConfig:
         for name in ("mix", "fine_tail", "warmup_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{option_of(name)} is a share between 0 and 1; got {getattr(self, name)}")
+        if self.nesterov and self.optimizer == "sgd" and self.momentum <= 0:
+            raise ValueError(f"--nesterov needs a --momentum above 0; got {self.momentum}")
+        if self.poly_by_epoch and self.schedule != "poly":
+            raise ValueError(f"--poly-by-epoch is for --schedule poly; got --schedule {self.schedule}")
         weighted = isinstance(self.second, AutoLabels) and self.second.confidence_weight
         if weighted and self.objective is not None:
             self.objective.check_pixel_weights()

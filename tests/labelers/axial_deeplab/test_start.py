@@ -96,7 +96,7 @@ def test_new_class_heads_keep_all_but_the_layer_that_gives_the_classes():
     [
         ("axial_resnet_tiny", ImageClasses(("cow", "dog")), "it knows 2 classes, the training has 2 of other names"),
         ("axial_resnet_tiny", THOUSAND, "it knows 2 classes, the training has 1000; --new-class-heads"),
-        ("conv_resnet_tiny", PETS, "the weights do not fit the network"),
+        ("conv_resnet_tiny", PETS, "it holds conv_resnet_tiny, the trunk of panoptic_deeplab_tiny: the weights do"),
     ],
 )
 def test_trunk_that_does_not_fit_is_refused(name, classes, words):

@@ -62,5 +62,11 @@ def test_trees_without_class_folders_are_refused(pets):
         open_class_folders(str(pets), "val")
     with pytest.raises(ValueError, match="has classes that nothing is trained on: dog; rename or remove them"):
         open_class_folders(str(pets), "val", classes=ImageClasses(("ant", "cat")))
+    with pytest.raises(NotAStore, match=r"no folder test below .*, there is train, val; expected one for each split"):
+        open_class_folders(str(pets), "test")
+    (pets / "test").mkdir()
+    (pets / "test/notes.txt").touch()
     with pytest.raises(NotAStore, match=r"no \.png, \.jpg or \.jpeg file"):
         open_class_folders(str(pets), "test")
+    with pytest.raises(NotAStore, match="does not exist; correct --data"):
+        open_class_folders(str(pets / "nowhere"), "test")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from hmsa_label.labelers.axial_deeplab.classification.model import TrunkModel, TrunkObjective
 from hmsa_label.labelers.axial_deeplab.classification.settings import TrunkLoss
@@ -24,7 +25,7 @@ from hmsa_label.pipeline.config import DataConfig
 from hmsa_label.pipeline.training.config import AugmentConfig, ModelConfig, TrainConfig
 from hmsa_label.pipeline.training.distributed import Processes
 from hmsa_label.pipeline.training.loop import train_teacher, train_trunk
-from hmsa_label.pipeline.training.optimizer import learning_rate
+from hmsa_label.pipeline.training.optimizer import build_optimizer, learning_rate
 from hmsa_label.pipeline.training.trainer import Trainer
 
 
@@ -159,6 +160,26 @@ def test_learning_rate_warms_up_and_falls_along_a_cosine(stripes, tmp_path):
     assert rates[50] == pytest.approx(0.5)
     assert rates[75] == pytest.approx((1 + math.cos(0.75 * math.pi)) / 2)
     assert rates[99] < 1e-3
+
+
+def test_nesterov_is_asked_of_sgd(stripes, tmp_path):
+    config = settings(stripes, tmp_path)
+    assert build_optimizer(config, nn.Linear(1, 1)).defaults["nesterov"] is True
+    assert build_optimizer(replace(config, nesterov=False), nn.Linear(1, 1)).defaults["nesterov"] is False
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"momentum": 0.0}, "--nesterov needs a --momentum above 0; got 0.0"),
+        ({"poly_by_epoch": True}, "--poly-by-epoch is for --schedule poly; got --schedule cosine"),
+        ({"schedule": "step"}, "--schedule must be one of poly, cosine"),
+        ({"warmup_share": 1.5}, "--warmup-share is a share between 0 and 1"),
+    ],
+)
+def test_schedules_that_make_no_sense_are_refused(stripes, tmp_path, changes, words):
+    with pytest.raises(ValueError, match=words):
+        settings(stripes, tmp_path, **changes)
 
 
 def test_label_smoothing_that_makes_no_sense_is_refused():
