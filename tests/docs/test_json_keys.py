@@ -13,10 +13,11 @@ from tests.docs.session import Session
 
 IMAGE = "train_extra/birkenau/birkenau_000000_000000"
 TEACHER = "--weights teacher/best.safetensors --scales 0.5,1.0"
+PANOPTIC = '--weights none --teacher tests.fake_teacher:FakeTeacher --teacher-options {"instances":true}'
 # Heading of the page -> calls, in an order in which each finds what it needs.
 CALLS = {
     "run, rethreshold": [f"run --data streets {TEACHER} --store labels", "rethreshold --store labels --threshold 0.5"],
-    "evaluate": [f"evaluate --data streets --split val {TEACHER}"],
+    "evaluate": [f"evaluate --data streets --split val {teacher}" for teacher in (TEACHER, PANOPTIC)],
     "explain": [f"explain photos/drive1/0001.jpg {TEACHER} --output explained.png"],
     "train-teacher, train-student, train-trunk": ["train-teacher --data streets --output second"],
     "compare": ["compare --data streets --store labels --output compared --seeds 0 --resamples 100"],
