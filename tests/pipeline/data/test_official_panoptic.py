@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -16,9 +17,12 @@ from hmsa_label.labelers.panoptic.ids import DIVISOR, VOID
 from hmsa_label.labelers.panoptic.quality import PanopticQuality, Quality
 from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.pipeline.audit.store import export_labels
-from hmsa_label.pipeline.config import StoreConfig
+from hmsa_label.pipeline.config import DataConfig, EngineConfig, EvaluateConfig, LabelConfig, StoreConfig
 from hmsa_label.pipeline.data.classes import classes_of
 from hmsa_label.pipeline.data.panoptic_labels import images_with_instances, panoptic_map
+from hmsa_label.pipeline.data.panoptic_scores import PanopticEvaluation
+from hmsa_label.pipeline.label.run import label_images
+from hmsa_label.pipeline.teacher.evaluate import evaluate
 from hmsa_label.stores.format.instances import Instance, exact
 from hmsa_label.stores.format.receipt import ImageFacts
 from hmsa_label.stores.format.rule import Rule
@@ -26,6 +30,7 @@ from hmsa_label.stores.images.open import open_images
 from hmsa_label.stores.runs.segment import SegmentWriter
 from hmsa_label.stores.runs.writer import RunWriter
 from hmsa_label.stores.versions.label_store import LabelStore
+from tests.fake_teacher import FakeTeacher, fake
 
 EVALUATORS = ("cityscapesscripts.evaluation.evalPanopticSemanticLabeling", "panopticapi.evaluation")
 Ids = NDArray[np.uint16]
@@ -98,11 +103,12 @@ def edges() -> list[tuple[Ids, tuple[NDArray[np.uint8], NDArray[np.uint16]]]]:
     ]
 
 
-def write_tree(root: Path, truth: dict[str, Ids]) -> None:
+def write_tree(root: Path, truth: dict[str, Ids], images: dict[str, NDArray[np.uint8]] | None = None) -> None:
     for key, ids in truth.items():
         labels = np.where(ids >= 1000, ids // 1000, ids)
+        image = np.zeros((*ids.shape, 3), np.uint8) if images is None else images[key]
         for path, pixels in (
-            (f"leftImg8bit/{key}_leftImg8bit.png", np.zeros((*ids.shape, 3), np.uint8)),
+            (f"leftImg8bit/{key}_leftImg8bit.png", image),
             (f"gtFine/{key}_gtFine_labelIds.png", labels.astype(np.uint8)),
             (f"gtFine/{key}_gtFine_instanceIds.png", ids.astype(np.uint16)),
         ):
@@ -188,20 +194,24 @@ def in_store(store: str) -> Callable[[str], Any]:
     return read
 
 
+def official_counts(evaluator: str, tree: Path, exported: Path, folder: Path) -> tuple[Any, dict[int, Any]]:
+    """What a published evaluator counts of exported files, against labels that a published script has converted."""
+    official, converter = published(evaluator), published("cityscapesscripts.preparation.createPanopticImgs")
+    converter.convert2panoptic(str(tree / "gtFine"), str(folder), setNames=["val"])
+    truth = json.loads((folder / "cityscapes_panoptic_val.json").read_text())
+    ours = json.loads((exported / "annotations/panoptic_gtAuto.json").read_text())
+    by_image = {entry["image_id"]: entry for entry in ours["annotations"]}
+    pairs = [(entry, by_image[entry["image_id"]]) for entry in truth["annotations"]]
+    categories = {entry["id"]: entry for entry in truth["categories"]}
+    folders = str(folder / "cityscapes_panoptic_val"), str(exported / "annotations/panoptic_gtAuto")
+    return official.pq_compute_single_core(0, pairs, *folders, categories), categories
+
+
 @pytest.mark.parametrize("evaluator", EVALUATORS)
 def test_panoptic_quality_is_that_of_the_published_evaluators(
     evaluator: str, scene: Scene, tmp_path: Path, capsys: Any
 ) -> None:
-    official, converter = published(evaluator), published("cityscapesscripts.preparation.createPanopticImgs")
-    converter.convert2panoptic(str(scene.tree / "gtFine"), str(tmp_path), setNames=["val"])
-    truth = json.loads((tmp_path / "cityscapes_panoptic_val.json").read_text())
-    ours = json.loads((scene.exported / "annotations/panoptic_gtAuto.json").read_text())
-    by_image = {entry["image_id"]: entry for entry in ours["annotations"]}
-    pairs = [(entry, by_image[entry["image_id"]]) for entry in truth["annotations"]]
-    categories = {entry["id"]: entry for entry in truth["categories"]}
-    folders = str(tmp_path / "cityscapes_panoptic_val"), str(scene.exported / "annotations/panoptic_gtAuto")
-    counts = official.pq_compute_single_core(0, pairs, *folders, categories)
-
+    counts, categories = official_counts(evaluator, scene.tree, scene.exported, tmp_path)
     quality = our_quality(scene.tree, in_store(scene.store))
     for train_id, raw_id in enumerate(CITYSCAPES.raw_ids):
         found = counts[raw_id]
@@ -214,6 +224,50 @@ def test_panoptic_quality_is_that_of_the_published_evaluators(
     assert 0.1 < quality.mean().pq < 0.9
     assert (quality.counts.sum(0) > 0).all()
     capsys.readouterr()
+
+
+@pytest.mark.parametrize("evaluator", EVALUATORS)
+def test_evaluate_scores_a_teacher_as_the_published_evaluators_score_its_exported_labels(
+    evaluator: str, tmp_path: Path, capsys: Any
+) -> None:
+    rng, teacher, truth, images = (
+        np.random.default_rng(1),
+        FakeTeacher(None, torch.device("cpu"), instances=True),
+        {},
+        {},
+    )
+    sure = [color for color in rng.integers(16, 256, (20, 3)) if color @ [5, 3, 1] % 256]  # none of confidence 0
+    for number in range(3):
+        key = f"val/ulm/ulm_{number:06}_000019"
+        images[key] = np.array(sure)[rng.integers(0, len(sure), (5, 8))].repeat(8, 0).repeat(8, 1).astype(np.uint8)
+        images[key][10:14, :7] = 0  # nothing, says the teacher
+        truth[key] = nearly(teacher.predict(torch.from_numpy(images[key])[None]), rng)
+    write_tree(tmp_path / "tree", truth, images)
+    data, fake_teacher = DataConfig(root=tmp_path / "tree", split="val"), fake(instances=True)
+    scores = evaluate(EvaluateConfig(data=data, teacher=fake_teacher))
+    store, engine = str(tmp_path / "store"), EngineConfig(executor="local", workers=1)
+    label_images(LabelConfig(data=data, teacher=fake_teacher, store=store, threshold=1e-6, engine=engine))
+    export_labels(StoreConfig(uri=store), tmp_path / "exported", layout="coco")
+    counts, categories = official_counts(evaluator, tmp_path / "tree", tmp_path / "exported", tmp_path)
+    average, by_class = counts.pq_average(categories, isthing=None)
+    assert isinstance(scores, PanopticEvaluation)
+    assert (scores.pq, scores.sq, scores.rq) == pytest.approx((average["pq"], average["sq"], average["rq"]), abs=1e-6)
+    for raw_id, name in zip(CITYSCAPES.raw_ids, CITYSCAPES.names, strict=True):
+        assert (scores.classes[name].pq or 0.0) == pytest.approx(by_class[raw_id]["pq"], abs=1e-6), name
+    assert 0.3 < scores.pq < 0.98
+    capsys.readouterr()
+
+
+def nearly(predicted: Any, rng: np.random.Generator) -> Ids:
+    """Labels that the teacher meets but for borders, a crowd, and what nobody labeled."""
+    top1, instance = predicted.top1[0].numpy(), predicted.instance[0].numpy().astype(np.int64)
+    raw = CITYSCAPES.raw_id_of[top1].astype(np.int64)
+    ids = np.where(instance > 0, 1000 * raw + instance, raw)
+    ids = np.roll(ids, tuple(rng.integers(0, 3, 2)), (0, 1))
+    crowd = rng.choice(ids[ids >= 1000])
+    ids[ids == crowd] = crowd // 1000
+    ids[:, 50:55] = 0
+    return ids.astype(np.uint16)
 
 
 def test_exported_coco_files_give_the_same_maps_back(scene: Scene, tmp_path: Path) -> None:
