@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from hmsa_label.labelers.axial_deeplab.models import build_axial_deeplab
 from hmsa_label.labelers.axial_deeplab.training.settings import PanopticLoss
 from hmsa_label.labelers.hmsa.training.settings import HmsaLoss
 from hmsa_label.pipeline.config import DataConfig
@@ -41,6 +42,11 @@ def tiny_panoptic_training(data: Path, output: Path, **changes: Any) -> TrainCon
     return tiny_training(
         data, output, **{"model": model, "objective": loss, "optimizer": "adam", "learning_rate": 1e-3, **changes}
     )
+
+
+def tiny_panoptic_net() -> nn.Module:
+    """The network of `tiny_panoptic_training`, with fresh weights."""
+    return build_axial_deeplab("axial_deeplab_tiny", 19)
 
 
 def freeze_norms(net: nn.Module) -> None:

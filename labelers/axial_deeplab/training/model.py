@@ -6,12 +6,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from hmsa_label.labelers.axial_deeplab.labeler.options import AxialDeepLabOptions
 from hmsa_label.labelers.axial_deeplab.models import build_axial_deeplab
 from hmsa_label.labelers.axial_deeplab.net import AxialDeepLab
 from hmsa_label.labelers.axial_deeplab.start import load_start
 from hmsa_label.labelers.axial_deeplab.training.objective import PanopticObjective
 from hmsa_label.labelers.axial_deeplab.training.settings import PanopticLoss
 from hmsa_label.labelers.axial_deeplab.training.validation import SCORE, PanopticScore
+from hmsa_label.labelers.inference.axial import for_inference
 from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.labelers.training import PANOPTIC
 
@@ -58,8 +60,13 @@ class AxialDeepLabModel:
     ) -> PanopticScore:
         """Panoptic quality at the scales that `settings` name, without mirror images."""
         assert isinstance(net, AxialDeepLab)
-        return PanopticScore(net, settings, classes, device, dtype)
+        options = AxialDeepLabOptions(**self.labeler_options(net, settings))
+        return PanopticScore(for_inference(net, device, dtype), options, classes)
 
     def labeler_options(self, net: nn.Module, settings: PanopticLoss) -> dict[str, Any]:
-        """Scales and the smallest area of stuff, as in validation."""
-        return {"scales": settings.val_scales, "stuff_area": settings.stuff_area_px}
+        """Scales, and how instances are found, as in validation."""
+        return {
+            "scales": settings.val_scales,
+            "stuff_area": settings.stuff_area_px,
+            "center_kernel": settings.center_kernel_px,
+        }

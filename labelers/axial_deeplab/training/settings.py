@@ -15,7 +15,9 @@ class PanopticLoss:
         top_share: share of the pixels of a crop, the hardest ones, that the semantic loss is the mean of.
         center_sigma_px: of the Gaussian around each center.
         small_weight: factor of the semantic loss in instances of fewer pixels than `small_area_px`.
-        stuff_area_px: a stuff class with fewer predicted pixels in an image is void there, in validation and labels.
+        stuff_area_px: a stuff class with fewer predicted pixels in an image is void there, in validation and labels;
+            None is a 1024th of the image.
+        center_kernel_px: side of the square in which a center must be the highest, in validation and labels; odd.
         val_scales: image scales that predictions are averaged over, in validation and labels; where --scale-range is
             not around 1, they should lie in it.
     """
@@ -26,7 +28,8 @@ class PanopticLoss:
     center_sigma_px: float = 8.0
     small_weight: float = 3.0
     small_area_px: int = 4096
-    stuff_area_px: int = 2048
+    stuff_area_px: int | None = None
+    center_kernel_px: int = 7
     val_scales: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
@@ -36,8 +39,10 @@ class PanopticLoss:
             raise ValueError(f"--center-sigma must be above 0 px; got {self.center_sigma_px}")
         if not self.val_scales or min(self.val_scales) <= 0:
             raise ValueError(f"--val-scales must be positive factors, at least one; got {self.val_scales}")
+        if self.center_kernel_px < 1 or self.center_kernel_px % 2 == 0:
+            raise ValueError(f"--center-kernel must be odd, a pixel and its surroundings; got {self.center_kernel_px}")
         for name in ("center_weight", "offset_weight", "small_weight", "small_area_px", "stuff_area_px"):
-            if getattr(self, name) < 0:
+            if (getattr(self, name) or 0) < 0:
                 option = name.removesuffix("_px").replace("_", "-")
                 raise ValueError(f"--{option} cannot be negative; got {getattr(self, name)}")
 

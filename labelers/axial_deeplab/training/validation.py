@@ -6,15 +6,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hmsa_label.labelers.axial_deeplab.net import AxialDeepLab
-from hmsa_label.labelers.axial_deeplab.training.settings import PanopticLoss
-from hmsa_label.labelers.base import Panoptic
+from hmsa_label.labelers.axial_deeplab.labeler.options import AxialDeepLabOptions, post_processing
 from hmsa_label.labelers.confusion import by_name, count_pairs, iou_by_class, mean_iou
+from hmsa_label.labelers.inference.axial import PanopticInferenceNet
 from hmsa_label.labelers.panoptic.ids import DIVISOR
 from hmsa_label.labelers.panoptic.predict import predict
 from hmsa_label.labelers.panoptic.quality import PanopticQuality, Quality
 from hmsa_label.labelers.panoptic.scales import average_over_scales
-from hmsa_label.labelers.panoptic.settings import PostProcessing
 from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.labelers.training import Score
 
@@ -23,26 +21,28 @@ NOTHING = Quality(0.0, 0.0, 0.0)
 
 
 class PanopticScore:
-    """Counts regions for PQ, and pixels of the arg-max before merging for mIoU (`labelers.training.Validation`).
+    """Counts by the path that labels are made by, so that the figure is theirs (`labelers.training.Validation`).
 
     Attributes:
-        counts: float64; first [K, 4] of `PanopticQuality`, then [K, K] pixels by label and prediction.
+        counts: float64; first [K, 4] of `PanopticQuality`, then [K + 1, K + 1] pixels by class in labels and after
+            merging, where the last one of each is void.
     """
 
-    def __init__(
-        self, net: AxialDeepLab, settings: PanopticLoss, classes: ClassTable, device: torch.device, dtype: torch.dtype
-    ) -> None:
-        self.net, self.classes, self.device, self.dtype = net, classes, device, dtype
-        self.scales, self.post = settings.val_scales, PostProcessing(stuff_area_px=settings.stuff_area_px)
-        self.counts: NDArray[np.float64] = np.zeros(classes.num_classes * (4 + classes.num_classes))
+    def __init__(self, net: PanopticInferenceNet, options: AxialDeepLabOptions, classes: ClassTable) -> None:
+        self.net, self.options, self.classes = net, options, classes
+        self.counts: NDArray[np.float64] = np.zeros(4 * classes.num_classes + (classes.num_classes + 1) ** 2)
 
     def add(self, image: NDArray[np.uint8], labels: NDArray[np.int32]) -> None:
         """Counts one image [H, W, 3] uint8 RGB with its panoptic map [H, W] int32."""
-        probabilities, found = self._predict(image)
+        x = self.net.normalize(torch.from_numpy(image)[None])
+        maps = average_over_scales(self.net, x, self.options.scales, self.options.flip)
+        settings = post_processing(self.options, (image.shape[0], image.shape[1]))
+        found = predict(*maps, self.classes.things, settings)
         quality = PanopticQuality(self.classes)
-        quality.add(labels, found.top1[0].long().mul(DIVISOR).add(found.instance[0]).cpu().numpy())
-        top1 = probabilities[0].argmax(0).byte().cpu().numpy()
-        pixels = count_pairs((labels // DIVISOR).astype(np.uint8), top1, self.classes.num_classes)
+        quality.add(labels, (found.top1[0].int() * DIVISOR + found.instance[0]).cpu().numpy())
+        num_classes = self.classes.num_classes
+        top1 = found.top1[0].clamp(max=num_classes).byte().cpu().numpy()  # void is one more class, which is never right
+        pixels = count_pairs((labels // DIVISOR).astype(np.uint8), top1, num_classes + 1)
         self.counts += np.concatenate([quality.counts.ravel(), pixels.ravel()])
 
     def score(self) -> Score:
@@ -51,7 +51,7 @@ class PanopticScore:
         quality = PanopticQuality(self.classes)
         quality.counts = self.counts[: 4 * num_classes].reshape(num_classes, 4)
         pixels = self.counts[4 * num_classes :].astype(np.int64)
-        iou = iou_by_class(pixels.reshape(num_classes, num_classes))
+        iou = iou_by_class(pixels.reshape(num_classes + 1, num_classes + 1))[:num_classes]
         mean = quality.mean() or NOTHING
         parts: dict[str, Any] = {
             "sq": mean.sq,
@@ -63,15 +63,3 @@ class PanopticScore:
             "iou": by_name(self.classes.names, iou),
         }
         return Score(name=SCORE, value=mean.pq, parts=parts)
-
-    def _predict(self, image: NDArray[np.uint8]) -> tuple[torch.Tensor, Panoptic]:
-        """([1, K, H, W] float32 probabilities, what is made of them) of an image, with the network as in inference."""
-        was_training = self.net.training
-        self.net.eval()
-        try:
-            x = self.net.normalize(torch.from_numpy(image)[None].to(self.device))
-            with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
-                maps = average_over_scales(self.net, x.contiguous(memory_format=torch.channels_last), self.scales)
-        finally:
-            self.net.train(was_training)
-        return maps.probabilities, predict(*maps, self.classes.things, self.post)

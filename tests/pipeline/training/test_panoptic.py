@@ -10,13 +10,19 @@ import torch
 from PIL import Image
 
 from hmsa_label.labelers.axial_deeplab.training.settings import PanopticLoss
+from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.labelers.training import labels_of
 from hmsa_label.labelers.weights.checkpoints import decode_checkpoint
+from hmsa_label.pipeline.compare.students import teacher_of
+from hmsa_label.pipeline.config import DataConfig, EngineConfig, EvaluateConfig, LabelConfig
 from hmsa_label.pipeline.data.datasets import FineLabelDataset
-from hmsa_label.pipeline.training.config import AugmentConfig, ModelConfig
+from hmsa_label.pipeline.label.run import label_images
+from hmsa_label.pipeline.teacher.evaluate import evaluate
+from hmsa_label.pipeline.training.config import AugmentConfig, AutoLabels, ModelConfig
 from hmsa_label.pipeline.training.crops import TrainingCrops, tiles_of
 from hmsa_label.pipeline.training.distributed import Processes
-from hmsa_label.pipeline.training.loop import Trainer, train_teacher
+from hmsa_label.pipeline.training.loop import Trainer, train_student, train_teacher
+from tests.fake_teacher import fake
 from tests.tiny_training import tiny_panoptic_training
 
 CAR = 13
@@ -93,6 +99,18 @@ def test_a_panoptic_model_learns_to_find_cars(parked, tmp_path):
     assert {"sq", "rq", "pq_things", "pq_stuff", "miou"} <= scores[-1].keys()
 
 
+def test_panoptic_validation_gives_the_figures_of_evaluate(parked, tmp_path):
+    loss = replace(settings(parked, tmp_path).objective, val_scales=(0.75, 1.0), center_kernel_px=5)
+    config = settings(parked, tmp_path, max_steps=20, validate_every=20, learning_rate=5e-3, objective=loss)
+    summary = train_teacher(config)
+    teacher = teacher_of(config, summary.checkpoint, CITYSCAPES)
+    scores = evaluate(EvaluateConfig(data=DataConfig(root=str(parked), split="val"), teacher=teacher))
+    logged = lines(tmp_path)[-1]
+    assert summary.best_score == logged["pq"] == scores.pq
+    assert (logged["sq"], logged["rq"], logged["miou"]) == (scores.sq, scores.rq, scores.miou)
+    assert scores.miou > 0
+
+
 def test_a_panoptic_checkpoint_says_what_it_learned_from(parked, tmp_path):
     train_teacher(settings(parked, tmp_path, max_steps=1))
     _, info = decode_checkpoint((tmp_path / "last.safetensors").read_bytes())
@@ -104,7 +122,7 @@ def test_a_panoptic_checkpoint_says_what_it_learned_from(parked, tmp_path):
 
 
 def test_a_resumed_panoptic_training_equals_an_uninterrupted_one(parked, tmp_path):
-    whole = settings(parked, tmp_path / "whole", optimizer="radam-lookahead", ema_decay=0.9, max_steps=7)
+    whole = settings(parked, tmp_path / "whole", optimizer="radam-lookahead", ema_decay=0.9, max_steps=6)
     parts = replace(whole, output=str(tmp_path / "parts"))
     train_teacher(whole)
     interrupted = trainer(parts)
@@ -170,8 +188,55 @@ def test_a_model_that_asks_for_unknown_labels_is_refused():
         ({"center_sigma_px": 0.0}, "--center-sigma"),
         ({"stuff_area_px": -1}, "--stuff-area"),
         ({"val_scales": ()}, "--val-scales"),
+        ({"center_kernel_px": 8}, "--center-kernel"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong, said):
     with pytest.raises(ValueError, match=said):
         PanopticLoss(**wrong)
+
+
+@pytest.fixture
+def stores(parked, tmp_path):
+    """The tree with two images more, and two stores of their labels: with instances and without."""
+    root = shutil.copytree(parked, tmp_path / "tree")
+    more = root / "leftImg8bit/train_extra/town"
+    more.mkdir(parents=True)
+    for number in range(2):
+        pixels = np.random.default_rng(number).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(more / f"town_{number:06}_000000_leftImg8bit.png")
+    for name, teacher in (("panoptic", fake(instances=True)), ("semantic", fake())):
+        label_images(
+            LabelConfig(
+                data=DataConfig(root=str(root), split="train_extra"),
+                teacher=teacher,
+                store=str(tmp_path / name),
+                engine=EngineConfig(executor="local", workers=1),
+            )
+        )
+    return root, tmp_path
+
+
+def test_a_panoptic_student_learns_from_the_instances_of_a_store(stores, tmp_path):
+    root, folder = stores
+    auto = AutoLabels(store=str(folder / "panoptic"), confidence_weight=True)
+    config = settings(root, tmp_path / "student", second=auto, batch_size=4, max_steps=2, crop_px=(96, 128))
+    student = trainer(config)
+    second = student.data.auto
+    kinds = [draw.kind for draw in next(iter(student.data.sampler(0, 2)))]
+    maps, weights = (next(student.batches())[0][place][np.array(kinds) == 1] for place in (1, 3))
+    instances = maps[(maps % 1000) > 0]
+    assert len(instances.unique()) > 2
+    assert set((instances // 1000).tolist()) <= set(CITYSCAPES.things)
+    assert weights[maps != 255_000].min() >= 0.9 - 1 / 255
+    assert (second.panoptic(0) // 1000 == np.where(second.label(0) == 255, 255, second.label(0))).all()
+    train_student(config)
+    _, info = decode_checkpoint((tmp_path / "student/last.safetensors").read_bytes())
+    assert (info["auto_labels"]["images"], info["auto_labels"]["mix"]) == (2, 0.5)
+
+
+def test_labels_of_a_store_without_instances_are_refused(stores, tmp_path):
+    root, folder = stores
+    auto = AutoLabels(store=str(folder / "semantic"))
+    with pytest.raises(ValueError, match=r"version 3 of .*semantic has labels without instances.*panoptic teacher"):
+        train_student(settings(root, tmp_path / "student", second=auto))
