@@ -101,7 +101,7 @@ def test_a_panoptic_model_learns_to_find_cars(parked, tmp_path):
 
 def test_panoptic_validation_gives_the_figures_of_evaluate(parked, tmp_path):
     loss = replace(settings(parked, tmp_path).objective, val_scales=(0.75, 1.0), center_kernel_px=5)
-    config = settings(parked, tmp_path, max_steps=20, validate_every=20, learning_rate=5e-3, objective=loss)
+    config = settings(parked, tmp_path, max_steps=24, validate_every=24, learning_rate=5e-3, objective=loss)
     summary = train_teacher(config)
     teacher = teacher_of(config, summary.checkpoint, CITYSCAPES)
     scores = evaluate(EvaluateConfig(data=DataConfig(root=str(parked), split="val"), teacher=teacher))

@@ -13,14 +13,23 @@ from hmsa_label.labelers.weights.checkpoints import decode_checkpoint
 from hmsa_label.pipeline.training import crops as training_data
 from hmsa_label.pipeline.training import sets as training_sets
 from hmsa_label.pipeline.training.loop import train_teacher
-from tests.tiny_training import tiny_training
+from tests.tiny_training import tiny_panoptic_net, tiny_panoptic_training, tiny_training
 
-# The layers that are counted; each sees both scales of a step.
-NORMS = sum(isinstance(layer, torch.nn.BatchNorm2d) for layer in build_labeler("hrnet_tiny_ocr", 19).modules())
+
+def norms(net):
+    return sum(isinstance(layer, torch.nn.BatchNorm2d) for layer in net.modules())
+
+
+# The calls of layers in a step; those of the semantic network see both of its scales.
+SEMANTIC_CALLS, PANOPTIC_CALLS = 2 * norms(build_labeler("hrnet_tiny_ocr", 19)), norms(tiny_panoptic_net())
 
 
 def settings(blocks, output, **changes):
     return tiny_training(blocks, output, **{"max_steps": 3, "validate_every": 2, "ema_decay": 0.9, **changes})
+
+
+def panoptic_settings(parked, output):
+    return tiny_panoptic_training(parked, output, max_steps=3, validate_every=2, ema_decay=0.9)
 
 
 @pytest.fixture(scope="module")
@@ -72,15 +81,14 @@ def assert_goes_on_as_if_nothing_was(config, whole):
         assert all(torch.equal(actual[name][key], value) for key, value in tensors.items()), name
 
 
-@pytest.mark.parametrize(
-    ("where", "steps"), [("first forward", 0), ("first backward", 0), ("second forward", 1), ("validation", 2)]
-)
-def test_sigterm_abandons_what_is_at_hand_and_saves_the_last_step(blocks, tmp_path, whole, where, steps):
-    config = settings(blocks, tmp_path)
+PLACES = {"first forward": 0, "first backward": 0, "second forward": 1, "validation": 2}  # and the steps made before
+
+
+def stop_in(where, config, calls):
     hooks = {
         "first forward": lambda: in_forward(Killer(30), True),
         "first backward": lambda: in_backward(Killer(30)),
-        "second forward": lambda: in_forward(Killer(2 * NORMS + 30), True),
+        "second forward": lambda: in_forward(Killer(calls + 30), True),
         "validation": lambda: in_forward(Killer(1), False),
     }
     hook = hooks[where]()
@@ -88,8 +96,23 @@ def test_sigterm_abandons_what_is_at_hand_and_saves_the_last_step(blocks, tmp_pa
         summary = train_teacher(config)
     finally:
         hook.remove()
-    assert (summary.interrupted, summary.steps, summary.total_steps) == (True, steps, 3)
+    assert (summary.interrupted, summary.steps, summary.total_steps) == (True, PLACES[where], 3)
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_sigterm_abandons_what_is_at_hand_and_saves_the_last_step(blocks, tmp_path, whole, where):
+    config = settings(blocks, tmp_path)
+    stop_in(where, config, SEMANTIC_CALLS)
     assert_goes_on_as_if_nothing_was(config, whole)
+
+
+def test_sigterm_to_the_training_of_a_panoptic_model_is_obeyed_wherever_it_is(parked, tmp_path):
+    train_teacher(panoptic_settings(parked, tmp_path / "whole"))
+    config = panoptic_settings(parked, tmp_path / "parts")
+    for where in PLACES:
+        stop_in(where, config, PANOPTIC_CALLS)
+        config = replace(config, resume=True)
+    assert_goes_on_as_if_nothing_was(config, tmp_path / "whole")
 
 
 def test_sigterm_while_crops_are_prepared_is_obeyed_at_once(blocks, tmp_path, whole, monkeypatch):
