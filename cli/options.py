@@ -159,6 +159,8 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
                 part=PANOPTIC_LOSS),
         Setting("small_area_px", "--small-area", "Panoptic models: pixels below which an instance is small.",
                 part=PANOPTIC_LOSS),
+        Setting("drop_path", "--drop-path", "Panoptic models: probability of leaving out the last block of attention.",
+                part=PANOPTIC_LOSS),
         Setting("stuff_area_px", "--stuff-area",
                 "Panoptic models: pixels below which stuff is void.  [default: a 1024th of the image]",
                 part=PANOPTIC_LOSS),

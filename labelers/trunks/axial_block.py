@@ -28,7 +28,6 @@ class AxialBlock(nn.Module):
         *,
         stride: int = 1,
         striding: Striding = "slice",
-        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         self.stride, self.striding = stride, striding
@@ -38,7 +37,7 @@ class AxialBlock(nn.Module):
         self.width = AxialAttention(width, width, "width", attention)
         self.conv_up = nn.Conv2d(width, 2 * width, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(2 * width)
-        self.drop_path = ImageDropPath(drop_path)
+        self.drop_path = ImageDropPath(0.0)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = projection(in_channels, 2 * width, stride)
 

@@ -36,7 +36,6 @@ class AxialResNetConfig:
         output_stride: 16, or 32 for classification.
         attention: heads, span and position terms of every layer.
         striding: how a block of attention halves its size; see `AxialBlock`.
-        drop_path: probability that training leaves out the last block of attention for an image, less for those before.
     """
 
     width: int
@@ -46,7 +45,6 @@ class AxialResNetConfig:
     output_stride: Literal[16, 32] = 16
     attention: AttentionSettings = _ATTENTION
     striding: Striding = "slice"
-    drop_path: float = 0.0
 
     @property
     def channels(self) -> tuple[int, int, int, int]:
@@ -91,6 +89,16 @@ class AxialResNet(nn.Module):
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         _init(self)
 
+    def leave_out(self, share: float) -> None:
+        """Lets training leave out blocks of attention, image by image: the last by this probability, others less often.
+
+        The probability grows with the number of the block, convolutional ones counted (arXiv 1603.09382, section 3).
+        """
+        blocks = [*self.layer1, *self.layer2, *self.layer3, *self.layer4]
+        for index, block in enumerate(blocks):
+            if isinstance(block, AxialBlock):
+                block.drop_path.p = share * index / max(1, len(blocks) - 1)
+
     def forward(self, x: Tensor) -> Levels:
         res2 = self.layer1(self.stem(x))
         res3 = self.layer2(res2)
@@ -115,12 +123,10 @@ def _stem(config: AxialResNetConfig) -> tuple[nn.Sequential, int]:
 def _blocks(config: AxialResNetConfig, stage: int, in_channels: int) -> Iterator[nn.Module]:
     width = config.width << stage
     strided = stage > 0 and _STAGES[stage] <= config.output_stride
-    done, total = sum(config.blocks[:stage]), sum(config.blocks)
     for index in range(config.blocks[stage]):
         before, stride = (in_channels, 2 if strided else 1) if index == 0 else (2 * width, 1)
-        drop = config.drop_path * (done + index) / max(1, total - 1)
         if config.is_axial(stage, index):
-            yield AxialBlock(before, width, config.attention, stride=stride, striding=config.striding, drop_path=drop)
+            yield AxialBlock(before, width, config.attention, stride=stride, striding=config.striding)
         else:
             yield Bottleneck(before, width // 2, stride=stride)
 

@@ -24,6 +24,7 @@ class PanopticObjective(nn.Module):
         """
         super().__init__()
         self.net, self.settings, self.things, self.dtype = net, settings, things, dtype
+        net.trunk.leave_out(settings.drop_path)
 
     def forward(
         self,

@@ -15,6 +15,7 @@ class PanopticLoss:
         top_share: share of the pixels of a crop, the hardest ones, that the semantic loss is the mean of.
         center_sigma_px: of the Gaussian around each center.
         small_weight: factor of the semantic loss in instances of fewer pixels than `small_area_px`.
+        drop_path: probability that training leaves out the last block of attention for an image; less for earlier ones.
         stuff_area_px: a stuff class with fewer predicted pixels in an image is void there, in validation and labels;
             None is a 1024th of the image.
         center_kernel_px: side of the square in which a center must be the highest, in validation and labels; odd.
@@ -28,6 +29,7 @@ class PanopticLoss:
     center_sigma_px: float = 8.0
     small_weight: float = 3.0
     small_area_px: int = 4096
+    drop_path: float = 0.0
     stuff_area_px: int | None = None
     center_kernel_px: int = 7
     val_scales: tuple[float, ...] = (1.0,)
@@ -35,6 +37,8 @@ class PanopticLoss:
     def __post_init__(self) -> None:
         if not 0.0 < self.top_share <= 1.0:
             raise ValueError(f"--top-share is a share above 0 and up to 1; got {self.top_share}")
+        if not 0.0 <= self.drop_path < 1.0:
+            raise ValueError(f"--drop-path is a probability from 0 to below 1; got {self.drop_path}")
         if self.center_sigma_px <= 0:
             raise ValueError(f"--center-sigma must be above 0 px; got {self.center_sigma_px}")
         if not self.val_scales or min(self.val_scales) <= 0:

@@ -4,6 +4,10 @@ import pytest
 import torch
 
 from hmsa_label.labelers.axial_deeplab.models import CLASSIFIERS, MODELS, build_axial_deeplab, build_classifier
+from hmsa_label.labelers.axial_deeplab.training.model import AxialDeepLabModel
+from hmsa_label.labelers.axial_deeplab.training.settings import PanopticLoss
+from hmsa_label.labelers.layers.blocks import ImageDropPath
+from hmsa_label.labelers.taxonomy import CITYSCAPES
 
 
 def size_of(net):
@@ -64,3 +68,12 @@ def test_unknown_network_is_refused():
         build_classifier("axial_deeplab_s", 5)
     with pytest.raises(ValueError, match="unknown model 'axial'; known are axial_deeplab_26s"):
         build_axial_deeplab("axial", 19)
+
+
+def test_drop_path_of_a_training_reaches_the_blocks_of_attention():
+    net, settings = build_axial_deeplab("axial_deeplab_tiny", 19), PanopticLoss(drop_path=0.4)
+    AxialDeepLabModel("axial_deeplab_tiny").objective(net, settings, CITYSCAPES, torch.float32)
+    drops = [module.p for module in net.modules() if isinstance(module, ImageDropPath)]
+    assert drops == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
+    with pytest.raises(ValueError, match="--drop-path is a probability from 0 to below 1; got 1"):
+        PanopticLoss(drop_path=1)

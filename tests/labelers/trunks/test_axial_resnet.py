@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from hmsa_label.labelers.layers.axial_attention import AttentionSettings, AxialAttention
-from hmsa_label.labelers.layers.blocks import dropout_drawn_by_image
+from hmsa_label.labelers.layers.blocks import ImageDropPath, dropout_drawn_by_image
 from hmsa_label.labelers.trunks.axial_block import AxialBlock
 from hmsa_label.labelers.trunks.axial_resnet import CONVOLUTIONAL, AxialResNet, AxialResNetConfig
 from hmsa_label.labelers.trunks.bottleneck import Bottleneck
@@ -140,7 +140,8 @@ def test_fresh_blocks_are_their_shortcuts_and_projections_keep_their_spread(axia
 
 
 def test_left_out_blocks_depend_on_the_image_and_not_on_its_batch():
-    trunk = small_trunk(axial_from=16, drop_path=0.6).train()
+    trunk = small_trunk(axial_from=16).train()
+    trunk.leave_out(0.6)
     for module in trunk.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
@@ -155,6 +156,13 @@ def test_left_out_blocks_depend_on_the_image_and_not_on_its_batch():
         other = trunk(x[2:3]).res5
     torch.testing.assert_close(together[2:3], alone, rtol=1e-4, atol=1e-4)
     assert (other - alone).abs().max() > 1e-2
+
+
+def test_later_blocks_are_left_out_more_often():
+    trunk = small_trunk(axial_from=16)
+    trunk.leave_out(0.4)
+    drops = [module.p for module in trunk.modules() if isinstance(module, ImageDropPath)]
+    assert drops == pytest.approx([0.3, 0.4])  # the fourth and the fifth block; the three before are convolutional
 
 
 def test_training_reaches_every_parameter():
