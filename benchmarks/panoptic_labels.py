@@ -2,8 +2,9 @@
 
 Three teachers are scored on a split with instances: a semantic one alone, whose things have no instances (each class of
 an image is one region), a panoptic one alone, and the classes of the first with the instances of the second
-(--semantic-from). Their stored labels are scored, too, at a threshold. Then the split is labeled by threads and by Ray
-with several workers, and each of the three thresholds is changed without the teacher and by a fresh run.
+(--semantic-from), or with the mean of what both say of classes. Their stored labels are scored, too, at a threshold.
+Then the split is labeled by threads and by Ray with several workers, and each of the three thresholds is changed
+without the teacher and by a fresh run.
 
     python benchmarks/panoptic_labels.py --data demo/streets --panoptic axial/best.safetensors \
         --semantic hmsa/best.safetensors --output benchmarks/results/panoptic_labels.md
@@ -46,6 +47,7 @@ RULES = (
     {"threshold": THRESHOLD, "instance_threshold": 0.6},
     {"threshold": 0.6, "center_threshold": 0.2, "instance_threshold": 0.5},
 )
+BOTH = "fused, classes of both"
 COLUMNS = ("", "PQ", "PQ things", "PQ stuff", "SQ", "RQ", "AP", "mIoU")
 
 
@@ -143,6 +145,7 @@ def main() -> None:
     parser.add_argument("--panoptic-options", type=json.loads, default={})
     parser.add_argument("--semantic", required=True, help="weights of a semantic network")
     parser.add_argument("--semantic-options", type=json.loads, default={})
+    parser.add_argument("--share", type=float, default=0.5, help="of the semantic teacher, where both tell the classes")
     parser.add_argument("--output")
     arguments = parser.parse_args()
     data = DataConfig(root=arguments.data, split=arguments.split)
@@ -157,14 +160,15 @@ def main() -> None:
         found = loaded.predict(image)
         return as_regions(found.top1, found.confidence)
 
-    teachers = {"semantic alone": semantic, "panoptic alone": panoptic, "fused": fused}
+    both = replace(fused, options={**panoptic.options, "semantic_share": arguments.share})
+    teachers = {"semantic alone": semantic, "panoptic alone": panoptic, "fused": fused, BOTH: both}
     rows = [row("semantic alone", scored(data, regions))]
-    for name in ("panoptic alone", "fused"):
+    for name in ("panoptic alone", "fused", BOTH):
         rows.append(row(name, evaluate(EvaluateConfig(data=data, teacher=teachers[name]))))
     with tempfile.TemporaryDirectory() as folder:
         stored = []
         for name, teacher in teachers.items():
-            store = str(Path(folder) / name.replace(" ", "-"))
+            store = str(Path(folder) / name.replace(",", "").replace(" ", "-"))
             run(data, teacher, store, {"threshold": THRESHOLD})
             stored.append(row(name, scored(data, of_store(LabelStore.open(store)))))
         checks, agree = same_everywhere(data, panoptic, folder)

@@ -1,5 +1,7 @@
 """The card of a label set: a Markdown page for those who train on it or pass it on."""
 
+from typing import Any
+
 from hmsa_label.labelers.registry import option_names
 from hmsa_label.pipeline.audit.markdown import code, text
 from hmsa_label.pipeline.wording import counted
@@ -64,6 +66,7 @@ def _origin(facts: Card) -> list[str]:
         lines.append(
             f"- Labeled by {text(settings.get('model', 'a teacher'))}, weights sha256 "
             f"{code(str(settings.get('teacher_sha256'))[:SHORT] + '...')}; {', '.join(chosen)}"
+            + _other_classes(settings)
         )
     for run in facts.runs:
         package = run.get("package") or {}
@@ -73,6 +76,14 @@ def _origin(facts: Card) -> list[str]:
             + (f", teacher trained on {code(trained)}" if trained else "")
         )
     return lines
+
+
+def _other_classes(settings: dict[str, Any]) -> str:
+    """Which other teacher told the classes, if one did."""
+    if not isinstance(semantics := settings.get("semantics"), dict):
+        return ""
+    sha256 = code(str(settings.get("semantics_sha256"))[:SHORT] + "...")
+    return f"; classes by the teacher {text(semantics.get('name'))}, weights sha256 {sha256}"
 
 
 def _cautions(facts: Card) -> list[str]:

@@ -179,6 +179,7 @@ def _student_links(prefix: str, info: dict[str, Any], config: TraceConfig) -> tu
     teacher, below = _teacher_links(prefix, data, recorded, config)
     facts = None if data is None else NetworkFacts(**_network_facts(teacher, str(place), auto["teacher_sha256"]))
     trained_on = _without_keys(teacher.get("trained_on"))
+    below += _semantics_links(prefix, recorded, config)
     return [*links, link, *below], {
         "runs": [_run_facts(run) for run in runs], "teacher": facts, "teacher_trained_on": trained_on
     }  # fmt: skip
@@ -194,6 +195,16 @@ def _teacher_links(
         further = TraceConfig(deep=config.deep, store_options=config.store_options, data_options=config.data_options)
         return info, _student_links(f"{prefix}teacher's ", info, further)[0]
     return info, check_training_data(f"{prefix}teacher", info, config)
+
+
+def _semantics_links(prefix: str, recorded: list[dict[str, Any]], config: TraceConfig) -> list[Link]:
+    """Checks of the teacher that told the classes, where this was another one than found the instances."""
+    found = {semantics["weights_sha256"]: semantics for teacher in recorded if (semantics := teacher.get("semantics"))}
+    links = []
+    for sha256, semantics in found.items():
+        data, link = check_weights(f"{prefix}semantic teacher", semantics.get("weights"), sha256)
+        links += [link, *_teacher_links(f"{prefix}semantic ", data, [semantics], config)[1]]
+    return links
 
 
 def _info_of(data: bytes) -> dict[str, Any]:

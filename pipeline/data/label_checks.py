@@ -77,8 +77,9 @@ def about_held_out(split: str, teacher: dict[str, Any]) -> str | None:
     Args:
         split: that is labeled. teacher: a worker's info.
     """
-    validated = teacher.get("val_split")
-    both = [name for name in split_names(split) if validated and name in split_names(validated)]
+    semantics = teacher.get("semantics") or {}
+    validated = {name for one in (teacher, semantics) if one.get("val_split") for name in split_names(one["val_split"])}
+    both = [name for name in split_names(split) if name in validated]
     if not both:
         return None
     return (

@@ -124,7 +124,10 @@ OUTCOME = Record(
 _TRAINED_ON = Record(
     {}, {"data": TEXT, "split": TEXT, "labels": TEXT, "images": COUNT, "keys": Each(TEXT), "keys_sha256": TEXT}
 )
-_TEACHER = Record({}, {"weights": TEXT, "sha256": Maybe(TEXT), "trained_on": Maybe(_TRAINED_ON)})
+_SEMANTICS = Record({"weights_sha256": TEXT}, {"weights": TEXT, "trained_on": Maybe(_TRAINED_ON)})
+_TEACHER = Record(
+    {}, {"weights": TEXT, "sha256": Maybe(TEXT), "trained_on": Maybe(_TRAINED_ON), "semantics": Maybe(_SEMANTICS)}
+)
 _DATA = Record({}, dict.fromkeys(("dataset", "root", "split"), Maybe(TEXT)))
 RUN = Record(
     {

@@ -23,6 +23,8 @@ class AxialDeepLabOptions:
         most_centers: centers that are kept at most, the highest ones.
         stuff_area: a stuff class with fewer pixels in an image is void there; None is a 1024th of the image, which is
             the published 2048 px for 1024 x 2048 px.
+        semantic_share: where another teacher tells the classes, its share in their probabilities, above 0 and up to 1;
+            the rest is the network's own.
     """
 
     scales: tuple[float, ...] = (1.0,)
@@ -31,6 +33,7 @@ class AxialDeepLabOptions:
     center_kernel: int = _DEFAULTS.kernel_px
     most_centers: int = _DEFAULTS.top_k
     stuff_area: int | None = None
+    semantic_share: float = 1.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scales", tuple(self.scales))  # records hold lists
@@ -38,6 +41,8 @@ class AxialDeepLabOptions:
             raise ValueError(f"--scales must be distinct and positive, such as 0.5,1.0,1.5; got {self.scales}")
         if not 0.0 <= self.center_floor < 1.0:
             raise ValueError(f"center_floor must be at least 0 and below 1; got {self.center_floor}")
+        if not 0.0 < self.semantic_share <= 1.0:
+            raise ValueError(f"semantic_share must be above 0 and at most 1; got {self.semantic_share}")
         post_processing(self, (1024, 2048))
 
     @staticmethod

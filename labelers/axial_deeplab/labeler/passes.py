@@ -30,16 +30,21 @@ class Passes:
         found = self._averaged(batch, self._options.scales, self._options.flip)
         if self._semantics is None:
             return found
-        center, offset = found.center, found.offset
-        del found  # what this network says of classes goes before the other one begins
-        return FullMaps(self._semantics(batch).to(self.device), center, offset)
+        share, (own, center, offset) = self._options.semantic_share, found
+        del found
+        if share == 1:
+            del own  # before the other network begins
+            return FullMaps(self._semantics(batch).to(self.device), center, offset)
+        own *= 1 - share
+        return FullMaps(own.add_(self._semantics(batch).to(self.device), alpha=share), center, offset)
 
     def views(self, image: Tensor) -> list[View]:
         """What enters the classes of an image [H, W, 3] uint8 RGB, mirror images aside; none if it is of one piece."""
         scales, batch = self._options.scales, image[None]
         if self._semantics is not None:
-            own = self._averaged(batch, scales, flip=False).probabilities
-            return [_view("own", "own classes", own, 0.0), _view("other", "other teacher", self._semantics(batch), 1.0)]
+            own, share = self._averaged(batch, scales, flip=False).probabilities, self._options.semantic_share
+            other = _view("other", "other teacher", self._semantics(batch), share)
+            return [_view("own", "own classes", own, 1 - share), other]
         if len(scales) == 1:
             return []
         alone = ((scale, self._averaged(batch, (scale,), flip=False).probabilities) for scale in sorted(scales))

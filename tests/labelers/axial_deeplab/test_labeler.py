@@ -111,6 +111,23 @@ def test_views_of_fused_teachers_are_the_classes_of_both(config, images, tmp_pat
     np.testing.assert_array_equal(found.top1[labeled], found.parts[1].top1[labeled])
 
 
+def test_classes_may_be_those_of_both_teachers_by_a_share(config, images, tmp_path):
+    torch.manual_seed(1)
+    net = build_labeler("hrnet_tiny_ocr", 19)
+    other = save(tmp_path / "hmsa.safetensors", net, "hrnet_tiny_ocr", multi_scale=True)
+    fused = replace(config, semantic_from=other, semantic_settings={"scales": [1.0]})
+    batch = torch.from_numpy(images[0][None])
+
+    def probabilities(teacher):
+        return teacher._labeler._passes.maps(batch).probabilities
+
+    with torch.inference_mode():
+        own, theirs = probabilities(Teacher(config)), probabilities(Teacher(fused))
+        third = probabilities(Teacher(replace(fused, options={"semantic_share": 1 / 3})))
+    torch.testing.assert_close(third, own * 2 / 3 + theirs / 3)
+    assert (own - theirs).abs().max() > 0.1
+
+
 def test_areas_of_stuff_are_those_published_for_their_images_or_as_asked():
     assert post_processing(AxialDeepLabOptions(), (1024, 2048)).stuff_area_px == 2048
     assert post_processing(AxialDeepLabOptions(), (192, 384)).stuff_area_px == 72
@@ -124,6 +141,7 @@ def test_areas_of_stuff_are_those_published_for_their_images_or_as_asked():
         ({"center_kernel": 8}, "must be odd; got 8"),
         ({"most_centers": 0}, r"top_k must lie in 1\.\.999"),
         ({"stuff_area": -1}, "cannot be negative; got -1"),
+        ({"semantic_share": 0.0}, "semantic_share must be above 0 and at most 1; got 0"),
         ({"center_floor": 1.0}, "center_floor must be at least 0 and below 1"),
         ({"fusion": "max"}, "the teacher axial_deeplab has no option 'fusion'; known are scales, flip"),
     ],

@@ -13,6 +13,8 @@ from PIL import Image
 from safetensors.torch import save
 
 from hmsa_label.labelers.weights.checkpoints import decode_checkpoint
+from hmsa_label.pipeline.audit.card import render_card
+from hmsa_label.pipeline.audit.store import card
 from hmsa_label.pipeline.audit.trace import trace
 from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, TeacherConfig, TraceConfig
 from hmsa_label.pipeline.label.run import label_images
@@ -311,3 +313,30 @@ def test_chain_on_s3_is_followed(chain, s3_storage):
     found = traced(chain, store="s3://labels/traced", store_options=s3_storage, deep=True)
     assert found.ok
     assert unchecked(found) == set()
+
+
+def test_teacher_that_told_the_classes_of_fused_labels_is_a_link_of_its_own(made, tmp_path):
+    weights = tmp_path / "semantic.safetensors"
+    shutil.copy(made / "teacher/last.safetensors", weights)
+    look = {"scales": (1.0,), "fusion": "single"}
+    label_images(
+        LabelConfig(
+            data=DataConfig(root=str(made / "data"), split="train_extra"),
+            teacher=replace(fake(instances=True), semantic_from=str(weights), semantic_settings=look),
+            store=str(tmp_path / "fused"),
+            threshold=0.5,
+            engine=EngineConfig(executor="local", workers=1),
+        )
+    )
+    config = train_config(made, "fused-student", second=AutoLabels(store=str(tmp_path / "fused")))
+    train_student(replace(config, output=str(tmp_path / "student")))
+    found = traced(tmp_path)
+    assert {(link.check, link.state) for link in found.links if link.part == "semantic teacher"} >= {("weights", "ok")}
+    assert broken(found) == set()
+    assert "classes by the teacher hmsa, weights sha256" in render_card(card(str(tmp_path / "fused")))
+    weights.write_bytes((made / "student/last.safetensors").read_bytes())
+    assert broken(traced(tmp_path)) == {("semantic teacher", "weights")}
+    weights.unlink()
+    found = traced(tmp_path)
+    assert found.ok
+    assert ("semantic teacher", "weights") in unchecked(found)
