@@ -64,7 +64,7 @@ class FoldedAttention(nn.Module):
         length = x.shape[2] if self.axis == "height" else x.shape[3]
         tables = Tables(*(None if table is None else extended(table, length) for table in self.tables))
         for image, place in zip(self._by_line(x), self._by_line(result), strict=True):
-            for part in line_groups(image.shape[1], self.heads, x.device):
+            for part in line_groups(image, self.heads, self.reach):
                 place[:, part] = self._attend(image[:, part].contiguous(), tables)
         return result
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Rows (lines times heads) and queries of a block. On a CPU the logits of a block stay in the second-level cache; a GPU
-# wants few, large launches.
-_ROWS_CPU, _QUERIES_CPU = 64, 32
-_ROWS_GPU, _QUERIES_GPU = 2048, 128
+# Queries of a block, and its logits. On a CPU these stay in the second-level cache; a GPU wants few, large launches.
+_QUERIES_CPU, _LOGITS_CPU = 32, 2**18
+_QUERIES_GPU, _LOGITS_GPU = 128, 2**25
+_MIN_ROWS = 32  # lines times heads: fewer make poor matrix products
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,13 +74,16 @@ def _block(queries: slice, length: int, reach: int | None, device: torch.device)
     return Block(queries=queries, keys=keys, row=block.row, outside=outside[:, None])
 
 
-def line_groups(lines: int, heads: int, device: torch.device) -> Iterator[slice]:
-    """Slices of lines that are worked on together; their number does not depend on the batch."""
-    rows = _ROWS_GPU if device.type == "cuda" else _ROWS_CPU
-    step = max(1, rows // heads)
+def line_groups(like: Tensor, heads: int, reach: int | None) -> Iterator[slice]:
+    """Slices of the lines of [L, B, ...] that are worked on together; they follow from its size alone."""
+    length, lines = like.shape[:2]
+    is_gpu = like.device.type == "cuda"
+    queries, logits = (_QUERIES_GPU, _LOGITS_GPU) if is_gpu else (_QUERIES_CPU, _LOGITS_CPU)
+    keys = length if reach is None else min(length, queries + 2 * reach)
+    step = max(1, max(_MIN_ROWS, logits // (min(queries, length) * keys)) // heads)
     for start in range(0, lines, step):
         yield slice(start, min(start + step, lines))
-        if device.type == "meta":
+        if like.device.type == "meta":
             return
 
 

@@ -26,7 +26,7 @@ class _Attention(torch.autograd.Function):
         lines, scales, tables, reach = Lines(*inputs[:3]), inputs[3], Tables(*inputs[4:7]), inputs[7]
         content = torch.empty_like(lines.value, memory_format=torch.contiguous_format)
         position = torch.empty_like(content) if tables.value is not None else content.new_empty(0)
-        for part in line_groups(content.shape[1], content.shape[2], content.device):
+        for part in line_groups(content, content.shape[2], reach):
             found = attend(lines.group(part), scales, tables, reach)
             content[:, part] = found.content
             if found.position is not None:
@@ -41,7 +41,7 @@ class _Attention(torch.autograd.Function):
         query, key, value, scales, *rest = ctx.saved_tensors
         lines, tables, outputs = Lines(query, key, value), Tables(*rest[:3]), rest[3:]
         total = _Total.of(lines, scales, tables)
-        for part in line_groups(value.shape[1], value.shape[2], value.device):
+        for part in line_groups(value, value.shape[2], ctx.reach):
             given, found = _of_lines(gradients, part), _of_lines(outputs, part)
             group = _GroupGradients(lines.group(part), scales, tables, given, found)
             for block in blocks(len(value), ctx.reach, value.device):

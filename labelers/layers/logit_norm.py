@@ -104,7 +104,7 @@ class _SpanSums(torch.autograd.Function):
         ctx.save_for_backward(query, key)
         ctx.reach = reach
         total = query.new_zeros(2, query.shape[2], dtype=torch.float64)
-        for part in line_groups(query.shape[1], query.shape[2], query.device):
+        for part in line_groups(query, query.shape[2], reach):
             reverse, keys = _by_head(query[:, part].flip(0)), _by_head(key[:, part])
             for block in blocks(len(query), reach, query.device):
                 pairs = _pairs(reverse[:, :, block.queries], keys[:, :, block.keys], block.outside)
@@ -118,7 +118,7 @@ class _SpanSums(torch.autograd.Function):
         query, key = ctx.saved_tensors
         of_sums, of_squares = gradients[0].to(query.dtype)[:, None, :, None, None]
         of_query, of_key = torch.empty_like(query), torch.empty_like(key)
-        for part in line_groups(query.shape[1], query.shape[2], query.device):
+        for part in line_groups(query, query.shape[2], ctx.reach):
             reverse, keys = _by_head(query[:, part].flip(0)), _by_head(key[:, part])
             reverse_gradient, key_gradient = torch.zeros_like(reverse), torch.zeros_like(keys)
             for block in blocks(len(query), ctx.reach, query.device):

@@ -67,8 +67,9 @@ class PlainAxialAttention(AxialAttention):
         The statistics of the norm are of the pairs inside the span.
         """
         window = self.window(similarity.shape[-1], similarity.device)
-        if window is None:
-            return self._sum_of_terms(self.bn_similarity(similarity))
+        if window is None or not self.bn_similarity.training:
+            logits = self._sum_of_terms(self.bn_similarity(similarity))
+            return logits if window is None else logits.masked_fill(~window, float("-inf"))
         pairs = self._sum_of_terms(self.bn_similarity(similarity[:, :, window].unsqueeze(-1)))
         shape = (len(pairs), self.settings.heads, *similarity.shape[-2:])
         return pairs.new_full(shape, float("-inf")).masked_scatter(window, pairs)
