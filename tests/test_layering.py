@@ -60,6 +60,7 @@ HOMES = {
         "pipeline/training/step_total.py",
         "pipeline/training/trainer.py",
     ),
+    "triton": ("labelers/inference/axial_kernel.py",),
     "safetensors": ("labelers/weights/checkpoints.py",),
     "PIL": ("pipeline/data/decode.py", "pipeline/demo/scenes/tree.py"),
     "cv2": ("pipeline/",),

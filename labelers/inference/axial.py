@@ -1,16 +1,20 @@
 """Axial-DeepLab for inference: the same maps as the network's, faster and in less memory."""
 
 import copy
+from importlib.util import find_spec
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from hmsa_label.labelers.axial_deeplab.net import AxialDeepLab
 from hmsa_label.labelers.heads.panoptic_deeplab import PanopticMaps
-from hmsa_label.labelers.inference.axial_attention import FoldedAttention
+from hmsa_label.labelers.inference.axial_attention import AttentionKernel, FoldedAttention
 from hmsa_label.labelers.inference.folding import fold
 from hmsa_label.labelers.inference.image_conv import as_alone, pointwise_by_onednn
 from hmsa_label.labelers.layers.axial_attention import AxialAttention
+
+AttentionForm = Literal["plain", "kernel"]
 
 
 class PanopticInferenceNet:
@@ -20,10 +24,11 @@ class PanopticInferenceNet:
     gets the same bits in any batch.
     """
 
-    def __init__(self, net: AxialDeepLab, device: torch.device, dtype: torch.dtype) -> None:
-        self.device, self.dtype = device, dtype
+    def __init__(self, net: AxialDeepLab, device: torch.device, dtype: torch.dtype, attention: AttentionForm) -> None:
+        kernel = _kernel(device) if attention == "kernel" else None
+        self.device, self.dtype, self.attention = device, dtype, attention
         self.mean, self.std = net.mean.to(device), net.std.to(device)
-        folded = fold(_with_folded_attention(net)).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        folded = fold(_with_folded_attention(net, kernel)).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.net: AxialDeepLab = folded.to(dtype)
         for head in (self.net.head.semantic_head, self.net.head.center_head, self.net.head.offset_head):
             # bfloat16 offsets around 100 lie half a pixel apart
@@ -42,14 +47,35 @@ class PanopticInferenceNet:
         return maps
 
 
-def for_inference(net: AxialDeepLab, device: torch.device, dtype: torch.dtype = torch.float32) -> PanopticInferenceNet:
+def for_inference(
+    net: AxialDeepLab, device: torch.device, dtype: torch.dtype = torch.float32, attention: AttentionForm | None = None
+) -> PanopticInferenceNet:
     """The network for labeling, on a device and in a precision; `net` is not changed.
 
     Args:
         device: `meta` for one that computes shapes only.
         dtype: torch.float32, torch.bfloat16 or torch.float16.
+        attention: `kernel` computes each layer in one Triton kernel, on a CUDA device only, where it is the default;
+            `plain` is torch alone, on any device.
+
+    Raises:
+        ValueError: the kernel cannot run here.
     """
-    return PanopticInferenceNet(net, device, dtype)
+    default: AttentionForm = "kernel" if device.type == "cuda" else "plain"
+    return PanopticInferenceNet(net, device, dtype, attention or default)
+
+
+def _kernel(device: torch.device) -> AttentionKernel:
+    if device.type != "cuda":
+        raise ValueError(f"the kernel of axial attention runs on a CUDA device; got {device}; use attention='plain'")
+    if find_spec("triton") is None:
+        raise ValueError(
+            "axial attention on a CUDA device needs Triton, which is not installed; "
+            "run pip install triton, or use attention='plain', which is slower"
+        )
+    from hmsa_label.labelers.inference.axial_kernel import attend_images
+
+    return attend_images
 
 
 class _InFloat32(nn.Module):
@@ -64,10 +90,10 @@ class _InFloat32(nn.Module):
         return result
 
 
-def _with_folded_attention(net: AxialDeepLab) -> AxialDeepLab:
+def _with_folded_attention(net: AxialDeepLab, kernel: AttentionKernel | None) -> AxialDeepLab:
     copied = copy.deepcopy(net).eval()
     for parent in list(copied.modules()):
         for name, child in parent.named_children():
             if isinstance(child, AxialAttention):
-                setattr(parent, name, FoldedAttention(child))
+                setattr(parent, name, FoldedAttention(child, kernel))
     return copied

@@ -6,15 +6,19 @@ of a query sum to 1. Lines of the width are rows of the image as they are; those
 time.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hmsa_label.labelers.layers.axial_attention import AxialAttention
+from hmsa_label.labelers.layers.axial_attention import AxialAttention, Axis
 from hmsa_label.labelers.layers.line_attention import Lines, Tables, attend
 from hmsa_label.labelers.layers.line_blocks import extended, line_groups
 from hmsa_label.labelers.layers.logit_norm import folded_scales
+
+# (projected images, scales, tables, scale of the position part, axis, reach) -> [N, width, H, W]
+AttentionKernel = Callable[[Lines, Tensor, Tables, Tensor | None, Axis, int | None], Tensor]
 
 
 class FoldedAttention(nn.Module):
@@ -22,14 +26,18 @@ class FoldedAttention(nn.Module):
 
     The projection has the dtype and the device that the module is brought to; the scales and tables stay in float32.
 
+    Args:
+        kernel: what computes attention in one launch, see `axial_kernel`; None for plain torch.
+
     Attributes:
         scales: [t, h] of the terms of the logits.
         tables: of query, key and value, [T, depth] or None.
         position_scale: [h, e] of the position part.
     """
 
-    def __init__(self, layer: AxialAttention) -> None:
+    def __init__(self, layer: AxialAttention, kernel: AttentionKernel | None = None) -> None:
         super().__init__()
+        self.kernel = kernel
         self.axis, self.heads, self.reach, self.out_channels = (
             layer.axis,
             layer.settings.heads,
@@ -58,7 +66,10 @@ class FoldedAttention(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, width, H, W]; each image by itself."""
+        """[N, C, H, W] -> [N, width, H, W]; each image by itself, where no kernel takes them together."""
+        if self.kernel is not None:
+            parts = (conv(x).contiguous(memory_format=torch.channels_last) for conv in self._projections())
+            return self.kernel(Lines(*parts), self.scales, self.tables, self.position_scale, self.axis, self.reach)
         size = (len(x), self.out_channels, *x.shape[2:])
         result = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
         length = x.shape[2] if self.axis == "height" else x.shape[3]
@@ -68,6 +79,9 @@ class FoldedAttention(nn.Module):
                 place[:, part] = self._attend(image[:, part].contiguous(), tables)
         return result
 
+    def _projections(self) -> tuple[nn.Conv2d, nn.Conv2d, nn.Conv2d]:
+        return self.query, self.key, self.value
+
     def _by_line(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, L, B, C], a view."""
         return x.permute((0, 2, 3, 1) if self.axis == "height" else (0, 3, 2, 1))
@@ -75,7 +89,7 @@ class FoldedAttention(nn.Module):
     def _attend(self, pixels: Tensor, tables: Tables) -> Tensor:
         """[L, B, C] -> [L, B, width] of a few lines."""
         x = pixels[None].permute(0, 3, 1, 2)
-        parts = (conv(x).float().permute(0, 2, 3, 1)[0] for conv in (self.query, self.key, self.value))
+        parts = (conv(x).float().permute(0, 2, 3, 1)[0] for conv in self._projections())
         lines = Lines(*(part.unflatten(2, (self.heads, -1)) for part in parts))
         content, position = attend(lines, self.scales, tables, self.reach)
         if position is not None and self.position_scale is not None:
