@@ -22,7 +22,7 @@ import torch
 from results_page import markdown, page, publish
 from torch import Tensor, nn
 
-from hmsa_label.labelers.inference.axial_attention import FoldedAttention
+from hmsa_label.labelers.inference.axial_attention import AttentionKernel, FoldedAttention
 from hmsa_label.labelers.inference.folding import fold
 from hmsa_label.labelers.inference.image_conv import pointwise_by_onednn
 from hmsa_label.labelers.inference.live_bytes import LiveBytes
@@ -63,10 +63,10 @@ def in_plain_form(block: AxialBlock) -> AxialBlock:
     return block
 
 
-def in_fast_form(block: AxialBlock) -> AxialBlock:
+def in_fast_form(block: AxialBlock, kernel: AttentionKernel | None = None) -> AxialBlock:
     """The block as a labeler runs it."""
     for name in ("height", "width"):
-        setattr(block, name, FoldedAttention(getattr(block, name)))
+        setattr(block, name, FoldedAttention(getattr(block, name), kernel))
     folded = fold(block).to(memory_format=torch.channels_last)
     pointwise_by_onednn(folded)
     return folded

@@ -2,8 +2,9 @@
 
 The tests marked `gpu`; one image with the published network, three scales and mirror image (seconds, peak, kernels,
 cuDNN's own search, image and mirror image as a batch); `run` with four threads against the bare teacher; batches of 1
-to 16 images; training steps. Every section runs in a process of its own with a time limit. What fails or takes too long
-is written into the report, and the rest goes on. The report is written anew after each section.
+to 16 images; axial attention against convolution; training steps. Every section runs in a process of its own with a
+time limit. What fails or takes too long is written into the report, and the rest goes on. The report is written anew
+after each section.
 
     python benchmarks/gpu_hour.py --output benchmarks/results/gpu_hour       # gpu_hour.md and gpu_hour.json
     python benchmarks/gpu_hour.py --device cpu --output /tmp/hour            # small sizes, a few seconds
@@ -45,6 +46,7 @@ SECTIONS = {
     "pass": (sections.one_pass, 120, True),
     "run": (sections.labeling_run, 90, True),
     "batches": (sections.batches, 90, True),
+    "axial": (sections.axial, 90, True),
     "training": (sections.training, 60, True),
     "tests": (sections.tests, 210, False),
 }

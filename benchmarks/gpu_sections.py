@@ -269,6 +269,37 @@ def batches(device: torch.device, size: Size) -> dict[str, Any]:
     return {"rows": rows}
 
 
+@torch.inference_mode()
+def axial(device: torch.device, size: Size) -> dict[str, Any]:
+    """A block of axial attention against a bottleneck of the same channels, at stride 16: kernel and plain torch."""
+    from axial_speed import axial_block, bottleneck, in_fast_form
+
+    forms: dict[str, Any] = {"plain": None}
+    if device.type == "cuda":
+        from hmsa_label.labelers.inference.axial_kernel import attend_images
+
+        forms["kernel"] = attend_images
+    map_px, rows = [length // 16 for length in size.image_px], []
+    torch.backends.cudnn.allow_tf32 = False
+    dtypes = (torch.float32, torch.bfloat16) if device.type == "cuda" else (torch.float32,)
+    for width in (256, 512, 1024) if device.type == "cuda" else (32,):
+        for dtype in dtypes:
+            x = torch.randn(1, 2 * width, *map_px).to(device, dtype, memory_format=torch.channels_last)
+            convolution = bottleneck(width, False).to(device, dtype)
+            base = timed(lambda x=x, net=convolution: net(x), device, size.repeats)["seconds"]
+            for span in (65, None):
+                plain = None
+                for name, kernel in forms.items():
+                    block = in_fast_form(axial_block(width, span), kernel).to(device, dtype)
+                    found = timed(lambda x=x, block=block: block(x), device, size.repeats)
+                    row = {"width": width, "precision": str(dtype), "span": span, "attention": name, **found}
+                    result = block(x).float()
+                    plain = result if plain is None else plain
+                    row |= {"of_bottleneck": found["seconds"] / base, "most_apart": float((result - plain).abs().max())}
+                    rows.append(row)
+    return {"map_px": map_px, "rows": rows}
+
+
 def training(device: torch.device, size: Size) -> dict[str, Any]:
     """Images a second of training steps of the published recipe, without loading, by batch."""
     from seeded_teacher import seeded_network

@@ -27,7 +27,7 @@ def test_on_a_cpu_it_measures_small_sizes_and_writes_one_report(gpu_hour, monkey
     monkeypatch.setattr(sys, "argv", ["gpu_hour.py", "--device", "cpu", "--output", str(tmp_path / "hour")])
     assert gpu_hour.main() == 0, capsys.readouterr().out
     found = json.loads((tmp_path / "hour.json").read_text())
-    assert list(found) == ["machine", "pass", "run", "batches", "training"]
+    assert list(found) == ["machine", "pass", "run", "batches", "axial", "training"]
     assert found["machine"]["missing"] == []
     assert [row["precision"] for row in found["pass"]["rows"]] == ["fp32", "bf16"]
     assert all(row["seconds"] > 0 for row in found["pass"]["rows"])
@@ -35,6 +35,7 @@ def test_on_a_cpu_it_measures_small_sizes_and_writes_one_report(gpu_hour, monkey
     assert any("conv" in row["name"] for row in found["pass"]["kernels"]["rows"])
     assert found["run"]["run_per_s"] > 0
     assert {row["batch"]: row["same_labels"] for row in found["batches"]["rows"]} == dict.fromkeys((1, 2, 4, 8, 16), 1)
+    assert {row["attention"] for row in found["axial"]["rows"]} == {"plain"}
     assert [row["batch"] for row in found["training"]["rows"]] == [1, 2]
     page = (tmp_path / "hour.md").read_text()
     assert "## training: ok" in page
@@ -78,7 +79,7 @@ def test_an_unknown_section_is_answered_with_those_that_there_are(tmp_path):
     command = [sys.executable, str(BENCHMARKS / "gpu_hour.py"), "--device", "cpu", "--only", "pas"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path)
     assert done.returncode == 2
-    assert "no section pas; there are machine, pass, run, batches, training, tests" in done.stderr
+    assert "no section pas; there are machine, pass, run, batches, axial, training, tests" in done.stderr
 
 
 def test_the_list_of_wheels_lacks_nothing_that_one_of_them_needs():
