@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from hmsa_label.labelers.model_registry import SMALL_MODELS
 from hmsa_label.labelers.panoptic.ids import DIVISOR
 from hmsa_label.labelers.training import IMAGE, PANOPTIC, SEMANTIC, Objective
 from hmsa_label.pipeline.teacher.available_memory import available_bytes
@@ -34,7 +35,6 @@ STATES = {
     "radam-lookahead": 3,
 }  # numbers that an optimizer keeps for each parameter, beside its gradient
 SMALLEST_CROP_PX = 128
-SMALL_MODEL = "hrnet_s_ocr"
 # For a CPU, where what merely fits may take days; the tutorial trains so.
 SMALL_CROP, SMALL_BATCH, SMALL_STEPS = (128, 256), 4, 400
 
@@ -98,7 +98,7 @@ def estimate(
     step_bytes = footprint.pass_bytes(images, config.augment.crop_px)
     if step_bytes > left:
         ways = (
-            "; ".join(_ways_out(footprint, config, world, left, on_cpu=device.type == "cpu"))
+            "; ".join(_ways_out(footprint, config, world, left, SMALL_MODELS.get(labels), on_cpu=device.type == "cpu"))
             or "train on a machine with more memory"
         )
         raise ValueError(
@@ -157,12 +157,15 @@ def _tensors(net: nn.Module) -> Iterator[Tensor]:
     yield from net.buffers()
 
 
-def _ways_out(footprint: Footprint, config: TrainConfig, world: int, left: float, *, on_cpu: bool) -> Iterator[str]:
+def _ways_out(
+    footprint: Footprint, config: TrainConfig, world: int, left: float, small: str | None, *, on_cpu: bool
+) -> Iterator[str]:
     """Options with which a step fits: on a CPU first those that end within hours, then those that change least."""
     crop, mine, left = config.augment.crop_px, config.batch_size // world, ROOM * left
-    if on_cpu and config.model.name != SMALL_MODEL:
+    smaller_model = small is not None and config.model.name != small
+    if on_cpu and smaller_model:
         yield (
-            f"--model {SMALL_MODEL} --crop {_size(SMALL_CROP)} --batch-size {SMALL_BATCH * world} "
+            f"--model {small} --crop {_size(SMALL_CROP)} --batch-size {SMALL_BATCH * world} "
             f"--max-steps {SMALL_STEPS}, which a CPU ends within hours"
         )
     for passes in range(config.accumulate + 1, mine + 1):
@@ -176,8 +179,8 @@ def _ways_out(footprint: Footprint, config: TrainConfig, world: int, left: float
     smaller = _largest_crop(footprint, crop, left)
     if smaller is not None:
         yield f"--crop {_size(smaller)} --accumulate {mine}"
-    if not on_cpu and config.model.name != SMALL_MODEL:
-        yield f"a smaller network, such as --model {SMALL_MODEL}"
+    if not on_cpu and smaller_model:
+        yield f"a smaller network, such as --model {small}"
 
 
 def _largest_crop(footprint: Footprint, crop_px: tuple[int, int], left: float) -> tuple[int, int] | None:

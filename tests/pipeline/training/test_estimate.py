@@ -13,7 +13,7 @@ from hmsa_label.labelers.inference.live_bytes import LiveBytes
 from hmsa_label.pipeline.training import estimate as estimates
 from hmsa_label.pipeline.training.estimate import Footprint, estimate, measure
 from hmsa_label.pipeline.training.loop import train_teacher
-from tests.tiny_training import tiny_training
+from tests.tiny_training import tiny_panoptic_training, tiny_training
 
 CPU = torch.device("cpu")
 
@@ -85,6 +85,13 @@ def test_a_crop_of_which_none_fits_is_made_smaller(tmp_path, scarce):
     assert 0.3 < height * width / (512 * 1024) < 0.5
     assert (height % 32, width % 32) == (0, 0)
     assert model.startswith("--model hrnet_s_ocr")
+
+
+def test_a_panoptic_model_is_told_of_a_small_panoptic_one(parked, tmp_path, scarce):
+    scarce(50e6)
+    config = tiny_panoptic_training(parked, tmp_path, crop_px=(512, 1024), batch_size=1)
+    with pytest.raises(ValueError, match=r"what would fit: --model axial_deeplab_hybrid_s --crop 128x256 "):
+        train_teacher(config)
 
 
 def test_processes_of_a_host_share_its_memory(tmp_path, scarce, monkeypatch):
