@@ -198,16 +198,17 @@ def check_files(part: str, store: LabelStore, info: dict[str, Any], config: Trac
 
 def _check_thresholds(part: str, store: LabelStore, auto: dict[str, Any]) -> Link:
     wanted = {auto.get("threshold"), *(auto.get("class_thresholds") or {}).values()} - {None}
-    rows = store.table(["threshold", "evidence_segment"])
-    own = set(rows["threshold"].to_pylist())
+    rows = store.table(["threshold", "evidence_segment", "code_sha256"])
+    own, without = set(rows["threshold"].to_pylist()), rows["code_sha256"].null_count
+    rows = rows.filter(rows["code_sha256"].is_valid())
     spoken = ", ".join(f"{value:g}" for value in sorted(wanted)) or "the labels' own"
     try:
-        for segment in sorted(set(rows["evidence_segment"].to_pylist()) - {None}):
+        for segment in sorted(rows["evidence_segment"].unique().to_pylist()):
             for value in wanted - own:
                 level_of(value, store.grid(segment))
     except StoreError as error:  # not on the grid, or no grid any more
         return Link(part=part, check="threshold", state=BROKEN, detail=str(error))
-    if wanted - own and None in rows["evidence_segment"].to_pylist():
+    if wanted - own and without:
         return Link(part=part, check="threshold", state=BROKEN, detail=f"{spoken}: some labels keep no evidence")
     return Link(part=part, check="threshold", state=OK, detail=spoken)
 

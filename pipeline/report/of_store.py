@@ -1,6 +1,6 @@
 """What a report shows of a version of a label store: pictures, class pixels, and what other thresholds would give."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from hmsa_label.pipeline.data.decode import decode_image, decode_labels
 from hmsa_label.pipeline.records import U8
 from hmsa_label.pipeline.report.pictures import Report, ReportImage, ThresholdRow
 from hmsa_label.stores.errors import LabelMissing
-from hmsa_label.stores.format.evidence import label_at, level_of
+from hmsa_label.stores.format.arrays import CODE
 from hmsa_label.stores.images.source import ImageRef, ImageSource
 from hmsa_label.stores.versions.label_store import LabelStore
 
@@ -45,7 +45,7 @@ def report_version(
     known = {ref.key: ref for ref in refs if ref.key in store}
     if not known:
         raise LabelMissing(f"version {store.version} of {store.uri} holds none of the {len(refs)} images to report on")
-    rows = [row for row in store.table().to_pylist() if row["key"] in known]
+    rows = [row for row in store.table(["key", "kept_share", "class_px"]).to_pylist() if row["key"] in known]
     shares = {row["key"]: float(row["kept_share"]) for row in rows}
     return Report(
         title=f"Labels in {store.uri}, version {store.version}",
@@ -62,22 +62,22 @@ def report_version(
 def _thresholds(
     store: LabelStore, source: ImageSource, refs: list[ImageRef], classes: ClassTable
 ) -> list[ThresholdRow]:
-    """A row for each threshold that is stored for every one of the images, ascending."""
+    """A row for each threshold that is stored for every one of the images, ascending; the rest of the rule holds."""
     totals: dict[float, list[_Counts]] = {}
     for ref in refs:
         evidence = _evidence(store, ref.key)
         if evidence is None:
             return []
-        coarse = _coarse(source, ref, classes)
+        coarse, rule = _coarse(source, ref, classes), store.rule(ref.key)
+        told = store.read_instances(ref.key) if rule.of_instances else ()
         for threshold in evidence[2]:
-            totals.setdefault(threshold, []).append(_count(evidence, threshold, coarse))
+            label = replace(rule, threshold=threshold).label_of(*evidence, *told)
+            totals.setdefault(threshold, []).append(_count(label, coarse))
     complete = {threshold: counts for threshold, counts in totals.items() if len(counts) == len(refs)}
     return [_row(threshold, counts) for threshold, counts in sorted(complete.items())]
 
 
-def _count(evidence: Evidence, threshold: float, coarse: U8 | None) -> _Counts:
-    top1, code, grid = evidence
-    label = label_at(top1, code, level_of(threshold, grid))
+def _count(label: U8, coarse: U8 | None) -> _Counts:
     kept = label != 255
     both = kept & (coarse != 255) if coarse is not None else np.zeros_like(kept)
     right = (label == coarse) & both if coarse is not None else both
@@ -124,6 +124,6 @@ def _coarse(source: ImageSource, ref: ImageRef, classes: ClassTable) -> U8 | Non
 
 def _evidence(store: LabelStore, key: str) -> Evidence | None:
     """Arg-max, codes and grid of an image; None when the run kept no evidence."""
-    if store.receipt(key).evidence_segment is None:
+    if store.receipt(key).array(CODE) is None:
         return None
     return store.read_evidence(key)

@@ -4,62 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from hmsa_label.labelers.panoptic.ids import DIVISOR, VOID
-from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.pipeline.data.datasets import AutoLabelDataset
 from hmsa_label.pipeline.data.panoptic_labels import numbered_per_class
 from hmsa_label.stores.errors import LabelMissing
-from hmsa_label.stores.format.instances import Instance, exact
-from hmsa_label.stores.format.receipt import ImageFacts
 from hmsa_label.stores.format.rule import Rule
-from hmsa_label.stores.runs.segment import SegmentWriter
-from hmsa_label.stores.runs.writer import RunWriter
-from hmsa_label.stores.versions.label_store import LabelStore
-
-KEY = "train_extra/town/town_000000_000000"
-ROAD, PERSON, CAR = 0, 11, 13
-GRID = (0.5, 0.9)
-TOP1 = np.array([[ROAD, CAR, CAR, CAR, PERSON, PERSON]], np.uint8)
-CODE = np.array([[2, 2, 1, 2, 2, 1]], np.uint8)
-INSTANCE = np.array([[0, 1, 1, 2, 3, 3]], np.uint16)
-INSTANCES = exact(
-    [
-        Instance(CAR, 0.9, 0.8, 2, (1, 0, 2, 1)),
-        Instance(CAR, 0.2, 0.95, 1, (3, 0, 1, 1)),
-        Instance(PERSON, 0.7, 0.7, 2, (4, 0, 2, 1)),
-    ]
-)
-
-
-def tree(root: Path, drawn: np.ndarray | None = None) -> Path:
-    """A Cityscapes tree of one image, with coarse polygons if they are given."""
-    name = KEY.removeprefix("train_extra/")
-    image = root / f"leftImg8bit/train_extra/{name}_leftImg8bit.png"
-    image.parent.mkdir(parents=True)
-    Image.fromarray(np.zeros((*TOP1.shape, 3), np.uint8)).save(image)
-    if drawn is not None:
-        labels = root / f"gtCoarse/train_extra/{name}_gtCoarse_labelIds.png"
-        labels.parent.mkdir(parents=True)
-        Image.fromarray(drawn).save(labels)
-    return root
-
-
-def data_set(
-    root: Path, rule: Rule, *, drawn: np.ndarray | None = None, panoptic: bool = True, **options: object
-) -> AutoLabelDataset:
-    images, uri = tree(root / "images", drawn), str(root / "labels")
-    LabelStore.create(uri, CITYSCAPES.to_dict())
-    data = {"dataset": "cityscapes", "root": str(images), "split": "train_extra"}
-    run = RunWriter(uri, {"settings": rule.settings, "data": data})
-    told = (INSTANCE, INSTANCES) if panoptic else ()
-    arrays = {"label": rule.label_of(TOP1, CODE, GRID, *told), "top1": TOP1, "code": CODE}
-    facts = ImageFacts(key=KEY, source=f"leftImg8bit/{KEY}_leftImg8bit.png", instances=INSTANCES if panoptic else None)
-    segment = SegmentWriter(uri, run.run_id, GRID, rule, 1)
-    run.append([segment.write(facts, {**arrays, **({"instance": INSTANCE} if panoptic else {})})])
-    run.finish()
-    return AutoLabelDataset(LabelStore.open(uri), **options)
+from tests.pipeline.panoptic_store import CAR, PERSON, ROAD, one_image
 
 
 def panoptic(*pairs: tuple[int, int] | None) -> list[list[int]]:
@@ -68,7 +19,7 @@ def panoptic(*pairs: tuple[int, int] | None) -> list[list[int]]:
 
 
 def test_instances_that_have_a_label_are_numbered_per_class(tmp_path: Path) -> None:
-    data = data_set(tmp_path, Rule(0.9))
+    data = AutoLabelDataset(one_image(tmp_path, Rule(0.9)))
     assert data.has_instances
     found = data.panoptic(0)
     assert found.dtype == np.int32
@@ -76,13 +27,13 @@ def test_instances_that_have_a_label_are_numbered_per_class(tmp_path: Path) -> N
 
 
 def test_instances_that_the_rule_drops_are_void(tmp_path: Path) -> None:
-    data = data_set(tmp_path, Rule(0.5, center_threshold=0.5))
+    data = AutoLabelDataset(one_image(tmp_path, Rule(0.5, center_threshold=0.5)))
     assert data.panoptic(0).tolist() == panoptic((ROAD, 0), (CAR, 1), (CAR, 1), None, (PERSON, 1), (PERSON, 1))
 
 
 @pytest.mark.parametrize("threshold", [0.5, {"car": 0.5}])
 def test_another_threshold_keeps_what_the_rule_says_of_instances(tmp_path: Path, threshold: object) -> None:
-    data = data_set(tmp_path, Rule(0.9, center_threshold=0.5), threshold=threshold)
+    data = AutoLabelDataset(one_image(tmp_path, Rule(0.9, center_threshold=0.5)), threshold=threshold)
     last = (PERSON, 1) if threshold == 0.5 else None
     assert data.panoptic(0).tolist() == panoptic((ROAD, 0), (CAR, 1), (CAR, 1), None, (PERSON, 1), last)
     np.testing.assert_array_equal(data.label(0), np.minimum(data.panoptic(0) // DIVISOR, 255))
@@ -91,7 +42,7 @@ def test_another_threshold_keeps_what_the_rule_says_of_instances(tmp_path: Path,
 def test_polygons_of_another_class_are_a_crowd_and_others_keep_their_instance(tmp_path: Path) -> None:
     # labelIds: 26 car, 24 person, 7 road, 0 unlabeled
     drawn = np.array([[26, 26, 26, 24, 0, 7]], np.uint8)
-    data = data_set(tmp_path, Rule(0.9), drawn=drawn, polygons="gtCoarse")
+    data = AutoLabelDataset(one_image(tmp_path, Rule(0.9), drawn=drawn), polygons="gtCoarse")
     crowd_of_car, crowd_of_persons = (CAR, 0), (PERSON, 0)
     assert data.panoptic(0).tolist() == panoptic(
         crowd_of_car, (CAR, 1), crowd_of_car, crowd_of_persons, (PERSON, 1), (ROAD, 0)
@@ -99,7 +50,7 @@ def test_polygons_of_another_class_are_a_crowd_and_others_keep_their_instance(tm
 
 
 def test_labels_without_instances_have_no_panoptic_map(tmp_path: Path) -> None:
-    data = data_set(tmp_path, Rule(0.9), panoptic=False)
+    data = AutoLabelDataset(one_image(tmp_path, Rule(0.9), panoptic=False))
     assert not data.has_instances
     with pytest.raises(LabelMissing, match="tells no instances of this image apart"):
         data.panoptic(0)

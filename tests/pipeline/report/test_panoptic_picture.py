@@ -3,8 +3,12 @@
 import numpy as np
 
 from hmsa_label.labelers.taxonomy import CITYSCAPES
+from hmsa_label.pipeline.report.of_store import report_version
 from hmsa_label.pipeline.report.panoptic_picture import borders
 from hmsa_label.pipeline.report.pictures import label_picture
+from hmsa_label.stores.format.rule import Rule
+from hmsa_label.stores.images.open import open_images
+from tests.pipeline.panoptic_store import one_image
 
 CAR = 13
 FREE = np.zeros((12, 20), np.bool_)
@@ -43,3 +47,20 @@ def test_holes_and_the_edge_of_the_image_have_no_border():
     assert not borders(np.where(void, 0, instance).astype(np.uint16), void)[4:7, 4:7].any()
     whole = np.ones((12, 20), np.uint16)
     assert not borders(whole, FREE).any()
+
+
+def test_other_thresholds_of_a_report_keep_what_the_rule_says_of_instances(tmp_path):
+    store = one_image(tmp_path, Rule(0.9, center_threshold=0.5))
+    source = open_images("cityscapes", str(tmp_path / "images"), {})
+    report = report_version(store, source, source.list("train_extra"), threshold=0.9, pictures=1)
+    shares = {row.threshold: row.kept_share for row in report.thresholds}
+    # Of six pixels one has a center score that is too low; at 0.9 two more are not sure enough.
+    assert shares == {0.5: 5 / 6, 0.9: 3 / 6}
+    assert store.table(["kept_share"])["kept_share"].to_pylist() == [shares[0.9]]
+
+
+def test_labels_with_instances_and_no_evidence_are_reported_without_other_thresholds(tmp_path):
+    store = one_image(tmp_path, Rule(0.9), evidence=False)
+    source = open_images("cityscapes", str(tmp_path / "images"), {})
+    report = report_version(store, source, source.list("train_extra"), threshold=0.9, pictures=1)
+    assert (report.thresholds, report.images[0].code) == ([], None)
