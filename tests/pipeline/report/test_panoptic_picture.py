@@ -3,11 +3,14 @@
 import numpy as np
 
 from hmsa_label.labelers.taxonomy import CITYSCAPES
+from hmsa_label.pipeline.audit.store import picture_of_label
+from hmsa_label.pipeline.data.decode import decode_image
 from hmsa_label.pipeline.report.of_store import report_version
-from hmsa_label.pipeline.report.panoptic_picture import borders
+from hmsa_label.pipeline.report.panoptic_picture import borders, with_instances
 from hmsa_label.pipeline.report.pictures import label_picture
 from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.images.open import open_images
+from tests.fake_teacher import fake
 from tests.pipeline.panoptic_store import one_image
 
 CAR = 13
@@ -64,3 +67,20 @@ def test_labels_with_instances_and_no_evidence_are_reported_without_other_thresh
     source = open_images("cityscapes", str(tmp_path / "images"), {})
     report = report_version(store, source, source.list("train_extra"), threshold=0.9, pictures=1)
     assert (report.thresholds, report.images[0].code) == ([], None)
+
+
+def test_reports_and_pictures_of_a_store_show_its_instances(bench):
+    bench.draw(2)
+    bench.label(fake(instances=True), threshold=0.5, instance_threshold=0.4)
+    store, source = bench.open(), open_images("folder", str(bench.folder))
+    shown = report_version(store, source, source.list("all"), threshold=0.5, pictures=2).images
+    assert len(shown) == 2
+    for image in shown:
+        instance, _ = store.instances(image.key)
+        np.testing.assert_array_equal(image.instance, instance)
+        label = store.read(image.key)
+        colors = np.zeros((256, 3), np.uint8)
+        colors[:19] = CITYSCAPES.colors
+        expected = with_instances(colors[label], instance, label == 255)
+        np.testing.assert_array_equal(decode_image(picture_of_label(bench.store, image.key)), expected)
+        assert (expected != colors[label]).any()

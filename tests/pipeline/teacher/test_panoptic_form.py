@@ -100,6 +100,7 @@ def test_labels_are_the_pixels_and_instances_that_reach_every_threshold(image, r
     (labeled,) = teacher.label([image], GRID, rule, True)
     raw = teacher.predict(image, 0.5)
     assert len(raw.instances) > 2
+    assert np.unique(raw.instance).tolist() == list(range(len(raw.instances) + 1))
     kept = raw.confidence >= np.float32(rule.threshold)
     for number, instance in enumerate(raw.instances, 1):
         score, sure = np.float32(instance.center_score), np.float32(instance.confidence)

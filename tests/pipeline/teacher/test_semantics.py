@@ -13,8 +13,11 @@ from hmsa_label.labelers import build_labeler
 from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
 from hmsa_label.pipeline.config import DataConfig, EvaluateConfig, TeacherConfig
+from hmsa_label.pipeline.data.label_checks import about_held_out
 from hmsa_label.pipeline.demo.scenes.tree import draw_tree
-from hmsa_label.pipeline.label.run import label_images
+from hmsa_label.pipeline.label.keeping import keeping_of
+from hmsa_label.pipeline.label.open_executor import _spec
+from hmsa_label.pipeline.label.plan import Placement
 from hmsa_label.pipeline.teacher.evaluate import evaluate
 from hmsa_label.pipeline.teacher.semantic import Teacher
 from hmsa_label.stores.errors import StoreConflict
@@ -87,12 +90,12 @@ def test_run_records_both_and_is_not_mixed_with_one_of_other_classes(bench, fuse
         bench.label(fake(instances=True))
 
 
-def test_workers_find_weights_that_were_named_from_another_folder(bench, fused, monkeypatch):
-    bench.draw(2)
+def test_workers_in_other_folders_find_weights_that_were_named_from_here(bench, fused, monkeypatch):
     place = Path(fused.semantic_from)
     monkeypatch.chdir(place.parent)
-    config = bench.config(replace(fused, semantic_from=place.name))
-    assert label_images(config).images_labelled == 2
+    config = bench.config(replace(fused, weights=place.name, semantic_from=place.name))
+    spec = _spec(config, keeping_of(config), Placement(devices=("cpu",), gpus_per_worker=0, cpus_per_worker=1))
+    assert (spec.teacher.weights, spec.teacher.semantic_from) == (str(place), str(place))
 
 
 def test_evaluate_warns_of_images_that_either_was_trained_on(tmp_path):
@@ -152,3 +155,22 @@ def test_teacher_that_tells_classes_alone_takes_none_of_another(weights):
 def test_options_of_a_teacher_that_is_not_asked_for_are_refused():
     with pytest.raises(ValueError, match="are about --semantic-from; give that too"):
         replace(fake(instances=True), semantic_settings=LOOK)
+
+
+def test_finished_store_of_fused_labels_is_not_taken_for_one_of_the_panoptic_teacher_alone(bench, weights, tmp_path):
+    bench.draw(2)
+    alone = replace(fake(instances=True), weights=weights)  # the same file, so the same digest, with and without
+    fused = replace(alone, semantic_from=weights, semantic_settings=LOOK)
+    bench.label(fused)
+    with pytest.raises(StoreConflict, match="made with other settings"):
+        bench.label(alone)
+    bench.store = str(tmp_path / "alone")
+    bench.label(alone)
+    with pytest.raises(StoreConflict, match="semantics"):
+        bench.label(fused)
+
+
+def test_split_that_the_other_teacher_was_validated_on_is_warned_of():
+    info = {"val_split": None, "semantics": {"val_split": "val"}}
+    assert "held out split val" in about_held_out("train,val", info)
+    assert about_held_out("train", info) is None
