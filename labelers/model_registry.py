@@ -6,7 +6,7 @@ The class is called with the name and gives a `labelers.training.TrainableModel`
 from importlib.metadata import entry_points
 
 from hmsa_label.labelers.registry import attribute_at
-from hmsa_label.labelers.training import PANOPTIC, SEMANTIC, TrainableModel
+from hmsa_label.labelers.training import IMAGE, PANOPTIC, SEMANTIC, TrainableModel
 
 GROUP = "hmsa_label.models"  # entry points: name = module:Class
 _HMSA = "hmsa_label.labelers.hmsa.training.model:HmsaModel"
@@ -33,6 +33,7 @@ MODELS = {
 SMALL_MODELS = {
     SEMANTIC: "hrnet_s_ocr",
     PANOPTIC: "axial_deeplab_hybrid_s",
+    IMAGE: "axial_resnet_hybrid_s",
 }  # that train on a CPU, by what they learn from
 
 

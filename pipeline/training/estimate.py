@@ -98,7 +98,7 @@ def estimate(
     step_bytes = footprint.pass_bytes(images, config.augment.crop_px)
     if step_bytes > left:
         ways = (
-            "; ".join(_ways_out(footprint, config, world, left, SMALL_MODELS.get(labels), on_cpu=device.type == "cpu"))
+            "; ".join(_ways_out(footprint, config, world, left, SMALL_MODELS[labels], on_cpu=device.type == "cpu"))
             or "train on a machine with more memory"
         )
         raise ValueError(
@@ -158,11 +158,11 @@ def _tensors(net: nn.Module) -> Iterator[Tensor]:
 
 
 def _ways_out(
-    footprint: Footprint, config: TrainConfig, world: int, left: float, small: str | None, *, on_cpu: bool
+    footprint: Footprint, config: TrainConfig, world: int, left: float, small: str, *, on_cpu: bool
 ) -> Iterator[str]:
     """Options with which a step fits: on a CPU first those that end within hours, then those that change least."""
     crop, mine, left = config.augment.crop_px, config.batch_size // world, ROOM * left
-    smaller_model = small is not None and config.model.name != small
+    smaller_model = config.model.name != small
     if on_cpu and smaller_model:
         yield (
             f"--model {small} --crop {_size(SMALL_CROP)} --batch-size {SMALL_BATCH * world} "

@@ -22,6 +22,7 @@ from hmsa_label.labelers.training import StepTotal
 from hmsa_label.labelers.weights.checkpoint_info import read_checkpoint
 from hmsa_label.labelers.weights.checkpoints import decode_checkpoint
 from hmsa_label.pipeline.config import DataConfig
+from hmsa_label.pipeline.training import estimate as estimates
 from hmsa_label.pipeline.training.config import AugmentConfig, ModelConfig, TrainConfig
 from hmsa_label.pipeline.training.distributed import Processes
 from hmsa_label.pipeline.training.loop import train_teacher, train_trunk
@@ -140,6 +141,13 @@ def test_models_and_commands_that_do_not_fit_are_named(stripes, tmp_path):
     semantic = settings(stripes, tmp_path, data=DataConfig(root=str(stripes)))
     with pytest.raises(ValueError, match="axial_resnet_tiny learns classes of whole images; train it by train-trunk"):
         train_teacher(semantic)
+
+
+def test_training_that_does_not_fit_names_a_smaller_trunk(stripes, tmp_path, monkeypatch):
+    monkeypatch.setattr(estimates, "available_bytes", lambda: 50e6)
+    config = settings(stripes, tmp_path, augment=AugmentConfig(crop_px=(224, 224)))
+    with pytest.raises(ValueError, match="would fit: --model axial_resnet_hybrid_s --crop 128x256 --batch-size 4"):
+        train_trunk(config)
 
 
 def test_checkpoint_of_a_trunk_is_no_teacher(stripes, tmp_path):
