@@ -81,6 +81,14 @@ def headline(found: dict[str, Any]) -> str:
     return text + (f" Not finished: {to_come} still to come." if missing else "")
 
 
+def _rule(labels: dict[str, Any]) -> str:
+    """The threshold of auto labels, and what else decided which pixels they have."""
+    if labels["threshold"] is None:
+        return "-"
+    others = [f"{name.replace('_', ' ')} {value}" for name, value in (labels["rule"] or {}).items()]
+    return ", ".join([f"{labels['threshold']}", *others])
+
+
 def _facts(found: dict[str, Any]) -> str:
     labels = found["labels"]
     facts = {
@@ -88,7 +96,7 @@ def _facts(found: dict[str, Any]) -> str:
         "Steps of each training": f"{found['steps']:,}",
         "Images scored": f"{found['images']:,} of {found['split']}",
         **{IMAGES[kind]: f"{count:,}" for kind, count in found["trained_on"].items()},
-        "Threshold": "-" if labels["threshold"] is None else f"{labels['threshold']}",
+        "Threshold": _rule(labels),
         "Polygons over them": labels["polygons"] or "none",
         "Share of auto or coarse": f"{100 * labels['mix']:g} %",
         "Label version": f"{labels['version']}",
