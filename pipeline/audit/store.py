@@ -98,7 +98,7 @@ def picture_of_label(store: StorePlace, key: str, version: int | str | None = No
     palette[: len(reader.classes["colours"])] = reader.classes["colours"]
     label = reader.read(key)
     picture = palette[label]
-    if reader.has_instances:
+    if key in reader.keys_with_instances():
         from hmsa_label.pipeline.report.panoptic_picture import with_instances  # loads OpenCV
 
         picture = with_instances(picture, reader.instances(key)[0], label == reader.classes["ignore_index"])

@@ -111,7 +111,7 @@ def _shown(
         coarse=_coarse(source, ref, classes),
         code=None if evidence is None else evidence[1],
         grid=() if evidence is None else evidence[2],
-        instance=store.instances(ref.key)[0] if store.has_instances else None,
+        instance=store.instances(ref.key)[0] if ref.key in store.keys_with_instances() else None,
         note=f"{100 * kept_share:.1f} % of the pixels kept",
     )
 

@@ -160,10 +160,11 @@ def _refuse_without_instances(sets: TrainingSets) -> None:
     for labels in (sets.fine, sets.second):
         if isinstance(labels, FineLabelDataset):
             refuse_without_instances(labels.source, labels.refs, labels.classes)
-        elif labels is not None and not labels.has_instances:
+        elif labels is not None and (missing := sorted(set(labels.keys) - labels.store.keys_with_instances())):
             raise ValueError(
-                f"version {labels.store.version} of {labels.store.uri} has labels without instances, which a panoptic "
-                "model learns from; label with a panoptic teacher, or train a semantic model"
+                f"{len(missing)} of {len(labels)} images of version {labels.store.version} of {labels.store.uri} have "
+                f"labels without instances (such as {missing[0]}), which a panoptic model learns from; label them with "
+                "a panoptic teacher, or train a semantic model"
             )
     refuse_without_instances(sets.source, sets.val_refs, sets.classes)
 

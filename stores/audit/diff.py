@@ -34,8 +34,8 @@ class Diff(Result):
         pixels_changed: of the relabeled images; every pixel of a resized one counts. None if not asked.
         pixels_compared: pixels of the images in both versions.
         worst: (key, changed share 0..1) of the most changed images, most first.
-        instances: by class name, what became of the instances of the relabeled images, those of resized ones left out;
-            None if not asked, or if a version has none.
+        instances: by class name, what became of the instances of the relabeled images that tell them in both; those of
+            resized ones left out. None if not asked, or if there is no such image.
     """
 
     a: int
@@ -85,12 +85,12 @@ def diff_versions(
     result: dict[str, Any] = {}
     if pixels:
         comparable = [key for key in rows.relabelled if key not in rows.resized]
-        told = first.has_instances and second.has_instances
+        told = first.keys_with_instances() & second.keys_with_instances()
 
         def compare(key: str) -> tuple[NDArray[np.int64], Counts]:
             old, new = first.read(key), second.read(key)
             table = confusion_of(old, new, len(names))
-            if not told:
+            if key not in told:
                 return table, np.zeros((len(names), 3), np.int64)
             instances = (old, first.instance_map(key, old)), (new, second.instance_map(key, new))
             return table, changes_of(*instances, len(names))

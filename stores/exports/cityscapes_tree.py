@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from hmsa_label.stores.exports.destination import Destination, Exported, Progress, refuse_outside, require_plain_name
 from hmsa_label.stores.exports.png import encode_png
-from hmsa_label.stores.exports.regions import Regions, find_regions, keys_with_instances
+from hmsa_label.stores.exports.regions import Regions, find_regions
 from hmsa_label.stores.format.layout import U8
 from hmsa_label.stores.versions.label_store import LabelStore
 
@@ -39,7 +39,7 @@ def export_cityscapes(
     """
     require_plain_name(name)
     refuse_outside(store)
-    panoptic = keys_with_instances(store)
+    panoptic = store.keys_with_instances()
     if panoptic:
         _require_room(store.classes)
     to = Destination.begin(store, destination, storage_options, {"layout": "cityscapes", "name": name})

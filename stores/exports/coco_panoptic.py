@@ -12,7 +12,7 @@ import numpy as np
 
 from hmsa_label.stores.exports.destination import Destination, Exported, Progress, refuse_outside, require_plain_name
 from hmsa_label.stores.exports.png import encode_png
-from hmsa_label.stores.exports.regions import Regions, keys_with_instances, read_regions
+from hmsa_label.stores.exports.regions import Regions, read_regions
 from hmsa_label.stores.format.layout import IGNORE_INDEX
 from hmsa_label.stores.versions.label_store import LabelStore
 
@@ -46,7 +46,7 @@ def export_coco(
     refuse_outside(store)
     to = Destination.begin(store, destination, storage_options, {"layout": "coco", "name": name})
     folder, things = f"annotations/panoptic_{name}", store.classes.get("things", [])
-    raw_ids, panoptic = store.classes["raw_ids"], keys_with_instances(store)
+    raw_ids, panoptic = store.classes["raw_ids"], store.keys_with_instances()
 
     def write(key: str) -> bytes:
         regions = read_regions(store, key, panoptic=key in panoptic)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hmsa_label.stores.format.arrays import ARRAYS, INSTANCE, SHA256
 from hmsa_label.stores.format.layout import IGNORE_INDEX, U8
 from hmsa_label.stores.versions.label_store import LabelStore
 
@@ -28,13 +27,6 @@ class Regions:
     instances: NDArray[np.int64]
     areas_px: NDArray[np.int64]
     boxes: NDArray[np.int64]
-
-
-def keys_with_instances(store: LabelStore) -> set[str]:
-    """The images of a version that tell instances apart: all or none, but where runs of two kinds of teachers met."""
-    column = ARRAYS[INSTANCE].column(SHA256)
-    table = store.table(["key", column])
-    return set(table["key"].filter(table[column].is_valid()).to_pylist())
 
 
 def read_regions(store: LabelStore, key: str, *, panoptic: bool) -> Regions:

@@ -252,6 +252,11 @@ class LabelStore:
         column = self._eager[ARRAYS[INSTANCE].column(SHA256)]
         return bool(column.null_count < len(column))
 
+    def keys_with_instances(self) -> set[str]:
+        """The images whose labels tell instances apart: all or none, but where a part was labeled by another teacher."""
+        column = self._eager[ARRAYS[INSTANCE].column(SHA256)]
+        return set(self._eager["key"].filter(column.is_valid()).to_pylist())
+
     def instances(self, key: str) -> tuple[NDArray[np.uint16], list[Instance]]:
         """[H, W] uint16 map of the instances that have a label, 0 elsewhere; and all that the teacher found.
 

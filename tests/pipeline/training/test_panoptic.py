@@ -13,6 +13,7 @@ from hmsa_label.labelers.axial_deeplab.training.settings import PanopticLoss
 from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.labelers.training import labels_of
 from hmsa_label.labelers.weights.checkpoints import decode_checkpoint
+from hmsa_label.pipeline.audit.store import picture_of_label
 from hmsa_label.pipeline.compare.students import teacher_of
 from hmsa_label.pipeline.config import DataConfig, EngineConfig, EvaluateConfig, LabelConfig
 from hmsa_label.pipeline.data.datasets import FineLabelDataset
@@ -22,6 +23,7 @@ from hmsa_label.pipeline.training.config import AugmentConfig, AutoLabels, Model
 from hmsa_label.pipeline.training.crops import TrainingCrops, tiles_of
 from hmsa_label.pipeline.training.distributed import Processes
 from hmsa_label.pipeline.training.loop import Trainer, train_student, train_teacher
+from hmsa_label.stores.versions.label_store import LabelStore
 from tests.fake_teacher import fake
 from tests.tiny_training import tiny_panoptic_training
 
@@ -206,15 +208,14 @@ def stores(parked, tmp_path):
         pixels = np.random.default_rng(number).integers(0, 256, (96, 128, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(more / f"town_{number:06}_000000_leftImg8bit.png")
     for name, teacher in (("panoptic", fake(instances=True)), ("semantic", fake())):
-        label_images(
-            LabelConfig(
-                data=DataConfig(root=str(root), split="train_extra"),
-                teacher=teacher,
-                store=str(tmp_path / name),
-                engine=EngineConfig(executor="local", workers=1),
-            )
-        )
+        label(root, tmp_path / name, teacher)
     return root, tmp_path
+
+
+def label(root, store, teacher, limit=None, **how):
+    data = DataConfig(root=str(root), split="train_extra", limit=limit)
+    engine = EngineConfig(executor="local", workers=1)
+    label_images(LabelConfig(data=data, teacher=teacher, store=str(store), engine=engine, **how))
 
 
 def test_a_panoptic_student_learns_from_the_instances_of_a_store(stores, tmp_path):
@@ -238,5 +239,16 @@ def test_a_panoptic_student_learns_from_the_instances_of_a_store(stores, tmp_pat
 def test_labels_of_a_store_without_instances_are_refused(stores, tmp_path):
     root, folder = stores
     auto = AutoLabels(store=str(folder / "semantic"))
-    with pytest.raises(ValueError, match=r"version 3 of .*semantic has labels without instances.*panoptic teacher"):
+    with pytest.raises(ValueError, match=r"2 of 2 images of version 3 of .*semantic have labels without inst"):
         train_student(settings(root, tmp_path / "student", second=auto))
+
+
+def test_a_store_of_which_a_part_has_instances_is_refused_before_the_first_step(stores, tmp_path):
+    root, folder = stores
+    store = folder / "panoptic"
+    label(root, store, fake(), limit=1, relabel=True)
+    first, second = LabelStore.open(str(store)).keys()
+    with pytest.raises(ValueError, match=rf"1 of 2 images of version \d+ of .*panoptic .*\(such as {first}\)"):
+        train_student(settings(root, tmp_path / "student", second=AutoLabels(store=str(store))))
+    assert not (tmp_path / "student/last.safetensors").exists()
+    assert all(picture_of_label(str(store), key).startswith(b"\x89PNG") for key in (first, second))

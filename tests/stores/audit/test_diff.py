@@ -104,6 +104,20 @@ def test_versions_without_instances_have_none_to_compare(uri: str, labels: Any) 
     assert diff(uri, 3).instances is None
 
 
+def test_images_without_instances_are_compared_by_their_labels_alone(uri: str, labels: Any) -> None:
+    labels.fill(uri, panoptic=True, threshold=0.5)
+    labels.fill(uri, ("a",), threshold=0.5, relabel=True)
+    store = LabelStore.open(uri)
+    assert store.keys_with_instances() == {"b", "c"}
+    assert diff(uri, 3).relabelled == ["a"]
+    assert diff(uri, 3).instances == {}
+    rethreshold(uri, 0.9)
+    found = diff(uri, store.version)
+    assert found.relabelled == ["a", "b", "c"]
+    assert {name for name, one in found.instances.items() if one.removed + one.changed} <= {"car", "person", "bus"}
+    assert sum(one.removed + one.changed for one in found.instances.values()) > 2
+
+
 def test_an_image_whose_instances_alone_differ_counts_as_relabeled(uri: str, labels: Any, drawn: Any) -> None:
     made = drawn(0)
     for relabel in (False, True):
