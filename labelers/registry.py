@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from hmsa_label.labelers.base import LabelerBase, LabelerFault
 
@@ -18,6 +18,7 @@ MAX_SHOWN = 8
 RESERVED = frozenset(
     {"teacher_sha256", "model", "teacher", "precision", "classes", "threshold", "rule", "semantics", "semantics_sha256"}
 )
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", type(None): "null"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +116,11 @@ def checked_options(name: str, options: Any) -> dict[str, Any]:
     if unknown := sorted(given.keys() - declared.__dataclass_fields__.keys()):
         known = ", ".join(declared.__dataclass_fields__)
         raise ValueError(f"the teacher {name} has no option {unknown[0]!r}; known are {known}")
+    kinds = get_type_hints(declared)
+    for option, value in given.items():
+        if not _fits(value, kinds[option]):
+            expected = _in_words(kinds[option])
+            raise ValueError(f"the option {option} of the teacher {name} must be {expected}; got {value!r:.80}")
     return asdict(declared(**given))
 
 
@@ -140,6 +146,23 @@ def declared_options(name: str) -> Any:
         return None
     module, _, attribute = own.options.partition(":")
     return getattr(importlib.import_module(module), attribute)
+
+
+def _fits(value: object, kind: Any) -> bool:
+    """Whether a value is of an option's type; a whole number is a number, too, and a truth value is none."""
+    if parts := get_args(kind):
+        if get_origin(kind) is not tuple:
+            return any(_fits(value, part) for part in parts)
+        return isinstance(value, (list, tuple)) and all(_fits(entry, parts[0]) for entry in value)
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) is kind
+
+
+def _in_words(kind: Any) -> str:
+    if get_origin(kind) is tuple:
+        return "a list of numbers, such as [0.5, 1.0]"
+    return " or ".join(_WORDS[part] for part in get_args(kind) or (kind,))
 
 
 def _import(module: str, who: str) -> Any:

@@ -24,9 +24,9 @@ class PostProcessing:
     def __post_init__(self) -> None:
         if self.kernel_px < 1 or self.kernel_px % 2 == 0:
             raise ValueError(
-                f"kernel_px is the side of a square around a pixel, so it must be odd; got {self.kernel_px}"
+                f"the side of the square in which a center is the highest must be odd; got {self.kernel_px} px"
             )
         if not 1 <= self.top_k < DIVISOR:
-            raise ValueError(f"top_k must lie in 1..{DIVISOR - 1}; got {self.top_k}")
+            raise ValueError(f"the most centers that are kept must be 1 to {DIVISOR - 1}; got {self.top_k}")
         if self.stuff_area_px < 0:
-            raise ValueError(f"stuff_area_px is a number of pixels and cannot be negative; got {self.stuff_area_px}")
+            raise ValueError(f"the least area of stuff cannot be negative; got {self.stuff_area_px} px")

@@ -253,7 +253,7 @@ class LabelStore:
         return bool(column.null_count < len(column))
 
     def keys_with_instances(self) -> set[str]:
-        """The images whose labels tell instances apart: all or none, but where a part was labeled by another teacher."""
+        """The images whose labels tell instances apart: all or none, unless another teacher labeled a part anew."""
         column = self._eager[ARRAYS[INSTANCE].column(SHA256)]
         return set(self._eager["key"].filter(column.is_valid()).to_pylist())
 

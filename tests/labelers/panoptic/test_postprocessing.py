@@ -214,7 +214,7 @@ def test_every_pixel_gets_the_nearest_center_whatever_the_tiles(monkeypatch, til
 
 @pytest.mark.parametrize(
     ("setting", "words"),
-    [({"kernel_px": 4}, "must be odd"), ({"top_k": 1000}, "1..999"), ({"stuff_area_px": -1}, "negative")],
+    [({"kernel_px": 4}, "must be odd"), ({"top_k": 1000}, "1 to 999"), ({"stuff_area_px": -1}, "negative")],
 )
 def test_settings_that_make_no_sense_are_refused(setting, words):
     with pytest.raises(ValueError, match=words):
