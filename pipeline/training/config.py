@@ -175,8 +175,12 @@ class TrainConfig:
             raise ValueError(f"--nesterov needs a --momentum above 0; got {self.momentum}")
         if self.poly_by_epoch and self.schedule != "poly":
             raise ValueError(f"--poly-by-epoch is for --schedule poly; got --schedule {self.schedule}")
-        weighted = isinstance(self.second, AutoLabels) and self.second.confidence_weight
-        if weighted and self.objective is not None:
+        if self.objective is not None and self.objective != type(self.objective)():
+            self.check_weights()  # else they are perhaps not those of the model, which is found later
+
+    def check_weights(self) -> None:
+        """Raises ValueError if pixels are to be weighted, and the loss cannot do it."""
+        if isinstance(self.second, AutoLabels) and self.second.confidence_weight and self.objective is not None:
             self.objective.check_pixel_weights()
 
     @property

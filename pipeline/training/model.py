@@ -17,11 +17,13 @@ def model_of(config: TrainConfig) -> tuple[TrainableModel, TrainConfig]:
     Settings of another model's loss are taken for none if nobody changed them.
 
     Raises:
-        ValueError: nobody knows the model, or its loss does not take the settings that were given.
+        ValueError: nobody knows the model, or its loss does not take the settings that were given, or weights of
+            pixels.
     """
     look_here_for(config.model.name)
     model, given = find_model(config.model.name), config.objective
     if isinstance(given, model.settings):
+        config.check_weights()
         return model, config
     if given is not None and given != type(given)():
         changed = (part.name for part in fields(given) if getattr(given, part.name) != part.default)
@@ -29,7 +31,9 @@ def model_of(config: TrainConfig) -> tuple[TrainableModel, TrainConfig]:
         raise ValueError(
             f"the model {config.model.name} has no settings {', '.join(changed)}; those of its loss are {own}"
         )
-    return model, replace(config, objective=model.settings())
+    config = replace(config, objective=model.settings())
+    config.check_weights()
+    return model, config
 
 
 def labeler_of(config: TrainConfig, num_classes: int) -> tuple[str, dict[str, Any]]:

@@ -125,7 +125,9 @@ def test_value_that_the_config_refuses_is_one_line_and_exit_code_2(call):
         (lambda: train_config(fine_tail=2), "--fine-tail is"),
         (lambda: train_config(second=CoarseLabels(limit=0)), "--coarse-limit must"),
         (
-            lambda: train_config(second=AutoLabels(store="labels", confidence_weight=True), objective=HmsaLoss()),
+            lambda: train_config(
+                second=AutoLabels(store="labels", confidence_weight=True), objective=HmsaLoss(low_scale=None)
+            ),
             "--confidence-weight needs --loss ce",
         ),
         (lambda: HmsaLoss(aux_loss="none"), "--aux-loss must"),

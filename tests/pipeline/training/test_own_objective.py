@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from hmsa_label.labelers.axial_deeplab.training.settings import PanopticLoss
 from hmsa_label.labelers.hmsa.training.settings import HmsaLoss
 from hmsa_label.labelers.model_registry import MODELS, find_model
 from hmsa_label.labelers.taxonomy import CITYSCAPES
@@ -15,7 +16,7 @@ from hmsa_label.labelers.weights.networks import read_network
 from hmsa_label.pipeline.compare.students import teacher_of
 from hmsa_label.pipeline.config import DataConfig, EvaluateConfig, to_dict
 from hmsa_label.pipeline.teacher.evaluate import evaluate
-from hmsa_label.pipeline.training.config import AutoLabels, ModelConfig
+from hmsa_label.pipeline.training.config import AutoLabels, ModelConfig, TrainConfig
 from hmsa_label.pipeline.training.distributed import Processes
 from hmsa_label.pipeline.training.loop import train_teacher
 from hmsa_label.pipeline.training.model import model_of
@@ -112,6 +113,19 @@ def test_weights_of_pixels_are_refused_for_a_loss_without_them(blocks, tmp_path)
     auto = AutoLabels(store="nowhere", confidence_weight=True)
     with pytest.raises(ValueError, match="toys have one of regions"):
         train_teacher(settings(blocks, tmp_path, second=auto))
+    with pytest.raises(ValueError, match="--confidence-weight needs --loss ce"):
+        model_of(TrainConfig(data=DataConfig(root="a"), output="b", objective=HmsaLoss(), second=auto))
+
+
+def test_settings_that_nobody_changed_do_not_decide_for_another_model():
+    asked = TrainConfig(
+        data=DataConfig(root="a"),
+        output="b",
+        model=ModelConfig(name="axial_deeplab_tiny"),
+        objective=HmsaLoss(),  # as the command line gives it
+        second=AutoLabels(store="nowhere", confidence_weight=True),
+    )
+    assert model_of(asked)[1].objective == PanopticLoss()
 
 
 def test_settings_of_the_loss_are_saved_beside_the_others(blocks, tmp_path):
