@@ -41,7 +41,7 @@ from hmsa_label.stores.versions.resolve import refuse_pruned, resolve
 # Columns that reading labels needs, and the digest of a version.
 EAGER = ["height", "width", "segment", "row", *DIGESTED.names]
 EAGER += [array.column(CHUNK_SHA256) for array in ARRAYS.values() if array.required]
-RULE = ["threshold", "rule"]
+RULE, INSTANCE_SHA256 = ["threshold", "rule"], ARRAYS[INSTANCE].column(SHA256)
 TABLE = ["instances", "instance_table_sha256"]
 
 
@@ -249,13 +249,11 @@ class LabelStore:
     @property
     def has_instances(self) -> bool:
         """Whether images of this version tell instances apart."""
-        column = self._eager[ARRAYS[INSTANCE].column(SHA256)]
-        return bool(column.null_count < len(column))
+        return bool(self._eager[INSTANCE_SHA256].null_count < len(self._places))
 
     def keys_with_instances(self) -> set[str]:
         """The images whose labels tell instances apart: all or none, unless another teacher labeled a part anew."""
-        column = self._eager[ARRAYS[INSTANCE].column(SHA256)]
-        return set(self._eager["key"].filter(column.is_valid()).to_pylist())
+        return set(self._eager["key"].filter(self._eager[INSTANCE_SHA256].is_valid()).to_pylist())
 
     def instances(self, key: str) -> tuple[NDArray[np.uint16], list[Instance]]:
         """[H, W] uint16 map of the instances that have a label, 0 elsewhere; and all that the teacher found.
@@ -294,8 +292,7 @@ class LabelStore:
 
     def rule(self, key: str) -> Rule:
         """What decided which pixels of an image have a label."""
-        place = self._place(key)
-        return Rule.parse(*self._values(RULE, place))
+        return Rule.parse(*self._values(RULE, self._place(key)))
 
     def bounds(self, key: str) -> Bounds:
         """What decides which values the arrays of an image may hold, its instances among it."""
