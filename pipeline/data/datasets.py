@@ -21,7 +21,7 @@ from hmsa_label.stores.errors import NotAStore
 from hmsa_label.stores.format.evidence import level_of
 from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.images.open import open_images
-from hmsa_label.stores.images.source import ImageSource
+from hmsa_label.stores.images.source import BadImage, ImageSource
 from hmsa_label.stores.location import Location
 from hmsa_label.stores.parallel import map_threads
 from hmsa_label.stores.versions.label_store import LabelStore
@@ -188,10 +188,11 @@ class AutoLabelDataset:
         """
         key, kept = self.keys[index], self._kept(index)
         instance, drawn = self.store.instance_map(key, kept), self._drawn(index, kept.shape)
-        if drawn is None:
-            return numbered_per_class(kept, instance, key)
-        label = np.where(drawn == self._ignored, kept, drawn)
-        return numbered_per_class(label, np.where(label == kept, instance, 0), key)
+        label = kept if drawn is None else np.where(drawn == self._ignored, kept, drawn)
+        try:
+            return numbered_per_class(label, np.where(label == kept, instance, np.uint16(0)))
+        except BadImage as error:
+            raise ValueError(f"{key}: {error}") from error
 
     def weights(self, index: int) -> Weights:
         """[H, W] float32, 0..1: the lowest confidence that each pixel's code allows, the highest threshold it reached.

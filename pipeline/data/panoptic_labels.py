@@ -60,17 +60,16 @@ def panoptic_map(source: ImageSource, ref: ImageRef, classes: ClassTable) -> Pan
         raise ValueError(f"cannot read {ref.key}: {ref.instances}: {error}") from error
 
 
-def numbered_per_class(label: U8, instance: NDArray[np.uint16], key: str) -> PanopticMap:
+def numbered_per_class(label: U8, instance: NDArray[np.uint16]) -> PanopticMap:
     """[H, W] panoptic map of trainIds [H, W] and of instances [H, W] that are numbered per image, 0 for none.
 
     Instances are numbered per class, in their order in the image.
 
     Args:
         label: one class all over an instance; 255 only where `instance` is 0.
-        key: of the image, for messages.
 
     Raises:
-        ValueError: more instances of one class than fit into a panoptic map.
+        BadImage: more instances of one class than fit into a panoptic map.
     """
     class_of = np.zeros(int(instance.max()) + 1, np.uint8)
     class_of[instance] = label
@@ -78,10 +77,7 @@ def numbered_per_class(label: U8, instance: NDArray[np.uint16], key: str) -> Pan
     present = np.flatnonzero(np.bincount(instance.ravel(), minlength=len(numbers))[1:]) + 1
     for thing in np.unique(class_of[present]):
         own = present[class_of[present] == thing]
-        if len(own) > MAX_INSTANCES:
-            raise ValueError(
-                f"{key}: it has {len(own)} instances of one class; {MAX_INSTANCES} fit into a panoptic map"
-            )
+        _check_count(len(own))
         numbers[own] = np.arange(1, len(own) + 1)
     return np.asarray(label.astype(np.int32) * DIVISOR + numbers[instance], np.int32)
 
@@ -127,10 +123,14 @@ def _numbers(train_ids: U8, regions: Regions, things: tuple[int, ...]) -> NDArra
     numbers = np.zeros(len(train_ids), np.int32)
     for thing in things:
         places = np.flatnonzero((train_ids == thing) & ~regions.crowd)
-        if len(places) > MAX_INSTANCES:
-            raise BadImage(f"it has {len(places)} instances of one class; {MAX_INSTANCES} fit into a panoptic map")
+        _check_count(len(places))
         numbers[places] = np.arange(1, len(places) + 1)
     return numbers
+
+
+def _check_count(count: int) -> None:
+    if count > MAX_INSTANCES:
+        raise BadImage(f"it has {count} instances of one class; {MAX_INSTANCES} fit into a panoptic map")
 
 
 def _from_table(ids: NDArray[np.uint16], table: PanopticMap) -> PanopticMap:

@@ -11,9 +11,9 @@ from hmsa_label.labelers.panoptic.average_precision import AveragePrecision
 from hmsa_label.labelers.panoptic.ids import DIVISOR
 from hmsa_label.labelers.panoptic.quality import PanopticQuality, Quality
 from hmsa_label.labelers.taxonomy import ClassTable
-from hmsa_label.pipeline.data.panoptic_labels import PanopticMap, read_panoptic
+from hmsa_label.pipeline.data.panoptic_labels import PanopticMap, numbered_per_class, read_panoptic
 from hmsa_label.pipeline.data.scores import Evaluation
-from hmsa_label.pipeline.records import U8, U16, Prediction
+from hmsa_label.pipeline.records import U8, Prediction
 from hmsa_label.stores.images.source import BadImage, ImageRef, ImageSource
 
 
@@ -75,9 +75,10 @@ class PanopticScores:
 
         Raises:
             ValueError: the shapes differ.
+            BadImage: more instances of one class than a panoptic map holds.
         """
         assert predicted.instance is not None
-        self.quality.add(labels, panoptic_map_of(predicted.top1, predicted.instance))
+        self.quality.add(labels, numbered_per_class(predicted.top1, predicted.instance))
         self.precision.add(labels, predicted.instance, [Instance(*one) for one in predicted.instances])
         known, void = labels // DIVISOR < self.classes.num_classes, self.classes.num_classes
         given = np.minimum(predicted.top1[known], void).astype(np.int64)
@@ -118,18 +119,6 @@ class PanopticScores:
             )
             for name, one in found.items()
         }
-
-
-def panoptic_map_of(top1: U8, instance: U16) -> PanopticMap:
-    """[H, W] int32 panoptic map of classes and of instances that are numbered per image.
-
-    Instances are numbered anew within their class, as an image may have more than a class can count.
-    """
-    panoptic = top1.astype(np.int32) * DIVISOR
-    for train_id in np.unique(top1[instance > 0]):
-        inside = (top1 == train_id) & (instance > 0)
-        panoptic[inside] += np.unique(instance[inside], return_inverse=True)[1].astype(np.int32) + 1
-    return panoptic
 
 
 def scores_of(

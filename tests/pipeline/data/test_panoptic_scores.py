@@ -6,11 +6,13 @@ import pytest
 from hmsa_label.labelers.panoptic.ids import DIVISOR, VOID
 from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.pipeline.config import DataConfig, EvaluateConfig
-from hmsa_label.pipeline.data.panoptic_scores import PanopticEvaluation, PanopticScores, panoptic_map_of
+from hmsa_label.pipeline.data.panoptic_labels import numbered_per_class
+from hmsa_label.pipeline.data.panoptic_scores import PanopticEvaluation, PanopticScores
 from hmsa_label.pipeline.demo.scenes.tree import draw_tree
 from hmsa_label.pipeline.records import Prediction
 from hmsa_label.pipeline.teacher.evaluate import evaluate
 from hmsa_label.stores.format.instances import StoredInstance
+from hmsa_label.stores.images.source import BadImage
 from tests.fake_teacher import fake
 
 ROAD, SKY, PERSON, CAR = 0, 10, 11, 13
@@ -76,7 +78,7 @@ def test_pixels_given_to_nothing_are_misses_and_no_class_of_their_own():
 def test_instances_of_an_image_are_counted_within_their_class():
     instance = np.arange(1, 1501, dtype=np.uint16).reshape(30, 50)
     top1 = np.where(instance % 2, CAR, PERSON).astype(np.uint8)
-    panoptic = panoptic_map_of(top1, instance)
+    panoptic = numbered_per_class(top1, instance)
     np.testing.assert_array_equal(panoptic // DIVISOR, top1)
     assert panoptic[0, :4].tolist() == [
         CAR * DIVISOR + 1,
@@ -85,6 +87,14 @@ def test_instances_of_an_image_are_counted_within_their_class():
         PERSON * DIVISOR + 2,
     ]
     assert len(np.unique(panoptic)) == 1500
+
+
+def test_more_instances_than_a_class_can_count_are_refused_and_not_given_to_the_next_class():
+    instance = np.arange(1, 1201, dtype=np.uint16).reshape(30, 40)
+    top1 = np.full(instance.shape, PERSON, np.uint8)
+    many = Prediction(label=top1, top1=top1, confidence=top1 / np.float32(255), instance=instance)
+    with pytest.raises(BadImage, match="it has 1200 instances of one class; 999 fit into a panoptic map"):
+        PanopticScores(CITYSCAPES).add(np.full(instance.shape, PERSON * DIVISOR, np.int32), many)
 
 
 @pytest.fixture(scope="module")
