@@ -79,6 +79,12 @@ def known_record(config: LabelConfig, images: list[ImageRef], *, only_new: bool 
     return {"settings": settings, "data": _data(config, images, only_new)}
 
 
+def known_absent(config: LabelConfig) -> set[str]:
+    """Settings that the run's record will surely not have, although those of other runs may."""
+    more = set() if rule_of(config).more else {"rule"}
+    return more if config.teacher.semantic_from is not None else more | {"semantics", "semantics_sha256"}
+
+
 def _data(config: LabelConfig, images: list[ImageRef], only_new: bool) -> dict[str, Any]:
     return {
         "dataset": config.data.dataset,

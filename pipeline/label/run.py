@@ -43,7 +43,7 @@ from hmsa_label.pipeline.label.plan import (
     images_in_flight,
     plan_labels,
 )
-from hmsa_label.pipeline.label.provenance import known_record, run_record, teacher_identity
+from hmsa_label.pipeline.label.provenance import known_absent, known_record, run_record, teacher_identity
 from hmsa_label.pipeline.label.receipts import ReceiptCommitter
 from hmsa_label.pipeline.label.shared_work import SharedWork
 from hmsa_label.pipeline.label.worklist import LookBack, look_back
@@ -125,6 +125,7 @@ def _check_may_begin(config: LabelConfig, images: list[ImageRef], before: LookBa
     check_known_settings(
         str(config.store),
         known_record(config, images, only_new=only_new),
+        absent=known_absent(config),
         relabel=config.relabel or only_new,
         join=_shares(config),
         storage_options=config.storage_options,

@@ -1,5 +1,6 @@
 """Which runs may begin on a store: one label set, made one way, unless the user says to replace it."""
 
+from collections.abc import Collection
 from dataclasses import fields
 from typing import Any
 
@@ -15,6 +16,7 @@ def check_known_settings(
     store_uri: str,
     run: dict[str, Any],
     *,
+    absent: Collection[str] = (),
     relabel: bool = False,
     join: bool = False,
     storage_options: dict[str, Any] | None = None,
@@ -22,7 +24,8 @@ def check_known_settings(
     """Refuses a run before its teacher is loaded, as far as what is known of it by then tells; reads alone.
 
     Args:
-        run: as for `RunWriter`; `settings` that are missing there count as what the store's labels have.
+        run: as for `RunWriter`; `settings` that are missing there count as what the store's labels have, unless they
+            are among `absent`.
         join: whether the run may be one that others are at.
 
     Raises:
@@ -36,7 +39,8 @@ def check_known_settings(
     open_runs = [read_run(root, run_id) for run_id in head.open_runs]
 
     def complete(other: Run) -> Run:
-        record = {**run, "settings": {**other.settings, **run["settings"]}}
+        own = {name: value for name, value in other.settings.items() if name not in absent}
+        record = {**run, "settings": {**own, **run["settings"]}}
         return new_run(record, RELABEL if relabel else LABEL, storage_options)
 
     same = next((other for other in open_runs if other.resumes(complete(other))), None)
