@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from hmsa_label.labelers.base import Instance, NotFinite, Panoptic
+from hmsa_label.labelers.panoptic.merge import is_thing
 from hmsa_label.labelers.taxonomy import ClassTable
 
 MOST_INSTANCES = 2**16 - 2  # of one image; a store counts them in 16 bits
@@ -66,7 +67,7 @@ def _image_faults(values: Panoptic, classes: ClassTable) -> Iterator[str]:
         elif len(listed) > MOST_INSTANCES:
             yield f"at most {MOST_INSTANCES} instances of an image; it lists {len(listed)}"
         else:
-            if (is_thing(top1, classes) != (instance > 0)).any():
+            if (is_thing(top1, classes.things) != (instance > 0)).any():
                 things = ", ".join(classes.names[train_id] for train_id in classes.things) or "none"
                 yield f"an instance for every pixel of a thing and for no other; things are: {things}"
             yield from _entry_faults(top1, instance, listed)
@@ -74,29 +75,29 @@ def _image_faults(values: Panoptic, classes: ClassTable) -> Iterator[str]:
 
 def _entry_faults(top1: Tensor, instance: Tensor, listed: Sequence[Instance]) -> Iterator[str]:
     """What is wrong with the list of one image's instances."""
-    areas = torch.bincount(instance.flatten().long(), minlength=len(listed) + 1)[1:].tolist()
-    for number, (entry, area, box) in enumerate(zip(listed, areas, boxes_of(instance, len(listed)), strict=True), 1):
-        if not isinstance(entry, Instance):
-            yield f"a list of Instance; it holds a {type(entry).__name__}"
-        elif not area:
+    if strange := [type(entry).__name__ for entry in listed if not isinstance(entry, Instance)]:
+        yield f"a list of Instance; it holds a {strange[0]}"
+        return
+    numbers, count = instance.flatten().long(), len(listed) + 1
+    of_entry = torch.tensor([0, *(entry.train_id for entry in listed)], device=numbers.device)[numbers]
+    areas = torch.bincount(numbers, minlength=count)[1:].tolist()
+    others = torch.bincount(numbers[of_entry != top1.flatten()], minlength=count)[1:].tolist()
+    boxes = boxes_of(instance, len(listed))
+    for number, (entry, area, box) in enumerate(zip(listed, areas, boxes, strict=True), 1):
+        if not area:
             yield f"only instances that have pixels; instance {number} has none"
         elif (entry.area_px, tuple(entry.box)) != (area, box):
             yield (
                 f"the area and box (x, y, width, height) that instance {number} has in its map, {area} px and {box}; "
                 f"it gave {entry.area_px} px and {tuple(entry.box)}"
             )
-        elif (top1[instance == number] != entry.train_id).any():
+        elif others[number - 1]:
             yield f"class {entry.train_id} for all pixels of instance {number}, as its list says; its map holds others"
         elif not (0 <= entry.center_score <= 1 + SCORE_TOLERANCE and 0 <= entry.confidence <= 1 + SCORE_TOLERANCE):
             yield (
                 f"scores from 0 to 1; instance {number} has center_score {entry.center_score:g} and "
                 f"confidence {entry.confidence:g}"
             )
-
-
-def is_thing(top1: Tensor, classes: ClassTable) -> Tensor:
-    """Where a map of trainIds holds classes whose instances are told apart."""
-    return torch.isin(top1, torch.tensor(classes.things, dtype=top1.dtype, device=top1.device))
 
 
 def boxes_of(instance: Tensor, count: int) -> list[tuple[int, int, int, int]]:
