@@ -90,7 +90,7 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
         Setting("precision", "--precision", "Arithmetic; auto is bf16 on a GPU that has it, else fp32.", PRECISIONS),
         Setting("device", "--device", "auto, cpu, cuda or cuda:N."),
         Setting("cpu_threads", "--cpu-threads", "Threads of the model on a CPU."),
-        Setting("max_memory_gb", "--max-memory", "GB that a pass may take; larger images are cut into tiles."),
+        Setting("max_memory_gb", "--max-memory", "GB that a pass may take; hmsa cuts larger images into tiles."),
     )),
     LabelConfig: ("Labels", (
         Setting("store", "--store", "Folder or URL of the label store; made on first use."),

@@ -22,9 +22,9 @@ def explain(image: str, config: ExplainConfig, as_json: bool) -> None:
     if as_json:
         output.show_json(result)
         return
-    rows = [(_name(part), share, result.agreement[part]) for part, share in result.shares.items()]
-    output.show_table(["scale", "share of the result", "agrees with it"], rows)
-    output.show("")
+    if rows := [(_name(part), share, result.agreement[part]) for part, share in result.shares.items()]:
+        output.show_table(["scale", "share of the result", "agrees with it"], rows)
+        output.show("")
     output.show_facts({
         "mean confidence": f"{result.mean_confidence:.4f}",
         f"kept at {result.threshold}": output.percent(result.kept_share),

@@ -50,9 +50,10 @@ def train_teacher(
 ) -> None:
     """Train a teacher on fine labels, or on fine labels and coarse polygons.
 
-    Checkpoints go to --output, the best one by validation mIoU among them; call again with --resume to go on after an
-    interruption. The defaults are those of a full training on GPUs; --preset takes a published recipe instead. For
-    several GPUs of one machine call it by torchrun, for those of a Ray cluster give --train-workers.
+    Checkpoints go to --output, the best one by validation mIoU (panoptic models: PQ) among them; call again with
+    --resume to go on after an interruption. The defaults are those of a full training on GPUs; --preset takes a
+    published recipe instead. For several GPUs of one machine call it by torchrun, for those of a Ray cluster give
+    --train-workers.
     """
     second = coarse if coarse.split else None
     _finish(ctx, hmsa_label.train_teacher, replace(config, second=second), cluster, as_json)

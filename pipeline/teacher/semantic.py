@@ -152,7 +152,12 @@ class Teacher:
     @_with_own_arithmetic
     @torch.inference_mode()
     def logits(self, images: list[U8]) -> Tensor:
-        """What the labeler gives [N, K, H, W] float32, on its device, for N images [H, W, 3] uint8 RGB of one size."""
+        """What the labeler gives [N, K, H, W] float32, on its device, for N images [H, W, 3] uint8 RGB of one size.
+
+        Raises:
+            ValueError: it gives neither logits nor probabilities.
+        """
+        self._refuse_without_scores()
         batch = _batch(images)
         whole = torch.empty(len(images), self.classes.num_classes, *batch.shape[1:3], device=self.device)
 
@@ -171,11 +176,9 @@ class Teacher:
         Raises:
             ValueError: the labeler keeps them to itself.
         """
+        self._refuse_without_scores()
         probabilities, size = FORMS[self._gives].probabilities, (images.shape[1], images.shape[2])
-        if probabilities is None:
-            raise ValueError(
-                f"the teacher {self.config.teacher} gives {self._gives}, and no probabilities of all classes"
-            )
+        assert probabilities is not None
         whole = torch.empty(len(images), self.classes.num_classes, *size, device=self.device)
 
         def copy(parts: Iterator[Part], cut: str | None) -> Tensor:
@@ -342,6 +345,12 @@ class Teacher:
             mean = confidence[index]
             labeled.append(LabeledImage(arrays=arrays, mean_confidence=mean, tiles=cut, instances=instances))
         return labeled
+
+    def _refuse_without_scores(self) -> None:
+        if not self.gives_probabilities:
+            raise ValueError(
+                f"the teacher {self.config.teacher} gives {self._gives}, and no probabilities of all classes"
+            )
 
     def _in_parts(self, images: Tensor, work: Callable[[Iterator[Part], str | None], R]) -> R:
         in_parts = getattr(self._labeler, "in_parts", None) or partial(in_one_part, self._labeler)

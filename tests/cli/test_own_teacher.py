@@ -201,12 +201,14 @@ def test_settings_file_names_a_teacher_and_its_options(call, street_images, tmp_
     assert "it was asked not to start" in refused(call("run", *args, "--config", tmp_path / "run.yaml"))
 
 
-def test_evaluate_and_explain_take_a_teacher_of_the_users(call_json, street_images, tmp_path, monkeypatch):
+def test_evaluate_and_explain_take_a_teacher_of_the_users(call, call_json, street_images, tmp_path, monkeypatch):
     config = own_teacher(tmp_path, monkeypatch, "scored_teacher")
     teacher = ["--weights", config.weights, "--teacher", config.teacher, "--teacher-options", "width=4"]
     assert 0 <= call_json("evaluate", "--data", street_images, *teacher)["miou"] <= 1
     image = next(street_images.rglob("*_leftImg8bit.png"))
     explained = call_json("explain", image, *teacher, "--output", tmp_path / "explained.png")
     assert (explained["shares"], explained["agreement"]) == ({}, {})
+    told = call("explain", image, *teacher, "--output", tmp_path / "explained.png")
+    assert told.stdout.startswith("mean confidence")  # no empty table before
     assert explained["teacher"]["options"] == {"width": 4}
     assert json.dumps(explained["teacher"]["teacher"]).count("scored_teacher:MyTeacher") == 1

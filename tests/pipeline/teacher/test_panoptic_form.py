@@ -120,6 +120,15 @@ def test_instances_are_kept_without_evidence_too(image):
     assert labeled.arrays["instance"].max() == len(labeled.instances)
 
 
+def test_scores_of_all_classes_are_refused_by_a_teacher_that_keeps_them_to_itself(image):
+    for ask in (
+        lambda teacher: teacher.logits([image]),
+        lambda teacher: teacher.probabilities(torch.zeros(1, 2, 2, 3)),
+    ):
+        with pytest.raises(ValueError, match="gives panoptic, and no probabilities of all classes"):
+            ask(Teacher(fake(instances=True)))
+
+
 def test_thresholds_of_instances_are_refused_by_a_teacher_without_any(image):
     with pytest.raises(ValueError, match="tells no instances apart; leave --center-threshold"):
         Teacher(fake()).predict(image, center_threshold=0.2)
