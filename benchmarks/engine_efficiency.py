@@ -20,7 +20,7 @@ import numpy as np
 from engine_parts import Driver, draw_images, load
 from results_page import markdown, page, publish
 
-from hmsa_label.pipeline.teacher.semantic import Teacher
+from hmsa_label.pipeline.teacher.teacher import Teacher
 from hmsa_label.stores.format.evidence import grid_with
 from hmsa_label.stores.format.rule import Rule
 from tests.fake_teacher import fake

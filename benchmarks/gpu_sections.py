@@ -204,7 +204,7 @@ def labeling_run(device: torch.device, size: Size) -> dict[str, Any]:
     from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
     from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, TeacherConfig
     from hmsa_label.pipeline.label.run import label_images
-    from hmsa_label.pipeline.teacher.semantic import Teacher
+    from hmsa_label.pipeline.teacher.teacher import Teacher
 
     with tempfile.TemporaryDirectory() as name:
         folder, image = Path(name), drawn_image(*size.image_px).numpy()
@@ -242,7 +242,7 @@ def batches(device: torch.device, size: Size) -> dict[str, Any]:
     from hmsa_label.labelers.taxonomy import CITYSCAPES
     from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
     from hmsa_label.pipeline.config import TeacherConfig
-    from hmsa_label.pipeline.teacher.semantic import Teacher
+    from hmsa_label.pipeline.teacher.teacher import Teacher
 
     height, width = size.image_px
     cases = [(size.network, (height, width), (1, 2, 4)), (size.small_network, (height // 2, width // 2), (1, 4, 8, 16))]

@@ -25,7 +25,7 @@ from hmsa_label.labelers import build_labeler
 from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
 from hmsa_label.pipeline.config import TeacherConfig
-from hmsa_label.pipeline.teacher.semantic import Teacher
+from hmsa_label.pipeline.teacher.teacher import Teacher
 from hmsa_label.stores.format.rule import Rule
 
 CPU = torch.device("cpu")

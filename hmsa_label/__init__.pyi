@@ -100,7 +100,7 @@ from hmsa_label.pipeline.teacher.errors import NonFiniteLogits as NonFiniteLogit
 from hmsa_label.pipeline.teacher.evaluate import evaluate as evaluate
 from hmsa_label.pipeline.teacher.explain import ExplainSummary as ExplainSummary
 from hmsa_label.pipeline.teacher.explain import explain_image as explain_image
-from hmsa_label.pipeline.teacher.semantic import Teacher as Teacher
+from hmsa_label.pipeline.teacher.teacher import Teacher as Teacher
 from hmsa_label.pipeline.training.config import AugmentConfig as AugmentConfig
 from hmsa_label.pipeline.training.config import AutoLabels as AutoLabels
 from hmsa_label.pipeline.training.config import CoarseLabels as CoarseLabels

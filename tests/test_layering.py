@@ -44,7 +44,7 @@ HOMES = {
         "pipeline/teacher/forms.py",
         "pipeline/teacher/instances.py",
         "pipeline/teacher/panoptic_form.py",
-        "pipeline/teacher/semantic.py",
+        "pipeline/teacher/teacher.py",
         "pipeline/teacher/threshold.py",
         "pipeline/training/augment.py",
         "pipeline/training/crops.py",

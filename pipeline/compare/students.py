@@ -28,7 +28,7 @@ from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.pipeline.config import TeacherConfig, to_dict
 from hmsa_label.pipeline.data.scores import confusion_of
 from hmsa_label.pipeline.teacher.devices import resolve_device
-from hmsa_label.pipeline.teacher.semantic import Teacher
+from hmsa_label.pipeline.teacher.teacher import Teacher
 from hmsa_label.pipeline.training.config import AutoLabels, CoarseLabels, CompareConfig, TrainConfig
 from hmsa_label.pipeline.training.log import TrainEvent
 from hmsa_label.pipeline.training.loop import train_teacher

@@ -72,7 +72,7 @@ def load_teacher(config: TeacherConfig, memory_share: float = 1.0, code: UserCod
         FileNotFoundError: there is no such weights file.
         ValueError: the teacher, its weights or options, the device or the precision cannot be used.
     """
-    from hmsa_label.pipeline.teacher.semantic import Teacher  # loads torch
+    from hmsa_label.pipeline.teacher.teacher import Teacher  # loads torch
 
     if code is not None:
         code.install()

@@ -18,7 +18,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation | PanopticEvaluation:
         ValueError: unusable weights or data; the teacher's classes are not those of the data; it tells instances apart
             and the labels have none.
     """
-    from hmsa_label.pipeline.teacher.semantic import Teacher
+    from hmsa_label.pipeline.teacher.teacher import Teacher
 
     data = config.data
     source = open_images(data.dataset, data.root, data.storage_options)

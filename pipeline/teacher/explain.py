@@ -67,7 +67,7 @@ def explain_image(image: Location, config: ExplainConfig) -> ExplainSummary:
         FileNotFoundError: no such image or weights.
         ValueError: the image, the teacher or its options cannot be used.
     """
-    from hmsa_label.pipeline.teacher.semantic import Teacher
+    from hmsa_label.pipeline.teacher.teacher import Teacher
 
     _check_output(config.output)
     filesystem, path = open_filesystem(image)

@@ -8,7 +8,7 @@ from hmsa_label.labelers.taxonomy import ClassTable, class_difference
 from hmsa_label.pipeline.config import TeacherConfig
 
 if TYPE_CHECKING:
-    from hmsa_label.pipeline.teacher.semantic import Teacher
+    from hmsa_label.pipeline.teacher.teacher import Teacher
 
 COMMON = ("precision", "device", "settings", "warnings", "gives")  # not recorded of it: both have them in common
 

@@ -13,7 +13,7 @@ from hmsa_label.labelers.registry import LABELERS, find, identity_of
 from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
 from hmsa_label.pipeline.config import TeacherConfig
-from hmsa_label.pipeline.teacher.semantic import Teacher
+from hmsa_label.pipeline.teacher.teacher import Teacher
 from hmsa_label.stores.format.evidence import grid_with
 from hmsa_label.stores.format.rule import Rule
 from tests.fake_teacher import fake

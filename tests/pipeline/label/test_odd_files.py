@@ -13,7 +13,7 @@ from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.pipeline.data.decode import BadImage
 from hmsa_label.pipeline.data.scores import read_pair
 from hmsa_label.pipeline.label import worker
-from hmsa_label.pipeline.teacher.semantic import Teacher
+from hmsa_label.pipeline.teacher.teacher import Teacher
 from hmsa_label.stores.images.cityscapes import CityscapesSource
 from hmsa_label.stores.runs.record import read_outcomes
 from hmsa_label.stores.versions.rethreshold import rethreshold

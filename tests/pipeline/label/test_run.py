@@ -18,7 +18,7 @@ from hmsa_label.pipeline.engine.events import Committed, Draining, Event, ImageL
 from hmsa_label.pipeline.errors import EngineError
 from hmsa_label.pipeline.label.run import label_images, plan_labels
 from hmsa_label.pipeline.monitor.progress import remark_on
-from hmsa_label.pipeline.teacher.semantic import Teacher
+from hmsa_label.pipeline.teacher.teacher import Teacher
 from hmsa_label.stores.errors import NotAStore, StoreConflict, StoreError
 from hmsa_label.stores.format.evidence import grid_with
 from hmsa_label.stores.format.rule import Rule

@@ -20,7 +20,7 @@ from hmsa_label.pipeline.config import TeacherConfig
 from hmsa_label.pipeline.label.forward_thread import ForwardThread
 from hmsa_label.pipeline.label.keeping import Keeping
 from hmsa_label.pipeline.teacher.errors import NonFiniteLogits
-from hmsa_label.pipeline.teacher.semantic import Teacher
+from hmsa_label.pipeline.teacher.teacher import Teacher
 from hmsa_label.stores.format.rule import Rule
 
 GRID = np.array([0.06, 0.08, 0.1, 0.2], np.float32)

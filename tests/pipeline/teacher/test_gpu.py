@@ -22,7 +22,7 @@ from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
 from hmsa_label.pipeline.config import DataConfig, EvaluateConfig, TeacherConfig
 from hmsa_label.pipeline.label.run import label_images
 from hmsa_label.pipeline.teacher.evaluate import evaluate
-from hmsa_label.pipeline.teacher.semantic import Teacher
+from hmsa_label.pipeline.teacher.teacher import Teacher
 from hmsa_label.pipeline.training.log import TrainEvent
 from hmsa_label.pipeline.training.loop import train_teacher
 from hmsa_label.stores.format.rule import Rule

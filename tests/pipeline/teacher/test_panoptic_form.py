@@ -7,7 +7,7 @@ import torch
 from hmsa_label.labelers.base import PANOPTIC, Instance, LabelerFault, NotFinite, Panoptic, Part, TopClass
 from hmsa_label.labelers.taxonomy import CITYSCAPES, IGNORE_INDEX
 from hmsa_label.pipeline.teacher.forms import check
-from hmsa_label.pipeline.teacher.semantic import Teacher
+from hmsa_label.pipeline.teacher.teacher import Teacher
 from hmsa_label.stores.format.evidence import grid_with
 from hmsa_label.stores.format.rule import Rule
 from tests.fake_teacher import fake

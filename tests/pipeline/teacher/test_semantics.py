@@ -19,7 +19,7 @@ from hmsa_label.pipeline.label.keeping import keeping_of
 from hmsa_label.pipeline.label.open_executor import _spec
 from hmsa_label.pipeline.label.plan import Placement
 from hmsa_label.pipeline.teacher.evaluate import evaluate
-from hmsa_label.pipeline.teacher.semantic import Teacher
+from hmsa_label.pipeline.teacher.teacher import Teacher
 from hmsa_label.stores.errors import StoreConflict
 from hmsa_label.stores.runs.record import read_run
 from tests.fake_teacher import fake

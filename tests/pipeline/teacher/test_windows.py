@@ -27,7 +27,7 @@ from hmsa_label.pipeline.engine.executor import Task
 from hmsa_label.pipeline.label import worker
 from hmsa_label.pipeline.label.keeping import Keeping
 from hmsa_label.pipeline.label.run import label_images
-from hmsa_label.pipeline.teacher.semantic import Teacher
+from hmsa_label.pipeline.teacher.teacher import Teacher
 from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.images.source import BadImage, ImageRef
 

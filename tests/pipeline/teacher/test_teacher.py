@@ -12,7 +12,7 @@ from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
 from hmsa_label.pipeline.config import TeacherConfig
 from hmsa_label.pipeline.teacher.devices import arithmetic
 from hmsa_label.pipeline.teacher.errors import NonFiniteLogits
-from hmsa_label.pipeline.teacher.semantic import Teacher
+from hmsa_label.pipeline.teacher.teacher import Teacher
 from hmsa_label.stores.format.evidence import code_of
 from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.images.source import BadImage
