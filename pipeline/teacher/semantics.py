@@ -27,7 +27,9 @@ def load_semantics(config: TeacherConfig, kind: type, load: Callable[[TeacherCon
     try:
         other = load(semantics)
     except (ValueError, FileNotFoundError) as error:
-        raise type(error)(f"--semantic-from: {error}") from error
+        # what names the teacher of the first weights means the second one here
+        text = str(error).replace("--teacher ", "--semantic-teacher ").replace("--weights", "--semantic-from")
+        raise type(error)(f"--semantic-from: {text}") from error
     if not other.gives_probabilities:
         raise ValueError(
             f"--semantic-from: the teacher {semantics.teacher} gives {other.info['gives']}, and {config.teacher} needs "

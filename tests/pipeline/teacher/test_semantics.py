@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from hmsa_label.labelers import build_labeler
+from hmsa_label.labelers.axial_deeplab.models import build_axial_deeplab
 from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
 from hmsa_label.pipeline.config import DataConfig, EvaluateConfig, TeacherConfig
@@ -138,6 +139,16 @@ def test_teachers_that_know_other_classes_are_refused(fused, tmp_path):
 def test_weights_that_are_not_there_are_named_with_their_option(fused, changes, message):
     with pytest.raises(FileNotFoundError, match=message):
         Teacher(replace(fused, **changes))
+
+
+def test_weights_of_another_kind_name_the_option_of_the_second_teacher(fused, tmp_path):
+    path = tmp_path / "panoptic.safetensors"
+    info = {"model": "axial_deeplab_tiny", "classes": CITYSCAPES.to_dict(), "trained_on": None}
+    path.write_bytes(encode_checkpoint(build_axial_deeplab("axial_deeplab_tiny", 19), info))
+    with pytest.raises(ValueError, match=r"--semantic-from: .*; add --semantic-teacher axial_deeplab$"):
+        Teacher(replace(fused, semantic_from=str(path)))
+    with pytest.raises(ValueError, match=r"gives panoptic, and .* needs the probabilities"):
+        Teacher(replace(fused, semantic_from=str(path), semantic_teacher="axial_deeplab", semantic_settings={}))
 
 
 def test_other_teacher_must_give_probabilities(fused, weights):
