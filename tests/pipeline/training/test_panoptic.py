@@ -14,8 +14,9 @@ from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.labelers.training import labels_of
 from hmsa_label.labelers.weights.checkpoints import decode_checkpoint
 from hmsa_label.pipeline.audit.store import picture_of_label
+from hmsa_label.pipeline.audit.trace import trace
 from hmsa_label.pipeline.compare.students import teacher_of
-from hmsa_label.pipeline.config import DataConfig, EngineConfig, EvaluateConfig, LabelConfig
+from hmsa_label.pipeline.config import DataConfig, EngineConfig, EvaluateConfig, LabelConfig, TraceConfig
 from hmsa_label.pipeline.data.datasets import FineLabelDataset
 from hmsa_label.pipeline.label.run import label_images
 from hmsa_label.pipeline.teacher.evaluate import evaluate
@@ -121,6 +122,22 @@ def test_a_panoptic_checkpoint_says_what_it_learned_from(parked, tmp_path):
     fine = FineLabelDataset(parked)
     assert info["trained_on"]["instances_sha256"] == fine.instances_digest != fine.digest
     assert 0 <= info["val_pq"] <= 1
+
+
+def test_trace_notices_instances_that_changed_since_the_training(parked, tmp_path):
+    root = shutil.copytree(parked, tmp_path / "tree")
+    train_teacher(settings(root, tmp_path / "out", max_steps=1, val_split=""))
+
+    def state():
+        links = trace(str(tmp_path / "out/last.safetensors"), TraceConfig()).links
+        return {link.check: link.state for link in links if link.check in ("fine labels", "fine instances")}
+
+    assert state() == {"fine labels": "ok", "fine instances": "ok"}
+    path = root / "gtFine/train/town/town_000000_000000_gtFine_instanceIds.png"
+    ids = np.array(Image.open(path))
+    ids[ids == 26_001] = 26_000
+    Image.fromarray(ids).save(path)
+    assert state() == {"fine labels": "ok", "fine instances": "broken"}
 
 
 def test_a_resumed_panoptic_training_equals_an_uninterrupted_one(parked, tmp_path):
