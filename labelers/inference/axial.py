@@ -48,30 +48,28 @@ class PanopticInferenceNet:
 
 
 def for_inference(
-    net: AxialDeepLab, device: torch.device, dtype: torch.dtype = torch.float32, attention: AttentionForm | None = None
+    net: AxialDeepLab, device: torch.device, dtype: torch.dtype = torch.float32, attention: AttentionForm = "plain"
 ) -> PanopticInferenceNet:
     """The network for labeling, on a device and in a precision; `net` is not changed.
 
     Args:
         device: `meta` for one that computes shapes only.
         dtype: torch.float32, torch.bfloat16 or torch.float16.
-        attention: `kernel` computes each layer in one Triton kernel, on a CUDA device only, where it is the default;
-            `plain` is torch alone, on any device.
+        attention: `plain` is torch alone, on any device; `kernel` computes each layer in one Triton kernel, on a CUDA
+            device.
 
     Raises:
         ValueError: the kernel cannot run here.
     """
-    default: AttentionForm = "kernel" if device.type == "cuda" else "plain"
-    return PanopticInferenceNet(net, device, dtype, attention or default)
+    return PanopticInferenceNet(net, device, dtype, attention)
 
 
 def _kernel(device: torch.device) -> AttentionKernel:
     if device.type != "cuda":
-        raise ValueError(f"the kernel of axial attention runs on a CUDA device; got {device}; use attention='plain'")
+        raise ValueError(f"attention=kernel needs a CUDA device; got {device}; use attention=plain")
     if find_spec("triton") is None:
         raise ValueError(
-            "axial attention on a CUDA device needs Triton, which is not installed; "
-            "run pip install triton, or use attention='plain', which is slower"
+            "attention=kernel needs Triton, which is not installed; run pip install triton, or use attention=plain"
         )
     from hmsa_label.labelers.inference.axial_kernel import attend_images
 

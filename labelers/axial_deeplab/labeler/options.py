@@ -7,6 +7,7 @@ from typing import Any
 from hmsa_label.labelers.panoptic.settings import PostProcessing
 
 _DEFAULTS = PostProcessing()
+ATTENTION_FORMS = ("plain", "kernel")
 STUFF_SHARE = _DEFAULTS.stuff_area_px / (1024 * 2048)  # of the images that the published area is for
 
 
@@ -25,6 +26,8 @@ class AxialDeepLabOptions:
             the published 2048 px for 1024 x 2048 px.
         semantic_share: where another teacher tells the classes, its share in their probabilities, above 0 and up to 1;
             the rest is the network's own.
+        attention: `plain` computes attention by torch, on any device; `kernel` by one Triton kernel per layer, on a
+            CUDA device.
     """
 
     scales: tuple[float, ...] = (1.0,)
@@ -34,6 +37,7 @@ class AxialDeepLabOptions:
     most_centers: int = _DEFAULTS.top_k
     stuff_area: int | None = None
     semantic_share: float = 1.0
+    attention: str = "plain"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scales", tuple(self.scales))  # records hold lists
@@ -43,6 +47,8 @@ class AxialDeepLabOptions:
             raise ValueError(f"center_floor must be at least 0 and below 1; got {self.center_floor}")
         if not 0.0 < self.semantic_share <= 1.0:
             raise ValueError(f"semantic_share must be above 0 and at most 1; got {self.semantic_share}")
+        if self.attention not in ATTENTION_FORMS:
+            raise ValueError(f"attention must be one of {', '.join(ATTENTION_FORMS)}; got {self.attention!r}")
         post_processing(self, (1024, 2048))
 
     @staticmethod

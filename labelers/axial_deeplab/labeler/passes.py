@@ -9,7 +9,7 @@ from torch import Tensor
 from hmsa_label.labelers.axial_deeplab.labeler.options import AxialDeepLabOptions
 from hmsa_label.labelers.axial_deeplab.net import AxialDeepLab
 from hmsa_label.labelers.base import Place, View
-from hmsa_label.labelers.inference.axial import for_inference
+from hmsa_label.labelers.inference.axial import AttentionForm, for_inference
 from hmsa_label.labelers.panoptic.scales import FullMaps, average_over_scales
 
 Semantics: TypeAlias = Callable[[Tensor], Tensor]  # images [N, H, W, 3] uint8 -> probabilities [N, K, H, W] float32
@@ -23,7 +23,9 @@ class Passes:
     ) -> None:
         """See `AxialDeepLabLabeler.load`; on the device `meta` it computes shapes alone."""
         self.device, self._options, self._semantics = place.device, options, semantics
-        self._net = for_inference(net, place.device, place.dtype)
+        # On `meta` the kernel takes no more than torch does, and there is nothing to run it on.
+        form: AttentionForm = "kernel" if options.attention == "kernel" and place.device.type != "meta" else "plain"
+        self._net = for_inference(net, place.device, place.dtype, form)
 
     def maps(self, batch: Tensor) -> FullMaps:
         """The maps of images [N, H, W, 3] uint8 RGB."""

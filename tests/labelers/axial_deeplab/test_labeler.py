@@ -128,6 +128,11 @@ def test_classes_may_be_those_of_both_teachers_by_a_share(config, images, tmp_pa
     assert (own - theirs).abs().max() > 0.1
 
 
+def test_kernel_of_attention_is_refused_without_a_gpu(config):
+    with pytest.raises(ValueError, match="attention=kernel needs a CUDA device; got cpu; use attention=plain"):
+        Teacher(replace(config, options={"attention": "kernel"}))
+
+
 def test_areas_of_stuff_are_those_published_for_their_images_or_as_asked():
     assert post_processing(AxialDeepLabOptions(), (1024, 2048)).stuff_area_px == 2048
     assert post_processing(AxialDeepLabOptions(), (192, 384)).stuff_area_px == 72
@@ -142,6 +147,7 @@ def test_areas_of_stuff_are_those_published_for_their_images_or_as_asked():
         ({"most_centers": 0}, "the most centers that are kept must be 1 to 999; got 0"),
         ({"stuff_area": -1}, "cannot be negative; got -1"),
         ({"semantic_share": 0.0}, "semantic_share must be above 0 and at most 1; got 0"),
+        ({"attention": "fast"}, "attention must be one of plain, kernel; got 'fast'"),
         ({"center_floor": 1.0}, "center_floor must be at least 0 and below 1"),
         ({"scales": 1.0}, r"option scales of the teacher axial_deeplab must be a list of numbers.*; got 1\.0"),
         ({"scales": ("half",)}, "option scales .* must be a list of numbers"),

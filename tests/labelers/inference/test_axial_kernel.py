@@ -79,11 +79,11 @@ def test_network_on_a_gpu_gives_the_maps_of_a_cpu(attention, monkeypatch):
 
 
 def test_kernel_is_refused_without_a_gpu_by_name():
-    with pytest.raises(ValueError, match="runs on a CUDA device; got cpu; use attention='plain'"):
+    with pytest.raises(ValueError, match="attention=kernel needs a CUDA device; got cpu; use attention=plain"):
         for_inference(uneven_net(), CPU, attention="kernel")
 
 
 @pytest.mark.skipif(find_spec("triton") is not None, reason="Triton is installed")
 def test_missing_triton_is_named_with_what_to_do():
     with pytest.raises(ValueError, match="needs Triton, which is not installed; run pip install triton"):
-        for_inference(uneven_net(), torch.device("cuda"))
+        for_inference(uneven_net(), torch.device("cuda"), attention="kernel")
