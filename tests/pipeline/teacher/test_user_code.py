@@ -93,7 +93,7 @@ def test_installed_teacher_is_found_by_its_entry_point_and_told_by_its_version(f
     assert user_code("told-by-name") is None
     expected = {"class": "code_installed:T", "distribution": "code-installed", "version": "1.2"}
     assert code_identity("told-by-name") == expected
-    with pytest.raises(ValueError, match="unknown teacher 'nameless'; known are hmsa, told-by-name"):
+    with pytest.raises(ValueError, match="unknown teacher 'nameless'; known are axial_deeplab, hmsa, told-by-name"):
         place_of("nameless")
 
 
