@@ -21,7 +21,7 @@ from hmsa_label.stores.exports.dense_zarr import export_zarr
 from hmsa_label.stores.exports.png import encode_png
 from hmsa_label.stores.format import layout
 from hmsa_label.stores.format.evidence import code_of, grid_with
-from hmsa_label.stores.format.instances import Instance, exact
+from hmsa_label.stores.format.instances import StoredInstance, exact
 from hmsa_label.stores.format.receipt import ImageFacts, Receipt
 from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.runs.segment import SegmentWriter
@@ -130,14 +130,14 @@ def blocks(generator: np.random.Generator, size: tuple[int, int]) -> tuple[layou
     return top1, (0.4 + 0.6 * confidence**0.5).astype(np.float32)
 
 
-def things_of(generator: np.random.Generator, top1: layout.U8) -> tuple[Any, tuple[Instance, ...]]:
+def things_of(generator: np.random.Generator, top1: layout.U8) -> tuple[Any, tuple[StoredInstance, ...]]:
     """[H, W] uint16 map and table of instances: all of a thing class is one."""
     instance, found = np.zeros(top1.shape, np.uint16), []
     for train_id in CITYSCAPES.things:
         y, x = np.nonzero(top1 == train_id)
         if len(y):
             box = (x.min(), y.min(), np.ptp(x) + 1, np.ptp(y) + 1)
-            found.append(Instance(train_id, generator.random(), generator.random(), len(y), box))
+            found.append(StoredInstance(train_id, generator.random(), generator.random(), len(y), box))
             instance[y, x] = len(found)
     return instance, exact(found)
 
@@ -245,7 +245,7 @@ def evidence_of(store: LabelStore, key: str) -> tuple[bytes, bytes, tuple[float,
     return top1.tobytes(), code.tobytes(), grid
 
 
-def instances_of(store: LabelStore, key: str) -> tuple[bytes, list[Instance]]:
+def instances_of(store: LabelStore, key: str) -> tuple[bytes, list[StoredInstance]]:
     instance, found = store.instances(key)
     return instance.tobytes(), found
 

@@ -25,7 +25,7 @@ from hmsa_label.stores.audit import verify as verify_module
 from hmsa_label.stores.audit.diff import diff
 from hmsa_label.stores.audit.history import show_version
 from hmsa_label.stores.format.arrays import ARRAYS
-from hmsa_label.stores.format.instances import Instance, exact
+from hmsa_label.stores.format.instances import StoredInstance, exact
 from hmsa_label.stores.format.receipt import Receipt, StoredArray, now, to_table
 from hmsa_label.stores.manifest import pixel_objects
 from hmsa_label.stores.manifest.table import PROGRESS, Change, Manifest
@@ -55,11 +55,11 @@ def begin(uri: str, split: str, relabel: bool = False) -> RunWriter:
     return run
 
 
-def things(random: np.random.Generator, count: int) -> tuple[Instance, ...]:
+def things(random: np.random.Generator, count: int) -> tuple[StoredInstance, ...]:
     """A table of instances such as a teacher finds in a street."""
     scores, sides = random.random((count, 2)), random.integers(5, 300, (count, 4))
     return exact(
-        Instance(11 + n % 8, *score, side[2] * side[3] // 2, tuple(side))
+        StoredInstance(11 + n % 8, *score, side[2] * side[3] // 2, tuple(side))
         for n, (score, side) in enumerate(zip(scores.tolist(), sides.tolist(), strict=True))
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hmsa_label.stores.format.instances import Instance
+from hmsa_label.stores.format.instances import StoredInstance
 from hmsa_label.stores.result import Result
 
 U8 = NDArray[np.uint8]
@@ -29,7 +29,7 @@ class LabeledImage:
     arrays: Mapping[str, NDArray[Any]]
     mean_confidence: float
     tiles: str | None = None
-    instances: tuple[Instance, ...] | None = None
+    instances: tuple[StoredInstance, ...] | None = None
 
     @property
     def label(self) -> U8:
@@ -67,7 +67,7 @@ class Explanation:
     top1: U8
     confidence: NDArray[np.float32]
     instance: U16 | None = None
-    instances: tuple[Instance, ...] = ()
+    instances: tuple[StoredInstance, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,7 +88,7 @@ class Prediction:
     top1: U8
     confidence: NDArray[np.float32]
     instance: U16 | None = None
-    instances: tuple[Instance, ...] = ()
+    instances: tuple[StoredInstance, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ def keeping_of(config: LabelConfig) -> Keeping:
     return Keeping(rule=rule_of(config), thresholds=grid_with(config.threshold), keep_evidence=config.keep_evidence)
 
 
-def refuse_without_instances(rule: Rule, teacher: Mapping[str, Any]) -> None:
+def refuse_rule_on_instances(rule: Rule, teacher: Mapping[str, Any]) -> None:
     """Refuses a rule on instances for a teacher that tells none apart.
 
     Args:

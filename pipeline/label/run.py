@@ -32,7 +32,7 @@ from hmsa_label.pipeline.errors import EngineError
 from hmsa_label.pipeline.interrupt import drain_on_signals
 from hmsa_label.pipeline.label.cautions import LittleKept, classes_absent, warnings_of_teacher, warnings_of_version
 from hmsa_label.pipeline.label.failures import FailurePolicy
-from hmsa_label.pipeline.label.keeping import Keeping, keeping_of, refuse_without_instances, rule_of
+from hmsa_label.pipeline.label.keeping import Keeping, keeping_of, refuse_rule_on_instances, rule_of
 from hmsa_label.pipeline.label.nothing_left import finished_store
 from hmsa_label.pipeline.label.open_executor import open_executor
 from hmsa_label.pipeline.label.plan import (
@@ -98,7 +98,7 @@ def label_images(config: LabelConfig, on_event: OnEvent | None = None) -> LabelS
             raise KeyboardInterrupt  # nothing is begun yet
         if (text := about_held_out(config.data.split, first.info)) is not None:
             watch.warn([text])
-        refuse_without_instances(keeping.rule, first.info)
+        refuse_rule_on_instances(keeping.rule, first.info)
         run = _begin_run(config, keeping, first.info, images, before)
         with _taking_part(run, config) as claims, RunLog(run.root, run.run_id, run.attempt, _secrets(config)) as log:
             with_retries("adopting receipts", run.adopt)

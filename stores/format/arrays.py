@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hmsa_label.stores.format.instances import MAX_INSTANCES, Instance, class_fault, map_faults, range_fault
+from hmsa_label.stores.format.instances import MAX_INSTANCES, StoredInstance, class_fault, map_faults, range_fault
 from hmsa_label.stores.format.layout import IGNORE_INDEX, UNWRITTEN
 from hmsa_label.stores.format.rule import Rule
 
@@ -36,7 +36,7 @@ class Bounds:
     num_classes: int
     things: tuple[int, ...] = ()
     thresholds: tuple[float, ...] = ()
-    instances: tuple[Instance, ...] | None = None
+    instances: tuple[StoredInstance, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,17 +50,14 @@ class StoredInstance(NamedTuple):
     box: tuple[int, int, int, int]
 
 
-Instance = StoredInstance  # the only one that stores know; the labelers' own has the same fields
-
-
-def exact(instances: Iterable[Any]) -> tuple[Instance, ...]:
+def exact(instances: Iterable[Any]) -> tuple[StoredInstance, ...]:
     """Instances as they are stored: plain numbers, both scores rounded to float32.
 
     Args:
-        instances: `Instance`s of this or of another module, with the same fields.
+        instances: `StoredInstance`s of this or of another module, with the same fields.
     """
     return tuple(
-        Instance(
+        StoredInstance(
             int(train_id),
             float(np.float32(center_score)),
             float(np.float32(confidence)),
@@ -71,18 +68,18 @@ def exact(instances: Iterable[Any]) -> tuple[Instance, ...]:
     )
 
 
-def to_entries(instances: Iterable[Instance]) -> list[dict[str, Any]]:
+def to_entries(instances: Iterable[StoredInstance]) -> list[dict[str, Any]]:
     """The table as JSON and the manifest's column have it."""
     return [dict(zip(FIELDS, (*instance[:4], *instance.box), strict=True)) for instance in instances]
 
 
-def from_entries(entries: Iterable[Mapping[str, Any]]) -> tuple[Instance, ...]:
+def from_entries(entries: Iterable[Mapping[str, Any]]) -> tuple[StoredInstance, ...]:
     """The table that `to_entries` wrote."""
     rows = ([entry[name] for name in FIELDS] for entry in entries)
-    return tuple(Instance(a, b, c, d, (x, y, width, height)) for a, b, c, d, x, y, width, height in rows)
+    return tuple(StoredInstance(a, b, c, d, (x, y, width, height)) for a, b, c, d, x, y, width, height in rows)
 
 
-def table_digest(instances: Iterable[Instance]) -> str:
+def table_digest(instances: Iterable[StoredInstance]) -> str:
     """Hex sha256 of the table as packed little-endian records of `FIELDS`, in the order of the instances."""
     rows = [(*instance[:4], *instance.box) for instance in instances]
     return hashlib.sha256(np.array(rows, RECORD).tobytes()).hexdigest()
@@ -94,7 +91,7 @@ def range_fault(instance: NDArray[Any], count: int) -> str:
     return "" if highest <= count else f"it holds {highest}, but its image has {count} instances"
 
 
-def class_fault(instances: Iterable[Instance], things: Sequence[int]) -> str:
+def class_fault(instances: Iterable[StoredInstance], things: Sequence[int]) -> str:
     """Which instance is of a class that is no thing; empty if none is."""
     wrong = next((pair for pair in enumerate(instances, 1) if pair[1].train_id not in things), None)
     if wrong is None:
@@ -105,7 +102,7 @@ def class_fault(instances: Iterable[Instance], things: Sequence[int]) -> str:
 
 
 def map_faults(
-    instance: NDArray[np.uint16], classes: Mapping[str, NDArray[np.uint8]], instances: Sequence[Instance]
+    instance: NDArray[np.uint16], classes: Mapping[str, NDArray[np.uint8]], instances: Sequence[StoredInstance]
 ) -> Iterator[str]:
     """Where a map and the table of its image do not agree: areas, boxes, classes, ids that do not occur.
 
@@ -154,7 +151,7 @@ class _Extents:
             self.low[axis, here] = np.minimum(self.low[axis, here], np.minimum.reduceat(position, first))
             self.high[axis, here] = np.maximum(self.high[axis, here], np.maximum.reduceat(position, first))
 
-    def faults(self, instances: Sequence[Instance]) -> Iterator[str]:
+    def faults(self, instances: Sequence[StoredInstance]) -> Iterator[str]:
         for number, instance in enumerate(instances, 1):
             area = int(self.area[number])
             (y, x), (bottom, right) = self.low[:, number].tolist(), self.high[:, number].tolist()

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from hmsa_label.stores.format.arrays import ARRAYS, PARTS
 from hmsa_label.stores.format.columns import MANIFEST_SCHEMA
-from hmsa_label.stores.format.instances import Instance, from_entries, to_entries
+from hmsa_label.stores.format.instances import StoredInstance, from_entries, to_entries
 from hmsa_label.stores.format.layout import chunk_path
 from hmsa_label.stores.format.rule import Rule
 
@@ -38,7 +38,7 @@ class ImageFacts:
     mean_confidence: float | None = None
     coarse_agreement: float | None = None
     seconds: float | None = None
-    instances: tuple[Instance, ...] | None = None
+    instances: tuple[StoredInstance, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Receipt:
     class_px: tuple[int, ...]
     valid_px: int
     kept_share: float
-    instances: tuple[Instance, ...] | None = None
+    instances: tuple[StoredInstance, ...] | None = None
     instance_table_sha256: str | None = None
     mean_confidence: float | None = None
     coarse_agreement: float | None = None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hmsa_label.stores.errors import LabelCorrupt
 from hmsa_label.stores.format.evidence import label_at, level_of
 from hmsa_label.stores.format.forms import SHARE, Form, Record, parse_json
-from hmsa_label.stores.format.instances import Instance
+from hmsa_label.stores.format.instances import StoredInstance
 from hmsa_label.stores.format.layout import IGNORE_INDEX, U8
 
 
@@ -98,7 +98,7 @@ class Rule:
         """What of the rule needs instances, by field."""
         return [kind.name for kind in fields(self) if kind.metadata.get("of_instances") and kind.name in self.more]
 
-    def keeps(self, instances: Sequence[Instance]) -> NDArray[np.bool_]:
+    def keeps(self, instances: Sequence[StoredInstance]) -> NDArray[np.bool_]:
         """[1 + M] bool, whether pixels without an instance (always) and of each of M instances are kept."""
         center, confidence = np.array([one[1:3] for one in instances], np.float32).reshape(-1, 2).T
         return np.r_[True, self.keeps_scores(center, confidence)]
@@ -114,7 +114,7 @@ class Rule:
         code: U8,
         grid: Sequence[float],
         instance: NDArray[np.uint16] | None = None,
-        instances: Sequence[Instance] = (),
+        instances: Sequence[StoredInstance] = (),
     ) -> U8:
         """[H, W] uint8 trainIds that the rule keeps of a prediction, 255 elsewhere.
 
@@ -128,7 +128,7 @@ class Rule:
         label = label_at(top1, code, level_of(self.threshold, grid))
         return label if instance is None else self.without_dropped(label, instance, instances)
 
-    def without_dropped(self, label: U8, instance: NDArray[np.uint16], instances: Sequence[Instance]) -> U8:
+    def without_dropped(self, label: U8, instance: NDArray[np.uint16], instances: Sequence[StoredInstance]) -> U8:
         """The same label [H, W], changed in place: 255 in instances that the rule drops."""
         if not (kept := self.keeps(instances)).all():
             label[~kept[instance]] = IGNORE_INDEX

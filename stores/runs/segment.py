@@ -21,7 +21,7 @@ from hmsa_label.stores.format.arrays import ARRAYS, LABEL, Bounds, Pixels, agree
 from hmsa_label.stores.format.chunks import digest_of, encode
 from hmsa_label.stores.format.evidence import level_of
 from hmsa_label.stores.format.identity import read_identity
-from hmsa_label.stores.format.instances import Instance, exact, table_digest, to_entries
+from hmsa_label.stores.format.instances import StoredInstance, exact, table_digest, to_entries
 from hmsa_label.stores.format.receipt import ImageFacts, Receipt, StoredArray, now
 from hmsa_label.stores.format.records import INSTANCES, RECEIPT
 from hmsa_label.stores.format.rule import Rule
@@ -109,7 +109,7 @@ class SegmentWriter:
         return receipt
 
     def _fault(
-        self, arrays: Mapping[str, Pixels], instances: tuple[Instance, ...] | None, evidence_of: Receipt | None
+        self, arrays: Mapping[str, Pixels], instances: tuple[StoredInstance, ...] | None, evidence_of: Receipt | None
     ) -> str:
         """What is wrong with an image's arrays; empty if they fit the table, and together."""
         kept = {stored.name for stored in evidence_of.arrays} if evidence_of else set()

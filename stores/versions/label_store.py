@@ -26,7 +26,7 @@ from hmsa_label.stores.format.arrays import (
 from hmsa_label.stores.format.chunks import decode_checked
 from hmsa_label.stores.format.columns import MANIFEST_SCHEMA
 from hmsa_label.stores.format.identity import Identity, check_classes, read_identity
-from hmsa_label.stores.format.instances import Instance, from_entries, range_fault, table_digest
+from hmsa_label.stores.format.instances import StoredInstance, from_entries, range_fault, table_digest
 from hmsa_label.stores.format.layout import IGNORE_INDEX, U8
 from hmsa_label.stores.format.receipt import Receipt
 from hmsa_label.stores.format.records import thresholds_in
@@ -255,7 +255,7 @@ class LabelStore:
         """The images whose labels tell instances apart: all or none, unless another teacher labeled a part anew."""
         return set(self._eager["key"].filter(self._eager[INSTANCE_SHA256].is_valid()).to_pylist())
 
-    def instances(self, key: str) -> tuple[NDArray[np.uint16], list[Instance]]:
+    def instances(self, key: str) -> tuple[NDArray[np.uint16], list[StoredInstance]]:
         """[H, W] uint16 map of the instances that have a label, 0 elsewhere; and all that the teacher found.
 
         Instance n of the map is the n-th of the list, counted from 1. An instance that the rule dropped is in the list,
@@ -269,7 +269,7 @@ class LabelStore:
         instance[self.read(key) == IGNORE_INDEX] = 0
         return instance, list(found)
 
-    def read_instances(self, key: str) -> tuple[NDArray[np.uint16], tuple[Instance, ...]]:
+    def read_instances(self, key: str) -> tuple[NDArray[np.uint16], tuple[StoredInstance, ...]]:
         """[H, W] uint16 map and table of all instances of an image, whatever the rule keeps of them.
 
         Raises:

@@ -24,7 +24,7 @@ from hmsa_label.stores.exports.cityscapes_tree import export_cityscapes
 from hmsa_label.stores.exports.dense_zarr import export_zarr
 from hmsa_label.stores.files import FileRoot
 from hmsa_label.stores.format.evidence import code_of, grid_with, label_at, level_of
-from hmsa_label.stores.format.instances import Instance, exact
+from hmsa_label.stores.format.instances import StoredInstance, exact
 from hmsa_label.stores.format.layout import COMMITS, LOG
 from hmsa_label.stores.format.receipt import ImageFacts
 from hmsa_label.stores.format.rule import Rule
@@ -172,13 +172,13 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def rows_of_things(top1: np.ndarray) -> tuple[np.ndarray, tuple[Instance, ...]]:
+def rows_of_things(top1: np.ndarray) -> tuple[np.ndarray, tuple[StoredInstance, ...]]:
     """Map and table of instances: the cars of each row of an image are one; every second has a low center score."""
     instance, found = np.zeros(top1.shape, np.uint16), []
     for y, row in enumerate(top1):
         x = np.flatnonzero(row == 1)
         if len(x):
-            found.append(Instance(1, 0.9 - 0.6 * (len(found) % 2), 0.7, len(x), (x[0], y, np.ptp(x) + 1, 1)))
+            found.append(StoredInstance(1, 0.9 - 0.6 * (len(found) % 2), 0.7, len(x), (x[0], y, np.ptp(x) + 1, 1)))
             instance[y, x] = len(found)
     return instance, exact(found)
 

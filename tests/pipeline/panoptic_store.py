@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from hmsa_label.labelers.taxonomy import CITYSCAPES
-from hmsa_label.stores.format.instances import Instance, exact
+from hmsa_label.stores.format.instances import StoredInstance, exact
 from hmsa_label.stores.format.receipt import ImageFacts
 from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.runs.segment import SegmentWriter
@@ -21,9 +21,9 @@ CODE = np.array([[2, 2, 1, 2, 2, 1]], np.uint8)
 INSTANCE = np.array([[0, 1, 1, 2, 3, 3]], np.uint16)
 INSTANCES = exact(
     [
-        Instance(CAR, 0.9, 0.8, 2, (1, 0, 2, 1)),
-        Instance(CAR, 0.2, 0.95, 1, (3, 0, 1, 1)),
-        Instance(PERSON, 0.7, 0.7, 2, (4, 0, 2, 1)),
+        StoredInstance(CAR, 0.9, 0.8, 2, (1, 0, 2, 1)),
+        StoredInstance(CAR, 0.2, 0.95, 1, (3, 0, 1, 1)),
+        StoredInstance(PERSON, 0.7, 0.7, 2, (4, 0, 2, 1)),
     ]
 )
 

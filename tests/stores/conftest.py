@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from hmsa_label.stores.format.evidence import code_of, grid_with, label_at, level_of
-from hmsa_label.stores.format.instances import Instance, exact
+from hmsa_label.stores.format.instances import StoredInstance, exact
 from hmsa_label.stores.format.layout import U8
 from hmsa_label.stores.format.receipt import ImageFacts, Receipt
 from hmsa_label.stores.format.rule import Rule
@@ -39,7 +39,7 @@ class Drawn:
     top1: U8
     code: U8
     instance: NDArray[np.uint16]
-    instances: tuple[Instance, ...]
+    instances: tuple[StoredInstance, ...]
 
     def arrays(self, rule: Rule, *, evidence: bool = True, panoptic: bool = False) -> dict[str, Any]:
         """What a writer takes: the label by a rule, and what else is stored of the image."""
@@ -63,7 +63,7 @@ def draw(seed: int, threshold: float = 0.9, size: tuple[int, int] = (16, 24)) ->
     return Drawn(label, top1, code, *draw_instances(seed, top1, confidence))
 
 
-def draw_instances(seed: int, top1: U8, confidence: NDArray[np.float32]) -> tuple[Any, tuple[Instance, ...]]:
+def draw_instances(seed: int, top1: U8, confidence: NDArray[np.float32]) -> tuple[Any, tuple[StoredInstance, ...]]:
     """Map and table of instances: one for each thing class in each four rows of an image."""
     places = (np.arange(top1.shape[0])[:, None] // 4) * 5 + top1
     found, number = np.unique(np.where(np.isin(top1, CLASSES["things"]), places, -1), return_inverse=True)
@@ -73,7 +73,7 @@ def draw_instances(seed: int, top1: U8, confidence: NDArray[np.float32]) -> tupl
 
 def table_of(
     instance: NDArray[np.uint16], top1: U8, confidence: NDArray[np.float32] | None = None, seed: int = 0
-) -> tuple[Instance, ...]:
+) -> tuple[StoredInstance, ...]:
     """The table that belongs to a map, with center scores drawn at random."""
     generator, found = np.random.default_rng(seed + 1000), []
     for number in range(1, int(instance.max()) + 1):
@@ -81,7 +81,7 @@ def table_of(
         (top, bottom), (left, right) = ((at.min(), at.max()) for at in np.nonzero(mask))
         box = (left, top, right - left + 1, bottom - top + 1)
         mean = 0.5 if confidence is None else confidence[mask].mean()
-        found.append(Instance(top1[mask][0], generator.random(), mean, mask.sum(), box))
+        found.append(StoredInstance(top1[mask][0], generator.random(), mean, mask.sum(), box))
     return exact(found)
 
 

@@ -23,7 +23,7 @@ from hmsa_label.pipeline.data.panoptic_labels import images_with_instances, pano
 from hmsa_label.pipeline.data.panoptic_scores import PanopticEvaluation
 from hmsa_label.pipeline.label.run import label_images
 from hmsa_label.pipeline.teacher.evaluate import evaluate
-from hmsa_label.stores.format.instances import Instance, exact
+from hmsa_label.stores.format.instances import StoredInstance, exact
 from hmsa_label.stores.format.receipt import ImageFacts
 from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.images.open import open_images
@@ -140,14 +140,14 @@ def write_store(uri: str, labels: Labels, *, panoptic: bool) -> None:
     writer.finish()
 
 
-def instances_of(label: Any, instance: Any) -> tuple[tuple[Instance, ...], NDArray[np.uint16]]:
+def instances_of(label: Any, instance: Any) -> tuple[tuple[StoredInstance, ...], NDArray[np.uint16]]:
     """The table of a map, and the map numbered as the table is."""
     found, table = np.zeros(instance.shape, np.uint16), []
     for number in np.unique(instance[(instance > 0) & (label != 255)]):
         mask = (instance == number) & (label != 255)
         (top, bottom), (left, right) = ((at.min(), at.max()) for at in np.nonzero(mask))
         box = (left, top, right - left + 1, bottom - top + 1)
-        table.append(Instance(label[mask][0], 0.9, 0.9, mask.sum(), box))
+        table.append(StoredInstance(label[mask][0], 0.9, 0.9, mask.sum(), box))
         found[mask] = len(table)
     return exact(table), found
 

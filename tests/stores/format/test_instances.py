@@ -7,18 +7,20 @@ import numpy as np
 import pytest
 
 from hmsa_label.stores.format import instances as module
-from hmsa_label.stores.format.instances import Instance, exact, from_entries, map_faults, table_digest, to_entries
+from hmsa_label.stores.format.instances import StoredInstance, exact, from_entries, map_faults, table_digest, to_entries
 
 MAP = np.array([[0, 1, 1, 0], [2, 2, 1, 0], [2, 0, 0, 3]], np.uint16)
 LABEL = np.array([[9, 1, 1, 9], [2, 255, 1, 9], [2, 9, 9, 1]], np.uint8)
 TABLE = (
-    Instance(1, 0.5, 0.75, 3, (1, 0, 2, 2)),
-    Instance(2, 0.25, 0.5, 3, (0, 1, 2, 2)),
-    Instance(1, 1.0, 1.0, 1, (3, 2, 1, 1)),
+    StoredInstance(1, 0.5, 0.75, 3, (1, 0, 2, 2)),
+    StoredInstance(2, 0.25, 0.5, 3, (0, 1, 2, 2)),
+    StoredInstance(1, 1.0, 1.0, 1, (3, 2, 1, 1)),
 )
 
 
-def faults(instance: np.ndarray = MAP, label: np.ndarray = LABEL, table: tuple[Instance, ...] = TABLE) -> list[str]:
+def faults(
+    instance: np.ndarray = MAP, label: np.ndarray = LABEL, table: tuple[StoredInstance, ...] = TABLE
+) -> list[str]:
     return list(map_faults(instance, {"label": label}, table))
 
 
@@ -55,12 +57,12 @@ def test_boxes_of_random_maps_are_those_of_the_pixels() -> None:
         table = []
         for number in range(1, int(instance.max()) + 1):
             y, x = np.nonzero(instance == number)
-            table.append(Instance(0, 0.0, 0.0, len(y), (x.min(), y.min(), np.ptp(x) + 1, np.ptp(y) + 1)))
+            table.append(StoredInstance(0, 0.0, 0.0, len(y), (x.min(), y.min(), np.ptp(x) + 1, np.ptp(y) + 1)))
         assert list(map_faults(instance, {"label": np.zeros(size, np.uint8)}, exact(table))) == []
 
 
 def test_scores_are_stored_as_float32_and_come_back_as_they_are() -> None:
-    (one,) = exact([Instance(1, 0.7, np.float32(0.3), np.int64(2), (np.int32(1), 2, 3, 4))])
+    (one,) = exact([StoredInstance(1, 0.7, np.float32(0.3), np.int64(2), (np.int32(1), 2, 3, 4))])
     assert one.center_score == float(np.float32(0.7)) != 0.7
     assert from_entries(to_entries([one])) == (one,)
     assert type(one.area_px) is int

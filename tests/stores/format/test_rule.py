@@ -5,7 +5,7 @@ import pytest
 
 from hmsa_label.pipeline.config import LabelConfig
 from hmsa_label.stores.errors import LabelCorrupt, ThresholdNotStored
-from hmsa_label.stores.format.instances import Instance
+from hmsa_label.stores.format.instances import StoredInstance
 from hmsa_label.stores.format.rule import Rule
 
 GRID = (0.5, 0.9)
@@ -13,9 +13,9 @@ TOP1 = np.array([[3, 1, 1, 2, 2, 4]], np.uint8)
 CODE = np.array([[2, 2, 1, 2, 2, 0]], np.uint8)
 INSTANCE = np.array([[0, 1, 1, 2, 2, 3]], np.uint16)
 INSTANCES = (
-    Instance(1, 0.3, 0.8, 2, (1, 0, 2, 1)),
-    Instance(2, 0.7, 0.6, 2, (3, 0, 2, 1)),
-    Instance(4, 1.0, 1.0, 1, (5, 0, 1, 1)),
+    StoredInstance(1, 0.3, 0.8, 2, (1, 0, 2, 1)),
+    StoredInstance(2, 0.7, 0.6, 2, (3, 0, 2, 1)),
+    StoredInstance(4, 1.0, 1.0, 1, (5, 0, 1, 1)),
 )
 
 
@@ -33,7 +33,7 @@ def test_a_pixel_is_kept_if_its_confidence_its_center_and_its_instance_are() -> 
 
 def test_scores_are_compared_as_float32() -> None:
     # As float64 the stored score is below 0.7, as float32 it is the same number.
-    just = (Instance(1, float(np.float32(0.7)), 1.0, 2, (1, 0, 2, 1)),)
+    just = (StoredInstance(1, float(np.float32(0.7)), 1.0, 2, (1, 0, 2, 1)),)
     assert float(np.float32(0.7)) < 0.7
     assert Rule(0.5, center_threshold=0.7).keeps(just).tolist() == [True, True]
     assert Rule(0.5, center_threshold=float(np.nextafter(np.float32(0.7), 1))).keeps(just).tolist() == [True, False]

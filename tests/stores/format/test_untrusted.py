@@ -16,7 +16,7 @@ from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing
 from hmsa_label.stores.format import layout
 from hmsa_label.stores.format.chunks import digest_of, encode
-from hmsa_label.stores.format.instances import Instance, table_digest
+from hmsa_label.stores.format.instances import StoredInstance, table_digest
 from hmsa_label.stores.format.receipt import ImageFacts, Receipt, StoredArray, to_table
 from hmsa_label.stores.format.self_digest import seal
 from hmsa_label.stores.manifest.table import _pixel_folders
@@ -252,7 +252,7 @@ def test_badly_formed_thresholds_of_a_segment_are_refused_by_name(
         LabelStore.open(uri).read_evidence("a")
 
 
-THING = Instance(1, 0.5, 0.5, 1, (0, 0, 1, 1))
+THING = StoredInstance(1, 0.5, 0.5, 1, (0, 0, 1, 1))
 MANY = tuple(THING._replace(center_score=number / 2**16) for number in range(2**16 - 1))
 ROWS = [
     ("segment", "../../outside", "segment holds '../../outside', which is no name"),

@@ -13,7 +13,7 @@ import sys
 import numpy as np
 
 from hmsa_label.stores.format.evidence import DEFAULT_GRID, code_of, label_at, level_of
-from hmsa_label.stores.format.instances import Instance, exact
+from hmsa_label.stores.format.instances import StoredInstance, exact
 from hmsa_label.stores.format.receipt import ImageFacts
 from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.runs.segment import SegmentWriter
@@ -41,13 +41,13 @@ def arrays(height: int, width: int) -> dict[str, np.ndarray]:
     return {"label": label_at(top1, code, level_of(0.9, DEFAULT_GRID)), "top1": top1, "code": code}
 
 
-def things(height: int, width: int) -> tuple[np.ndarray, tuple[Instance, ...]]:
+def things(height: int, width: int) -> tuple[np.ndarray, tuple[StoredInstance, ...]]:
     """Map and table of instances: every car pixel is one, and their center scores and confidences rise."""
     place = np.arange(height * width).reshape(height, width)
     cars = place % 3 == CAR
     instance = np.where(cars, place // 3 + 1, 0).astype(np.uint16)
     table = [
-        Instance(CAR, 0.2 * (number + 1), 0.5 + 0.1 * number, 1, (int(x), int(y), 1, 1))
+        StoredInstance(CAR, 0.2 * (number + 1), 0.5 + 0.1 * number, 1, (int(x), int(y), 1, 1))
         for number, (y, x) in enumerate(np.argwhere(cars))
     ]
     return instance, exact(table)

@@ -16,7 +16,7 @@ from hmsa_label.stores.versions.label_store import LabelStore
 DRIVER = """
 import os, signal, sys
 import numpy as np
-from hmsa_label.stores.format.instances import Instance
+from hmsa_label.stores.format.instances import StoredInstance
 from hmsa_label.stores.format.receipt import ImageFacts
 from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.runs.writer import RunWriter
@@ -40,7 +40,7 @@ for number in range(total):
     if f"{number:03d}" not in done:
         label = np.full((8, 8), number % 5, np.uint8)
         thing = number % 5 in (1, 2, 4)
-        table = (Instance(number % 5, 0.5, 0.5, 64, (0, 0, 8, 8)),) if thing else ()
+        table = (StoredInstance(number % 5, 0.5, 0.5, 64, (0, 0, 8, 8)),) if thing else ()
         arrays = {"label": label, "instance": np.full((8, 8), int(thing), np.uint16)}
         receipts.append(segment.write(ImageFacts(key=f"{number:03d}", source="x", instances=table), arrays))
     if len(receipts) == 4:
