@@ -1,7 +1,6 @@
 """Trunks with a classification layer as models that can be trained (`labelers.training.TrainableModel`)."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from hmsa_label.labelers.axial_deeplab.models import build_classifier
 from hmsa_label.labelers.axial_deeplab.net import TrunkClassifier
 from hmsa_label.labelers.axial_deeplab.start import load_classifier_start
 from hmsa_label.labelers.image_classes import ImageClasses
-from hmsa_label.labelers.layers.blocks import dropout_drawn_by_image
+from hmsa_label.labelers.layers.image_norm import training_pass
 from hmsa_label.labelers.training import IMAGE, Score, StepTotal
 
 SCORE = "top1"
@@ -97,9 +96,7 @@ class TrunkObjective(nn.Module):
             weights: None; whole images have no pixels to weigh.
             step: all that the step holds; None if it is these images.
         """
-        x = self.net.normalize(images).contiguous(memory_format=torch.channels_last)
-        drawn = nullcontext() if seeds is None else dropout_drawn_by_image(self.net, seeds.tolist())
-        with drawn, torch.autocast(x.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+        with training_pass(self.net, images, seeds, self.dtype) as x:
             logits = self.net(x)
         total = F.cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing, reduction="sum")
         return total / (len(images) if step is None else step.images)

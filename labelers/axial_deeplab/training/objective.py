@@ -1,13 +1,11 @@
 """The training objective of panoptic networks: classes, centers and offsets at the size of the crop."""
 
-from contextlib import nullcontext
-
 import torch
 from torch import Tensor, nn
 
 from hmsa_label.labelers.axial_deeplab.net import AxialDeepLab
 from hmsa_label.labelers.axial_deeplab.training.settings import PanopticLoss
-from hmsa_label.labelers.layers.blocks import dropout_drawn_by_image
+from hmsa_label.labelers.layers.image_norm import training_pass
 from hmsa_label.labelers.panoptic.losses import panoptic_loss
 from hmsa_label.labelers.panoptic.targets import make_targets
 from hmsa_label.labelers.training import StepTotal
@@ -45,9 +43,7 @@ class PanopticObjective(nn.Module):
             step: all that the step holds; None if it is these images.
         """
         net, settings = self.net, self.settings
-        x = net.normalize(images).contiguous(memory_format=torch.channels_last)
-        drawn = nullcontext() if seeds is None else dropout_drawn_by_image(net, seeds.tolist())
-        with drawn, torch.autocast(x.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+        with training_pass(net, images, seeds, self.dtype) as x:
             maps = net.full_size(x)
         targets = make_targets(
             labels,

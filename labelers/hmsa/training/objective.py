@@ -1,6 +1,5 @@
 """The training objective of HMSA networks: two-scale training, explicit attention, or a single scale."""
 
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 from hmsa_label.labelers.hmsa.net import SegmentationNet
 from hmsa_label.labelers.hmsa.training.losses import single_scale_loss, two_scale_loss
 from hmsa_label.labelers.hmsa.training.settings import HmsaLoss
-from hmsa_label.labelers.layers.blocks import dropout_drawn_by_image
+from hmsa_label.labelers.layers.image_norm import training_pass
 from hmsa_label.labelers.training import StepTotal
 
 
@@ -40,9 +39,7 @@ class HmsaObjective(nn.Module):
             step: all that the step holds; None if it is these images.
         """
         net, settings = self.net, self.settings
-        x = net.normalize(images).contiguous(memory_format=torch.channels_last)
-        drawn = nullcontext() if seeds is None else dropout_drawn_by_image(net, seeds.tolist())
-        with drawn, torch.autocast(x.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+        with training_pass(net, images, seeds, self.dtype) as x:
             if settings.low_scale is None:
                 single = net(x, aux=True)
             elif net.fusion == "explicit":
