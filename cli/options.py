@@ -98,6 +98,7 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
         Setting("center_threshold", "--center-threshold", "Center score below which an instance is left out (255)."),
         Setting("instance_threshold", "--instance-threshold", "Mean confidence below which an instance is left out."),
         Setting("keep_evidence", "--evidence/--no-evidence", "Keep what makes other thresholds possible later."),
+        Setting("coarse_labels", "--coarse-labels", "Label type of the polygons beside the images."),
         Setting("keys", "--keys", "Only these images: names or patterns with *, or @FILE with one per line."),
         Setting("only_new", "--only-new", "Also label images again whose files changed; compares their digests."),
         Setting("retry_failed", "--retry-failed", "Try failed images again though their files are the same."),

@@ -16,6 +16,7 @@ EXPORT_LAYOUTS = ("cityscapes", "coco", "zarr")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 EXECUTORS = ("ray", "local")
 ON_ERROR = ("skip", "fail")
+COARSE_LABELS = "gtCoarse"  # label type of polygons, unless another one is named
 FLAT = {"flat": True}  # metadata of a field whose config is written among the fields beside it, not below its name
 
 
@@ -190,6 +191,7 @@ class LabelConfig:
     Attributes:
         threshold, center_threshold, instance_threshold: the rule that decides which pixels become labels: the least
             confidence of a pixel, and the least center score and least mean confidence of its instance, 0..1.
+        coarse_labels: label type of the polygons beside the images, such as gtCoarse; images may have none.
         keys: label only these images: keys, patterns, or `@FILE` with one per line (`data/selection.py`); empty is all.
         only_new: also label images again whose files hold other bytes than when they were labeled, as a new version;
             without it images that the store has are not looked at.
@@ -205,6 +207,7 @@ class LabelConfig:
     center_threshold: float = 0.0
     instance_threshold: float = 0.0
     keep_evidence: bool = True
+    coarse_labels: str = COARSE_LABELS
     keys: tuple[str, ...] = ()
     engine: EngineConfig = field(default_factory=EngineConfig)
     relabel: bool = False

@@ -10,7 +10,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hmsa_label.labelers.taxonomy import CITYSCAPES
-from hmsa_label.pipeline.config import DataConfig, EngineConfig, EvaluateConfig, LabelConfig, TeacherConfig
+from hmsa_label.pipeline.config import (
+    COARSE_LABELS,
+    DataConfig,
+    EngineConfig,
+    EvaluateConfig,
+    LabelConfig,
+    TeacherConfig,
+)
 from hmsa_label.pipeline.data.scores import Evaluation
 from hmsa_label.pipeline.demo.scenes.tree import DEFAULT_COUNTS, DEFAULT_SIZE, draw_tree
 from hmsa_label.pipeline.label.run import label_images
@@ -186,9 +193,8 @@ def _write_page(
     """The report's path, and the agreement of all labels with the coarse polygons, 0..1."""
     store = LabelStore.open(labeled.store, labeled.version)
     source = open_images("cityscapes", config.streets)
-    report = report_version(
-        store, source, source.list("train_extra"), threshold=config.threshold, pictures=config.pictures
-    )
+    images = source.list("train_extra", coarse=COARSE_LABELS)
+    report = report_version(store, source, images, threshold=config.threshold, pictures=config.pictures)
     agreement = next((row.agreement for row in report.thresholds if row.threshold == config.threshold), None)
     report = replace(
         report,

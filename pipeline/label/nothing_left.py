@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from hmsa_label.pipeline.config import LabelConfig
 from hmsa_label.pipeline.label.keeping import rule_of
+from hmsa_label.pipeline.label.provenance import coarse_labels_of
 from hmsa_label.pipeline.teacher.identity import readable_settings
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, NotAStore
 from hmsa_label.stores.images.source import ImageRef
@@ -31,8 +32,9 @@ def finished_store(config: LabelConfig, images: list[ImageRef], known: Iterable[
         return None
     settings, before = record["settings"], (record.get("config") or {}).get("teacher") or {}
     # With equal weights this decides the labels, on whatever device.
-    absent = {"rule": None, "semantics": None}  # of most runs
-    asked = {"teacher_sha256": None, **absent, **readable_settings(config.teacher), **rule_of(config).settings}
+    absent = {"rule": None, "semantics": None, "coarse_labels": None}  # of most runs
+    told = {**readable_settings(config.teacher), **rule_of(config).settings, **coarse_labels_of(config)}
+    asked = {"teacher_sha256": None, **absent, **told}
     settings = {**absent, **settings}
     same = all(name in settings and settings[name] == value for name, value in asked.items())
     return store if same and before.get("precision") == config.teacher.precision else None

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 
 from hmsa_label.labelers.registry import is_built_in
-from hmsa_label.pipeline.config import EngineConfig, LabelConfig, TeacherConfig
+from hmsa_label.pipeline.config import COARSE_LABELS, EngineConfig, LabelConfig, TeacherConfig
 from hmsa_label.pipeline.data.decode import decode_image
 from hmsa_label.pipeline.data.selection import select_images
 from hmsa_label.pipeline.label.worklist import look_back
@@ -104,10 +104,16 @@ def find_images(config: LabelConfig) -> tuple[ImageSource, list[ImageRef]]:
 
     Raises:
         NotAStore: there is no folder at the data root.
-        ValueError: the split holds no images, or none of a name that is asked for.
+        ValueError: the split holds no images, or none of a name that is asked for, or there are no labels at all of the
+            type that another one than gtCoarse was named as.
     """
     source = open_images(config.data.dataset, config.data.root, config.data.storage_options)
-    images = source.list(config.data.split)
+    if config.coarse_labels != COARSE_LABELS and not source.has_label_type(config.coarse_labels):
+        raise ValueError(
+            f"{source.root}, read as {config.data.dataset}, has no {config.coarse_labels} labels for any split; "
+            "correct --coarse-labels, or leave it out"
+        )
+    images = source.list(config.data.split, coarse=config.coarse_labels)
     if not images:
         raise ValueError(f"no images of split {config.data.split!r} in {source.root}")
     return source, select_images(images, config.keys)[: config.data.limit]

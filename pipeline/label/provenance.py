@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from hmsa_label.labelers.registry import is_built_in
-from hmsa_label.pipeline.config import LabelConfig, TeacherConfig, to_dict
+from hmsa_label.pipeline.config import COARSE_LABELS, LabelConfig, TeacherConfig, to_dict
 from hmsa_label.pipeline.label.keeping import Keeping, rule_of
 from hmsa_label.pipeline.label.plan import cluster_address
 from hmsa_label.pipeline.software import git_state, library_versions, package_version
@@ -48,6 +48,7 @@ def run_record(
             **teacher["settings"],
             "classes": teacher["classes"]["names"],
             **keeping.rule.settings,
+            **coarse_labels_of(config),
         },
         "data": _data(config, images, only_new),
         "grid": list(keeping.thresholds) if keeping.keep_evidence else None,
@@ -73,7 +74,7 @@ def known_record(config: LabelConfig, images: list[ImageRef], *, only_new: bool 
     weights = [place for place in (teacher.weights, teacher.semantic_from) if place is not None]
     is_here = not weights or (cluster_address(config.engine) is None and "://" not in "".join(map(str, weights)))
     told = readable_settings(teacher) if is_here else settings_of_options(teacher)
-    settings = {**told, **rule_of(config).settings}
+    settings = {**told, **rule_of(config).settings, **coarse_labels_of(config)}
     if teacher.precision != "auto":
         settings["precision"] = teacher.precision
     return {"settings": settings, "data": _data(config, images, only_new)}
@@ -82,7 +83,13 @@ def known_record(config: LabelConfig, images: list[ImageRef], *, only_new: bool 
 def known_absent(config: LabelConfig) -> set[str]:
     """Settings that the run's record will surely not have, although those of other runs may."""
     more = set() if rule_of(config).more else {"rule"}
+    more |= set() if coarse_labels_of(config) else {"coarse_labels"}
     return more if config.teacher.semantic_from is not None else more | {"semantics", "semantics_sha256"}
+
+
+def coarse_labels_of(config: LabelConfig) -> dict[str, Any]:
+    """The setting that says which polygons labels may be taken from, where they are not the usual ones."""
+    return {} if config.coarse_labels == COARSE_LABELS else {"coarse_labels": config.coarse_labels}
 
 
 def _data(config: LabelConfig, images: list[ImageRef], only_new: bool) -> dict[str, Any]:

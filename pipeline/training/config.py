@@ -4,7 +4,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hmsa_label.labelers.training import LossSettings
-from hmsa_label.pipeline.config import DATASETS, FLAT, PRECISIONS, DataConfig, at_least, check_device, one_of, option_of
+from hmsa_label.pipeline.config import (
+    COARSE_LABELS,
+    DATASETS,
+    FLAT,
+    PRECISIONS,
+    DataConfig,
+    at_least,
+    check_device,
+    one_of,
+    option_of,
+)
 from hmsa_label.stores.location import Location, keep_as_text
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "radam-lookahead")
@@ -99,7 +109,7 @@ class CoarseLabels:
     """
 
     split: str | None = None
-    labels: str = "gtCoarse"
+    labels: str = COARSE_LABELS
     limit: int | None = None
 
     def __post_init__(self) -> None:

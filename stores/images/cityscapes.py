@@ -5,7 +5,6 @@ from hmsa_label.stores.images.layouts import shown, way_out
 from hmsa_label.stores.images.source import ImageRef, TreeSource, image_stem, insert_once, safe_key
 
 SPLITS = ("train", "val", "test", "train_extra")
-LABEL_TYPES = ("gtFine", "gtCoarse")
 IMAGE_TYPE = "leftImg8bit"
 # Where a type's splits can lie: the archives hold `<type>/<split>`, and people unpack them side by side,
 # into a folder of the type's name, or into one folder per archive.
@@ -13,19 +12,19 @@ NESTINGS = ("{type}", "{type}/{type}", "{type}_trainvaltest/{type}", "{type}_tra
 
 
 class CityscapesSource(TreeSource):
-    """Images `leftImg8bit/<split>/<city>/*_leftImg8bit.png|jpg` with fine and coarse labels beside them.
+    """Images `leftImg8bit/<split>/<city>/*_leftImg8bit.png|jpg` with labels of any types beside them.
 
-    A key is `<split>/<city>/<city>_<sequence>_<frame>`. Each listing asks the storage once per possible folder,
-    never once per file.
+    Labels of a type such as gtFine or gtCoarse are `<type>/<split>/<city>/*_<type>_labelIds.png`. A key is
+    `<split>/<city>/<city>_<sequence>_<frame>`. Each listing asks the storage once per possible folder, never once per
+    file.
     """
 
-    def list_split(self, split: str, labels: str | None) -> list[ImageRef]:
+    def list_split(self, split: str, labels: str | None, coarse: str | None) -> list[ImageRef]:
         """The images of one split; see `list`."""
-        if labels is not None and labels not in LABEL_TYPES:
-            raise ValueError(f"labels must be one of {', '.join(LABEL_TYPES)} for Cityscapes; got {labels!r}")
         images = self._images(split, labeled=labels is not None)
-        found = {kind: self._labels(kind, split) for kind in {"gtCoarse", labels} if kind is not None}
+        found = {kind: self._labels(kind, split) for kind in {coarse, labels} if kind is not None}
         asked, instances = found[labels] if labels is not None else ({}, {})
+        polygons = found[coarse][0] if coarse is not None else {}
         if labels is not None and not asked:
             raise NotAStore(self._nothing(labels, split, f"*_{labels}_labelIds.png"))
         return [
@@ -33,7 +32,7 @@ class CityscapesSource(TreeSource):
                 key=safe_key(key),
                 image=path,
                 labels=asked.get(key),
-                coarse=found["gtCoarse"][0].get(key),
+                coarse=polygons.get(key),
                 instances=instances.get(key),
             )
             for key, path in sorted(images.items())
@@ -44,6 +43,11 @@ class CityscapesSource(TreeSource):
         names = {name for folder in self._folders(kind) for name in self.files.list_names(folder)}
         return tuple(sorted(name for name in names if name != kind and not name.startswith(".")))
 
+    def has_label_type(self, kind: str) -> bool:
+        """Whether labels of a type are there for any split."""
+        _require_label_type(kind)
+        return bool(self.splits(kind))
+
     def _images(self, split: str, *, labeled: bool) -> dict[str, str]:
         (images,) = self._collect(IMAGE_TYPE, split, f"_{IMAGE_TYPE}")
         if not images:
@@ -52,6 +56,7 @@ class CityscapesSource(TreeSource):
 
     def _labels(self, kind: str, split: str) -> tuple[dict[str, str], dict[str, str]]:
         """Key -> path of the files with class ids, and of those with instance ids."""
+        _require_label_type(kind)
         ids, instances = (
             {key: path for key, path in table.items() if path.endswith(".png")}
             for table in self._collect(kind, split, f"_{kind}_labelIds", f"_{kind}_instanceIds")
@@ -88,6 +93,11 @@ class CityscapesSource(TreeSource):
             return f"{missing}; splits found for {kind}: {', '.join(there)}; give one with --split"
         way = way_out(self.files, "cityscapes", labeled=labeled) if kind == IMAGE_TYPE else ""
         return f"{missing}; there is no {kind} folder; found: {shown(self.files.list_names())}{way}"
+
+
+def _require_label_type(kind: str) -> None:
+    if not kind or "/" in kind or kind.startswith(".") or kind == IMAGE_TYPE:
+        raise ValueError(f"a label type is a folder name such as gtFine, gtCoarse; got {kind!r}")
 
 
 def _require_plain(split: str) -> None:

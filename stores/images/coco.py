@@ -30,7 +30,7 @@ class CocoSource(TreeSource):
         super().__init__(root, storage_options)
         self._indexes: dict[str, PanopticIndex] = {}
 
-    def list_split(self, split: str, labels: str | None) -> list[ImageRef]:
+    def list_split(self, split: str, labels: str | None, coarse: str | None) -> list[ImageRef]:
         """The images of one split; see `list`."""
         if labels not in (None, "gtFine"):
             raise ValueError(f"COCO has fine labels only (gtFine); got {labels!r}")

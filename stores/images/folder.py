@@ -11,7 +11,7 @@ from hmsa_label.stores.images.source import ImageRef, TreeSource, image_stem, sa
 class FolderSource(TreeSource):
     """Every PNG or JPEG below the root; the key is the relative path with its suffix."""
 
-    def list(self, split: str = "", *, labels: str | None = None) -> list[ImageRef]:
+    def list(self, split: str = "", *, labels: str | None = None, coarse: str | None = None) -> list[ImageRef]:
         """The images, sorted by key; a plain folder has no splits, so `split` has no meaning here.
 
         Raises:
@@ -28,6 +28,10 @@ class FolderSource(TreeSource):
             there = shown(self.files.list_names())
             raise NotAStore(f"no .png, .jpg or .jpeg file anywhere below {self.root}, there is {there}; correct --data")
         return sorted(refs, key=lambda ref: ref.key)
+
+    def has_label_type(self, kind: str) -> bool:
+        """False: a plain folder holds no labels."""
+        return False
 
     def _images(self) -> Iterator[Entry]:
         """Entries named like images, outside hidden folders and outside folders that are named like images."""

@@ -40,7 +40,7 @@ class MapillarySource(TreeSource):
         super().__init__(root, storage_options)
         self._indexes: dict[str, tuple[PanopticIndex, NDArray[np.uint16]]] = {}
 
-    def list_split(self, split: str, labels: str | None) -> list[ImageRef]:
+    def list_split(self, split: str, labels: str | None, coarse: str | None) -> list[ImageRef]:
         """The images of one split; see `list`."""
         if labels not in (None, "gtFine"):
             raise ValueError(f"Mapillary Vistas has fine labels only (gtFine); got {labels!r}")

@@ -25,7 +25,7 @@ class ImageRef:
         key: stable name, unique in the source, such as `train_extra/troisdorf/troisdorf_000000_000073`.
         image: path of the image, relative to the source's root.
         labels: path of the raw-id label PNG of the asked kind, None when there is none.
-        coarse: path of the coarse raw-id label PNG, None when there is none.
+        coarse: path of the raw-id label PNG of the polygons that were asked for, None when there is none.
         instances: path of the PNG with instance ids of the asked kind, None when there is none.
     """
 
@@ -41,8 +41,16 @@ class ImageSource(Protocol):
 
     root: str
 
-    def list(self, split: str, *, labels: str | None = None) -> list[ImageRef]:
-        """The images of a split, or of several (`train,val`), sorted by key; `labels` is gtFine, gtCoarse or None."""
+    def list(self, split: str, *, labels: str | None = None, coarse: str | None = None) -> list[ImageRef]:
+        """The images of a split, or of several (`train,val`), sorted by key.
+
+        Args:
+            labels: label type of the files that `labels` and `instances` name, such as gtFine; None names none.
+            coarse: label type of the polygons that `coarse` names, such as gtCoarse; None names none.
+        """
+
+    def has_label_type(self, kind: str) -> bool:
+        """Whether labels of a type, such as gtCoarse, are there for any split."""
 
     def read(self, path: str) -> bytes:
         """The bytes of a path that a listing gave."""
@@ -60,21 +68,25 @@ class TreeSource:
         self.files = FileRoot(root, dict(storage_options or {}))
         self.root = public_uri(root)
 
-    def list(self, split: str = "", *, labels: str | None = None) -> list[ImageRef]:
+    def list(self, split: str = "", *, labels: str | None = None, coarse: str | None = None) -> list[ImageRef]:
         """The images of a split, or of several that commas part, sorted by key; `labels` None for those without a file.
 
         Raises:
-            NotAStore: if a split has no images, or no labels at all of the asked type.
+            NotAStore: if a split has no images, or no labels at all of the asked type. Polygons may be missing.
             ValueError: if a name cannot be a split's or comes twice, the type is unknown, or two files claim one key.
         """
-        refs = [ref for name in split_names(split) for ref in self.list_split(name, labels)]
+        refs = [ref for name in split_names(split) for ref in self.list_split(name, labels, coarse)]
         if len({ref.key for ref in refs}) < len(refs):
             raise ValueError(f"splits must be distinct; got {split!r}")
         return sorted(refs, key=lambda ref: ref.key)
 
-    def list_split(self, split: str, labels: str | None) -> Sequence[ImageRef]:
+    def list_split(self, split: str, labels: str | None, coarse: str | None) -> Sequence[ImageRef]:
         """The images of one split, in any order."""
         raise NotImplementedError
+
+    def has_label_type(self, kind: str) -> bool:
+        """Whether labels of a type are there for any split; layouts that hold fine labels alone have no other."""
+        return kind == "gtFine"
 
     def read(self, path: str) -> bytes:
         """The bytes of one file.

@@ -35,7 +35,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_tree_is_read_as_cityscapes(tree: Path) -> None:
     source = open_images("cityscapes", str(tree))
-    fine, extra = source.list("train", labels="gtFine"), source.list("train_extra", labels="gtCoarse")
+    fine = source.list("train", labels="gtFine", coarse="gtCoarse")
+    extra = source.list("train_extra", labels="gtCoarse", coarse="gtCoarse")
     assert [len(fine), len(extra), len(source.list("val"))] == [2, 1, 1]
     assert all(ref.labels and ref.coarse for ref in [*fine, *extra])
     for ref in fine:

@@ -37,7 +37,7 @@ def label(kind: str, split: str, name: str = NAME) -> str:
 def test_cityscapes_lists_images_with_the_asked_and_the_coarse_labels(tmp_path: Path) -> None:
     put(tmp_path, image("train"), label("gtFine", "train"), label("gtCoarse", "train"), "gtFine/train/aachen/x.json")
     source = open_images("cityscapes", str(tmp_path))
-    (ref,) = source.list("train", labels="gtFine")
+    (ref,) = source.list("train", labels="gtFine", coarse="gtCoarse")
     assert ref.key == f"train/aachen/{NAME}"
     assert (ref.image, ref.labels, ref.coarse) == (
         image("train"),
@@ -45,7 +45,21 @@ def test_cityscapes_lists_images_with_the_asked_and_the_coarse_labels(tmp_path: 
         label("gtCoarse", "train"),
     )
     assert source.read(ref.image) == image("train").encode()
-    assert source.list("train")[0].labels is None
+    assert (source.list("train")[0].labels, source.list("train")[0].coarse) == (None, None)
+
+
+def test_cityscapes_takes_any_label_type_that_has_a_folder(tmp_path: Path) -> None:
+    put(tmp_path, image("train"), label("gtRough", "train"), label("gtCoarse", "train"))
+    source = open_images("cityscapes", str(tmp_path))
+    (ref,) = source.list("train", labels="gtRough", coarse="gtRough")
+    assert ref.labels == ref.coarse == label("gtRough", "train")
+    assert source.list("train", coarse="gtSmooth")[0].coarse is None
+    assert [source.has_label_type(kind) for kind in ("gtRough", "gtSmooth")] == [True, False]
+    with pytest.raises(NotAStore, match=r"no folder gtSmooth/train .*found: gtCoarse, gtRough, leftImg8bit"):
+        source.list("train", labels="gtSmooth")
+    for kind in ("../gtRough", "", "leftImg8bit"):
+        with pytest.raises(ValueError, match="a label type is a folder name such as gtFine, gtCoarse; got"):
+            source.list("train", coarse=kind)
 
 
 def test_cityscapes_keys_are_sorted_and_images_without_labels_stay(tmp_path: Path) -> None:
@@ -66,7 +80,7 @@ def test_cityscapes_keys_are_sorted_and_images_without_labels_stay(tmp_path: Pat
 def test_cityscapes_finds_every_nesting_of_the_archives(tmp_path: Path, images: str, labels: str) -> None:
     put(tmp_path, image("train_extra").replace("leftImg8bit", images, 1))
     put(tmp_path, label("gtCoarse", "train_extra").replace("gtCoarse", labels, 1))
-    (ref,) = open_images("cityscapes", str(tmp_path)).list("train_extra", labels="gtCoarse")
+    (ref,) = open_images("cityscapes", str(tmp_path)).list("train_extra", labels="gtCoarse", coarse="gtCoarse")
     assert ref.key == f"train_extra/aachen/{NAME}"
     assert ref.labels == ref.coarse == label("gtCoarse", "train_extra").replace("gtCoarse", labels, 1)
 
@@ -427,6 +441,6 @@ def test_camvid_is_listed_whole() -> None:
     found = {split: source.list(split, labels=kind) for split, kind in (("train", "gtFine"), ("val", "gtFine"))}
     assert {split: len(refs) for split, refs in found.items()} == {"train": 62, "val": 101}
     assert all(ref.labels for refs in found.values() for ref in refs)
-    extra = source.list("train_extra", labels="gtCoarse")
+    extra = source.list("train_extra", labels="gtCoarse", coarse="gtCoarse")
     assert len(extra) == 305
     assert all(ref.labels == ref.coarse is not None for ref in extra)
