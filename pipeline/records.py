@@ -21,13 +21,13 @@ class LabeledImage:
     Attributes:
         arrays: [H, W] arrays by the names that the store gives them: `label`, uint8 trainIds with ignore_index (255)
             where the rule keeps nothing; with evidence what it was cut from; `instance` of a panoptic teacher.
-        mean_confidence: mean over pixels of the probability of their class, 0..1.
+        mean_confidence: mean over pixels of the probability of their class, 0..1; None if nothing tells it.
         tiles: how the image was cut because it did not fit into memory; None if it was labeled as a whole.
         instances: all that a panoptic teacher found, before the rule; None of other teachers.
     """
 
     arrays: Mapping[str, NDArray[Any]]
-    mean_confidence: float
+    mean_confidence: float | None
     tiles: str | None = None
     instances: tuple[StoredInstance, ...] | None = None
 

@@ -25,9 +25,11 @@ __all__ = [
     "BadImage",
     "DecodedImage",
     "decode_colored_ids",
+    "decode_gray",
     "decode_image",
     "decode_instance_ids",
     "decode_labels",
+    "decode_mask",
     "decode_to_rgb",
     "header_pixels",
 ]
@@ -128,6 +130,34 @@ def decode_instance_ids(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray
     if image.format != "PNG" or image.mode not in ("L", "I", "I;16"):
         raise BadImage(f"a {image.format} of mode {what}; instance ids must be a PNG with one 16-bit channel")
     return _loaded(image).astype(np.uint16)
+
+
+def decode_gray(data: bytes, *, max_pixels: int = MAX_PIXELS) -> U8 | NDArray[np.uint16]:
+    """The values of a gray PNG, [H, W] uint8 of 8 bits or uint16 of 16 bits.
+
+    Raises:
+        BadImage: for anything else, with the reason in one line.
+    """
+    image = _open(data, max_pixels, deep=True)
+    depth = _png_header(data)[0] if image.format == "PNG" else 0
+    if image.mode not in ("L", "I", "I;16") or depth not in (8, 16):
+        what = CONVERTED.get(image.mode, image.mode)
+        raise BadImage(f"a {image.format} of mode {what}; a PNG with one channel of 8 or 16 bits was expected")
+    values = _loaded(image)
+    return values.astype(np.uint16) if depth == 16 else values.astype(np.uint8)
+
+
+def decode_mask(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.bool_]:
+    """Where a PNG with one channel is not 0, [H, W] bool.
+
+    Raises:
+        BadImage: for anything else, with the reason in one line.
+    """
+    image = _open(data, max_pixels)
+    if image.format != "PNG" or image.mode not in ("1", "L", "P"):
+        what = CONVERTED.get(image.mode, image.mode)
+        raise BadImage(f"a {image.format} of mode {what}; a mask must be a PNG with one channel")
+    return _loaded(image) != 0
 
 
 def decode_colored_ids(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint32]:

@@ -27,6 +27,7 @@ class ImageRef:
         labels: path of the raw-id label PNG of the asked kind, None when there is none.
         coarse: path of the raw-id label PNG of the polygons that were asked for, None when there is none.
         instances: path of the PNG with instance ids of the asked kind, None when there is none.
+        made: where its labels made elsewhere are, relative to a root of their own; see `pipeline/imports/find.py`.
     """
 
     key: str
@@ -34,6 +35,7 @@ class ImageRef:
     labels: str | None = None
     coarse: str | None = None
     instances: str | None = None
+    made: tuple[str, ...] = ()
 
 
 class ImageSource(Protocol):

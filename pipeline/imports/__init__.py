@@ -1,0 +1,1 @@
+"""Labels that were made elsewhere: which files are whose, and what is in them."""
