@@ -2,7 +2,7 @@
 
 Polygons are drawn with a margin to the outlines of things. Two guesses fill it: the class of the nearest polygon, and a
 watershed (Meyer, Color image segmentation, 1992; `cv2.watershed`) that floods the image from the polygons and stops at
-edges of color. Where both name one class it is mostly right: see benchmarks/results/polygon_rules.md.
+edges of color. Where both name one class it is mostly right: see benchmarks/results/polygon_growth.md.
 """
 
 import cv2
@@ -72,10 +72,14 @@ def _markers(polygon: U8, void: NDArray[np.bool_] | None) -> NDArray[np.int32]:
 def _flood(image: U8, markers: NDArray[np.int32]) -> NDArray[np.int32]:
     """[H, W] int32 marker that the flood of each pixel came from, -1 where two floods met."""
     # cv2 keeps the outermost pixels for itself: they get a frame that is cut off again.
-    surface = cv2.GaussianBlur(image, (0, 0), SIGMA_PX, borderType=cv2.BORDER_REPLICATE)
     framed = cv2.copyMakeBorder(markers, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    cv2.watershed(cv2.copyMakeBorder(surface, 1, 1, 1, 1, cv2.BORDER_REPLICATE), framed)
+    cv2.watershed(cv2.copyMakeBorder(_surface(image), 1, 1, 1, 1, cv2.BORDER_REPLICATE), framed)
     return np.asarray(framed[1:-1, 1:-1], np.int32)
+
+
+def _surface(image: U8) -> U8:
+    """[H, W, 3] uint8 colors between neighbors of which the flood passes the more easily, the less they differ."""
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), SIGMA_PX, borderType=cv2.BORDER_REPLICATE), np.uint8)
 
 
 def _distance_px(inside: NDArray[np.bool_]) -> NDArray[np.float32]:
