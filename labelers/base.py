@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # options are checked where torch is not loaded
 
     from hmsa_label.labelers.taxonomy import ClassTable
 
+VIEWS_METHOD = "a method predict_views(images), or in_parts with an argument views"
 LOGITS, PROBABILITIES, TOP_CLASS, PANOPTIC = "logits", "probabilities", "top1", "panoptic"
 Result = TypeVar("Result")
 
@@ -87,12 +88,14 @@ class Part(NamedTuple):
         images, rows, columns: which images of the batch, and which of their pixels.
         values: what the labeler gives of them: [N, K, R, C] logits or probabilities, a `TopClass`, or a `Panoptic` of
             whole images.
+        views: [N, R, C] integer arg-max trainIds of each view alone, if they were asked for.
     """
 
     images: slice
     rows: slice
     columns: slice
     values: "Tensor | TopClass | Panoptic"
+    views: "Sequence[Tensor]" = ()
 
 
 class View(NamedTuple):
@@ -172,6 +175,8 @@ class LabelerBase:
         checks_itself: what it gives is finite and well-formed, and need not be looked at again.
         takes_semantics: a panoptic labeler that can take its classes from another one. If it is to, it is made with an
             argument more, `semantics`: a function from images as in `predict` to probabilities [N, K, H, W] float32.
+        num_views: how many predictions its own is taken from: one for each scale, mirror image or network. One of two
+            or more can be asked where they disagree, see `predict_views`.
         about: JSON-able facts for provenance, such as `trained_on`.
         trained_keys: keys of the images that the weights were trained on; evaluate warns of them.
         warnings: lines for whoever starts a run with it.
@@ -182,6 +187,7 @@ class LabelerBase:
     precisions: tuple[str, ...] = ("fp32",)
     checks_itself: bool = False
     takes_semantics: bool = False
+    num_views: int = 1
     about: Mapping[str, Any] = {}
     trained_keys: Collection[str] = ()
     warnings: Iterable[str] = ()
@@ -199,22 +205,42 @@ class LabelerBase:
         """See `Labeler`."""
         raise NotImplementedError
 
-    def in_parts(self, images: "Tensor", work: Callable[[Iterator[Part], str | None], Result]) -> Result:
+    def predict_views(self, images: "Tensor") -> "tuple[Tensor | TopClass | Panoptic, Sequence[Tensor]]":
+        """What `predict` gives, to the bit, and the arg-max trainIds [N, H, W] of each of `num_views` views alone.
+
+        Called in place of `predict` where the disagreement of the views is asked for, of a labeler that has several.
+        """
+        raise LabelerFault(f"a labeler with num_views = {self.num_views} needs {VIEWS_METHOD}")
+
+    def in_parts(
+        self, images: "Tensor", work: Callable[[Iterator[Part], str | None], Result], views: bool = False
+    ) -> Result:
         """What `work` gives for parts that cover a batch once; may call it again, in smaller parts, if memory runs out.
 
         Args:
             images: as in `predict`.
             work: takes the parts, and in words how the images were cut where this changes their labels.
+            views: parts have views, too; passed only to a labeler that has several. The values do not depend on it.
         """
-        return in_one_part(self, images, work)
+        return in_one_part(self, images, work, views)
 
     def explain(self, image: "Tensor") -> list[View]:
         """The predictions that the one for an image [H, W, 3] uint8 RGB is taken from; none if there is only one."""
         return []
 
 
-def in_one_part(labeler: Labeler, images: "Tensor", work: Callable[[Iterator[Part], str | None], Result]) -> Result:
+def in_one_part(
+    labeler: Labeler, images: "Tensor", work: Callable[[Iterator[Part], str | None], Result], views: bool = False
+) -> Result:
     """`LabelerBase.in_parts` of a labeler that predicts a batch at once."""
     count, height, width = images.shape[:3]
-    whole = Part(slice(0, count), slice(0, height), slice(0, width), labeler.predict(images))
-    return work(iter([whole]), None)
+    values, alone = _with_views(labeler, images) if views else (labeler.predict(images), ())
+    return work(iter([Part(slice(0, count), slice(0, height), slice(0, width), values, alone)]), None)
+
+
+def _with_views(labeler: Labeler, images: "Tensor") -> "tuple[Tensor | TopClass | Panoptic, Sequence[Tensor]]":
+    predict_views = getattr(labeler, "predict_views", None)
+    if predict_views is None:
+        raise LabelerFault(f"a labeler with num_views = {getattr(labeler, 'num_views', 1)} needs {VIEWS_METHOD}")
+    found: tuple[Tensor | TopClass | Panoptic, Sequence[Tensor]] = predict_views(images)
+    return found

@@ -12,6 +12,7 @@ from hmsa_label.labelers.inference.fused_rows import (
     Rows,
     Size,
     WeightedRows,
+    arg_max_alone,
     resized_rows,
     row_blocks,
 )
@@ -48,9 +49,8 @@ def explain(net: InferenceNet, image: Tensor, scales: Sequence[float], fusion: s
     (rows,) = net.fused_rows(x, scales, fusion)
     views = []
     for level, share in zip(rows.levels, _shares(rows, size_px), strict=True):
-        through = [level.size_px, size_px]
-        blocks = [resized_rows(level.logits, through, block).argmax(0) for block in row_blocks(*size_px)]
-        views.append(ScaleView(scale=level.scale, top1=torch.cat(blocks).to(torch.uint8), share=share))
+        blocks = [arg_max_alone(level, size_px, block) for block in row_blocks(*size_px)]
+        views.append(ScaleView(scale=level.scale, top1=torch.cat(blocks), share=share))
     return sorted(views, key=lambda view: view.scale)
 
 

@@ -173,6 +173,22 @@ class FusedLogits:
                 logits = logits.add_(self.mirrored.rows(start, stop).flip(2)).div_(2)
             yield start, stop, logits
 
+    def views(self, start: int, stop: int) -> list[Tensor]:
+        """[R, W] uint8 arg-max trainIds of a block of rows by each scale alone, and then by each of the mirrored image.
+
+        Each scale's logits are brought to the size of the image as they are for the fusion.
+        """
+        rows = (start, stop)
+        views = [arg_max_alone(level, self.size_px, rows) for level in self.straight.levels]
+        if self.mirrored is not None:
+            views += [arg_max_alone(level, self.size_px, rows).flip(1) for level in self.mirrored.levels]
+        return views
+
+
+def arg_max_alone(level: ScaleMaps, size_px: Size, rows: tuple[int, int]) -> Tensor:
+    """[R, W] uint8 arg-max trainIds of rows of an image of `size_px` by one scale alone."""
+    return resized_rows(level.logits, [level.size_px, size_px], rows).argmax(0).to(torch.uint8)
+
 
 def check_finite(rows: Rows) -> None:
     """Holds that what the network gave is finite everywhere; so are then all rows, which are weighted means of it.

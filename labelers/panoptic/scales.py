@@ -29,7 +29,11 @@ class FullMaps(NamedTuple):
 
 
 def average_over_scales(
-    net: Callable[[Tensor], PanopticMaps], x: Tensor, scales: Sequence[float] = (1.0,), flip: bool = False
+    net: Callable[[Tensor], PanopticMaps],
+    x: Tensor,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    views: list[Tensor] | None = None,
 ) -> FullMaps:
     """The maps of a batch, averaged; for inference.
 
@@ -39,6 +43,7 @@ def average_over_scales(
         net: from normalized images of any size to maps at the network's own stride.
         x: [N, 3, H, W] normalized images.
         scales: factors of both sides. flip: the mirror image of each scale takes part, too.
+        views: gets the arg-max trainIds [N, H, W] uint8 of each pass alone, if they are wanted.
 
     Raises:
         ValueError: no scale is given, or one is not positive.
@@ -47,16 +52,21 @@ def average_over_scales(
         raise ValueError(f"scales must be positive factors, at least one; got {tuple(scales)}")
     total: FullMaps | None = None
     for maps in _views(net, x, scales, flip):
+        if views is not None:
+            views.append(torch.empty(len(x), *x.shape[-2:], dtype=torch.uint8, device=x.device))
         for i in range(len(x)):
-            total = _added(total, _full(PanopticMaps(*(part[i : i + 1] for part in maps)), x.shape[-2:]), i, len(x))
+            one = PanopticMaps(*(part[i : i + 1] for part in maps))
+            total = _added(total, _full(one, x.shape[-2:]), i, len(x), views)
     assert total is not None, "a batch holds an image"
     for mean in total:
         mean /= len(scales) * (2 if flip else 1)
     return total
 
 
-def _added(total: FullMaps | None, one: FullMaps, place: int, count: int) -> FullMaps:
-    """The sum over the views of a batch of `count` with another view of one image in it."""
+def _added(total: FullMaps | None, one: FullMaps, place: int, count: int, views: list[Tensor] | None) -> FullMaps:
+    """The sum over the views of a batch of `count` with another view of one image in it, which the last view shows."""
+    if views is not None:
+        views[-1][place] = one.probabilities[0].argmax(0)
     if total is None:
         total = FullMaps(*(part.new_zeros(count, *part.shape[1:]) for part in one))
     for whole, part in zip(total, one, strict=True):

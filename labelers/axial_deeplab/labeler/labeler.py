@@ -24,6 +24,8 @@ class AxialDeepLabLabeler(LabelerBase):
     Attributes:
         takes_semantics: classes may come from another teacher, which knows them better; centers and offsets stay its
             own (`load`).
+        num_views: one for each pass of the network (a scale, or its mirror image), before merging, and one for the
+            other teacher.
     """
 
     gives = PANOPTIC
@@ -55,6 +57,7 @@ class AxialDeepLabLabeler(LabelerBase):
         net, self.classes, checkpoint = read_network(weights.getvalue(), weights.name)
         self._options, self._place = options, place
         self._passes = Passes(net, place, options, semantics)
+        self.num_views = self._passes.num_views
         self._room = Room(
             lambda: shapes_of(checkpoint["model"], self.classes.num_classes, place, options),
             largest_scale=max(options.scales),
@@ -71,7 +74,9 @@ class AxialDeepLabLabeler(LabelerBase):
             "val_split": (checkpoint.get("config") or {}).get("val_split"),
         }
 
-    def in_parts(self, images: Tensor, work: Callable[[Iterator[Part], str | None], Result]) -> Result:
+    def in_parts(
+        self, images: Tensor, work: Callable[[Iterator[Part], str | None], Result], views: bool = False
+    ) -> Result:
         """See `LabelerBase`; images are never cut, for an instance may go through all of one.
 
         Raises:
@@ -81,8 +86,8 @@ class AxialDeepLabLabeler(LabelerBase):
         most = self._room.images_at_once((images.shape[1], images.shape[2]), len(images))
         return in_smaller_batches(
             most,
-            lambda at_once: work(self._parts(images, at_once), f"batches of {at_once}"),
-            lambda: work(self._parts(images, 1), None),
+            lambda at_once: work(self._parts(images, at_once, views), f"batches of {at_once}"),
+            lambda: work(self._parts(images, 1, views), None),
             self._free,
         )
 
@@ -90,14 +95,15 @@ class AxialDeepLabLabeler(LabelerBase):
         """The classes of each size alone, and where they come from another teacher those of both; none of one size."""
         return self._passes.views(image)
 
-    def _parts(self, images: Tensor, at_once: int) -> Iterator[Part]:
+    def _parts(self, images: Tensor, at_once: int, views: bool) -> Iterator[Part]:
         rows, columns = slice(0, images.shape[1]), slice(0, images.shape[2])
         for start in range(0, len(images), at_once):
             batch = images[start : start + at_once]
-            yield Part(slice(start, start + len(batch)), rows, columns, self._labeled(batch))
+            alone: list[Tensor] | None = [] if views else None
+            yield Part(slice(start, start + len(batch)), rows, columns, self._labeled(batch, alone), alone or ())
 
-    def _labeled(self, batch: Tensor) -> Panoptic:
-        maps = self._passes.maps(batch)
+    def _labeled(self, batch: Tensor, views: list[Tensor] | None) -> Panoptic:
+        maps = self._passes.maps(batch, views)
         for name, values in zip(("classes", "centers", "offsets"), maps, strict=True):
             if not torch.isfinite(values).all():
                 full = self._place.precision == "fp32"

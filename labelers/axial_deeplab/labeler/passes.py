@@ -27,18 +27,35 @@ class Passes:
         form: AttentionForm = "kernel" if options.attention == "kernel" and place.device.type != "meta" else "plain"
         self._net = for_inference(net, place.device, place.dtype, form)
 
-    def maps(self, batch: Tensor) -> FullMaps:
-        """The maps of images [N, H, W, 3] uint8 RGB."""
-        found = self._averaged(batch, self._options.scales, self._options.flip)
+    @property
+    def num_views(self) -> int:
+        """Each pass of the network, and the other teacher that tells classes."""
+        passes = len(self._options.scales) * (2 if self._options.flip else 1)
+        return passes + (self._semantics is not None)
+
+    def maps(self, batch: Tensor, views: list[Tensor] | None = None) -> FullMaps:
+        """The maps of images [N, H, W, 3] uint8 RGB.
+
+        Args:
+            views: gets the arg-max trainIds [N, H, W] uint8 of each view alone, if they are wanted.
+        """
+        found = self._averaged(batch, self._options.scales, self._options.flip, views)
         if self._semantics is None:
             return found
         share, (own, center, offset) = self._options.semantic_share, found
         del found
         if share == 1:
             del own  # before the other network begins
-            return FullMaps(self._semantics(batch).to(self.device), center, offset)
+            return FullMaps(self._others(self._semantics, batch, views), center, offset)
         own *= 1 - share
-        return FullMaps(own.add_(self._semantics(batch).to(self.device), alpha=share), center, offset)
+        return FullMaps(own.add_(self._others(self._semantics, batch, views), alpha=share), center, offset)
+
+    def _others(self, semantics: Semantics, batch: Tensor, views: list[Tensor] | None) -> Tensor:
+        """The other teacher's probabilities."""
+        probabilities = semantics(batch).to(self.device)
+        if views is not None:
+            views.append(probabilities.argmax(1).to(torch.uint8))
+        return probabilities
 
     def views(self, image: Tensor) -> list[View]:
         """What enters the classes of an image [H, W, 3] uint8 RGB, mirror images aside; none if it is of one piece."""
@@ -52,8 +69,10 @@ class Passes:
         alone = ((scale, self._averaged(batch, (scale,), flip=False).probabilities) for scale in sorted(scales))
         return [_view(f"{scale:g}", f"{scale:g}x", found, 1 / len(scales)) for scale, found in alone]
 
-    def _averaged(self, batch: Tensor, scales: Sequence[float], flip: bool) -> FullMaps:
-        return average_over_scales(self._net, self._net.normalize(batch), scales, flip)
+    def _averaged(
+        self, batch: Tensor, scales: Sequence[float], flip: bool, views: list[Tensor] | None = None
+    ) -> FullMaps:
+        return average_over_scales(self._net, self._net.normalize(batch), scales, flip, views)
 
 
 def _view(name: str, title: str, probabilities: Tensor, share: float) -> View:

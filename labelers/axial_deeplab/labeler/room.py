@@ -68,10 +68,10 @@ class Room:
 
     def _peak_bytes(self, size_px: Size) -> float:
         """Highest memory that labeling one image takes; counted with shapes alone, the same wherever it is asked."""
-        image = torch.empty(1, *size_px, 3, dtype=torch.uint8, device="meta")
+        image, views = torch.empty(1, *size_px, 3, dtype=torch.uint8, device="meta"), list[torch.Tensor]()
         with torch.inference_mode(), LiveBytes() as tensors:
-            maps = self._shapes().maps(image)
-        kept = sum(values.nbytes for values in maps)
+            maps = self._shapes().maps(image, views)  # counted always: batches must not depend on what is asked for
+        kept = sum(values.nbytes for values in (*maps, *views))
         after = kept + AFTER_BYTES_PER_PIXEL * size_px[0] * size_px[1]
         return max(tensors.peak * self._factor, after)
 

@@ -22,7 +22,11 @@ ATTENTION = ("hierarchical", "explicit")  # fusions whose weights are learned
 
 
 class HmsaLabeler(LabelerBase):
-    """The networks of this package; see `LabelerBase` for the attributes."""
+    """The networks of this package; see `LabelerBase` for the attributes.
+
+    Attributes:
+        num_views: one for each scale, and for each scale of the mirrored image.
+    """
 
     precisions = ("fp32", "bf16", "fp16")
     checks_itself = True
@@ -43,6 +47,7 @@ class HmsaLabeler(LabelerBase):
         net, self.classes, checkpoint = read_network(weights.getvalue(), weights.name)
         check_fusion(net, options, weights.name)
         self._options, self._scales = options, tuple(sorted(options.scales))
+        self.num_views = options.num_views
         self._precision = place.precision
         self._net = InferenceNet(net, place.device, place.dtype)
         self._room = PassMemory(self._net, net, options, place)
@@ -57,7 +62,9 @@ class HmsaLabeler(LabelerBase):
         }
         self.warnings = other_scales(trained, options)
 
-    def in_parts(self, images: Tensor, work: Callable[[Iterator[Part], str | None], Result]) -> Result:
+    def in_parts(
+        self, images: Tensor, work: Callable[[Iterator[Part], str | None], Result], views: bool = False
+    ) -> Result:
         """See `LabelerBase`; logits never exist as a whole.
 
         Raises:
@@ -72,7 +79,7 @@ class HmsaLabeler(LabelerBase):
             cut = describe((height, width), window_px)
             # on a GPU another kernel may compute a batch, and round otherwise; on a CPU every image gets the same bits
             batch = f"batches of {at_once}" if at_once > 1 and self._net.device.type == "cuda" else None
-            return work(self._parts(images, at_once, window_px), batch or cut)
+            return work(self._parts(images, at_once, window_px, views), batch or cut)
 
         return self._room.in_batches_that_fit((height, width), len(images), over)
 
@@ -92,7 +99,7 @@ class HmsaLabeler(LabelerBase):
                 f"the image has {height} x {width} px; the teacher's scale {smallest:g} needs {least} x {least} or more"
             )
 
-    def _parts(self, images: Tensor, at_once: int, window_px: Size) -> Iterator[Part]:
+    def _parts(self, images: Tensor, at_once: int, window_px: Size, views: bool) -> Iterator[Part]:
         """Parts that cover each image once, of one image at a time; `at_once` images are predicted together."""
         look = self._options
         for number in range(0, len(images), at_once):
@@ -100,17 +107,22 @@ class HmsaLabeler(LabelerBase):
                 windows = images[number : number + at_once, slice(*tile.rows), slice(*tile.columns)].contiguous()
                 fused = self._net.fused(windows, self._scales, look.fusion, look.flip)
                 for index, logits in enumerate(fused, number):
-                    for rows, columns, kept in self._kept(logits, tile):
-                        yield Part(slice(index, index + 1), rows, columns, kept[None])
+                    for rows, columns, kept, alone in self._kept(logits, tile, views):
+                        yield Part(slice(index, index + 1), rows, columns, kept[None], alone)
 
-    def _kept(self, logits: FusedLogits, tile: Tile) -> Iterator[tuple[slice, slice, Tensor]]:
-        """(rows, columns, logits [K, R, C] float32) of what is kept of one window, a few rows at a time."""
+    def _kept(
+        self, logits: FusedLogits, tile: Tile, views: bool
+    ) -> Iterator[tuple[slice, slice, Tensor, list[Tensor]]]:
+        """(rows, columns, logits [K, R, C] float32, views [1, R, C]) of what is kept of one window, a few rows at a
+        time."""
         (top, bottom), (left, right) = tile.kept_rows, tile.kept_columns
         for start, stop, block in self._blocks(logits):
             first, last = max(start + tile.rows[0], top), min(stop + tile.rows[0], bottom)
             if first < last:
-                kept = block[:, first - tile.rows[0] - start : last - tile.rows[0] - start]
-                yield slice(first, last), slice(left, right), kept[..., left - tile.columns[0] :][..., : right - left]
+                kept = slice(first - tile.rows[0] - start, last - tile.rows[0] - start)
+                across = slice(left - tile.columns[0], right - tile.columns[0])
+                alone = [view[None, kept, across] for view in logits.views(start, stop)] if views else []
+                yield slice(first, last), slice(left, right), block[:, kept, across], alone
 
     def _blocks(self, logits: FusedLogits) -> Iterator[tuple[int, int, Tensor]]:
         try:

@@ -32,6 +32,11 @@ class HmsaOptions:
         if self.fusion == "single" and len(self.scales) != 1:
             raise ValueError(f"--fusion single takes exactly one of --scales; got {self.scales}")
 
+    @property
+    def num_views(self) -> int:
+        """Predictions that are fused: each scale, and each scale of the mirrored image."""
+        return len(self.scales) * (2 if self.flip else 1)
+
     @staticmethod
     def identity(options: Mapping[str, Any]) -> dict[str, Any]:
         """The settings as records hold them; the order of scales changes nothing."""

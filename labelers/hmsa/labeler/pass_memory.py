@@ -16,7 +16,9 @@ from hmsa_label.labelers.inference.batches import in_smaller_batches
 from hmsa_label.labelers.inference.live_bytes import LiveBytes
 from hmsa_label.labelers.inference.net import InferenceNet
 
-IMAGE_BYTES_PER_PIXEL = 8  # of the whole image on a CPU: its pixels, arg-max, code, label and two masks
+# Of the whole image on a CPU: its pixels, label, origin, two masks, and all kinds of evidence. Windows must not depend
+# on which kinds are asked for, because labels depend on the windows.
+IMAGE_BYTES_PER_PIXEL = 12
 # Times the tensors of a pass on a CPU: what convolutions and matrix products take for themselves. In bfloat16 they
 # bring whole maps into forms of their own (benchmarks/memory_budget.py).
 WORK_SPACE, WORK_SPACE_LOW_PRECISION = 1.2, 2.4
@@ -131,9 +133,12 @@ class PassMemory:
         return torch.cuda.max_memory_allocated(device) - before
 
     def _pass(self, net: InferenceNet, image: Tensor) -> None:
+        """A pass with its views, whether they will be asked for or not; see `IMAGE_BYTES_PER_PIXEL`."""
         look = self._options
-        for _ in net.logit_blocks(image, look.scales, look.fusion, look.flip):
-            pass
+        (fused,) = net.fused(image[None], look.scales, look.fusion, look.flip)
+        for start, stop, _ in fused.blocks():
+            if look.num_views > 1:
+                fused.views(start, stop)
 
     def _free(self) -> None:
         """Gives back the memory of a pass that failed."""

@@ -209,3 +209,45 @@ def test_keys_of_its_training_are_told(tmp_path):
     teacher = Teacher(TeacherConfig(weights=path, teacher="axial_deeplab", device="cpu"))
     assert teacher.trained_on == {"train/a"}
     assert teacher.info["trained_on"]["split"] == "train"
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_each_pass_is_a_view_before_merging_and_labels_stay_the_same(config, images, flip):
+    made = Teacher(replace(config, options={"scales": (0.5, 1.0), "flip": flip}))
+    assert made.info["views"] == (4 if flip else 2)
+    plain, told = made.label(images, GRID, RULE, True), made.label(images, GRID, RULE, True, disagreement=True)
+    passes, batch = made._labeler._passes, torch.from_numpy(np.stack(images))
+    with torch.inference_mode():
+        alone = [passes._averaged(batch, (scale,), flip=False).probabilities.argmax(1) for scale in (0.5, 1.0)]
+        if flip:
+            mirrored = batch.flip(2)
+            alone += [
+                passes._averaged(mirrored, (scale,), flip=False).probabilities.argmax(1).flip(2) for scale in (0.5, 1.0)
+            ]
+    views = torch.stack(alone).numpy()
+    for index, (before, one) in enumerate(zip(plain, told, strict=True)):
+        assert all(np.array_equal(one.arrays[name], before.arrays[name]) for name in before.arrays)
+        assert one.instances == before.instances
+        np.testing.assert_array_equal(one.arrays["disagreement"], (views[:, index] != one.arrays["top1"]).sum(0))
+    void = np.concatenate([one.arrays["disagreement"][one.arrays["top1"] == 255] for one in told])
+    assert (void == made.info["views"]).all()
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_the_other_teacher_is_one_view_more(config, images, share, tmp_path):
+    torch.manual_seed(3)
+    other = save(tmp_path / "hmsa.safetensors", build_labeler("hrnet_tiny_ocr", 19), "hrnet_tiny_ocr", multi_scale=True)
+    look = {"scales": [1.0]}
+    both = replace(config, semantic_from=other, semantic_settings=look, options={"semantic_share": share})
+    made = Teacher(both)
+    assert made.info["views"] == 2
+    told = made.label(images, GRID, RULE, True, disagreement=True)
+    for one, before in zip(told, made.label(images, GRID, RULE, True), strict=True):
+        assert all(np.array_equal(one.arrays[name], before.arrays[name]) for name in before.arrays)
+    batch = torch.from_numpy(np.stack(images))
+    semantic = made._semantics.probabilities(batch).argmax(1).numpy()
+    own = Teacher(config)._labeler._passes.maps(batch).probabilities.argmax(1).numpy()
+    for index, one in enumerate(told):
+        top1 = one.arrays["top1"]
+        expected = (semantic[index] != top1).astype(int) + (own[index] != top1)
+        assert (one.arrays["disagreement"] == expected).mean() > 0.999

@@ -76,3 +76,24 @@ def test_scaled_images_keep_their_corners():
 def test_scales_that_make_no_sense_are_refused(scales):
     with pytest.raises(ValueError, match="positive factors"):
         average_over_scales(perfect_net, position_image(9, 9), scales)
+
+
+def test_views_are_those_of_each_image_and_pass_alone():
+    def net(x):
+        # class 1 where the image is bright, and everywhere in the smaller of two scales
+        bright = resize(x[:, :1], (5, 9), align_corners=True) + (x.shape[-1] < 33)
+        return PanopticMaps(torch.cat([0.5 - bright, bright - 0.5], 1), bright, torch.cat([bright, bright], 1))
+
+    x = torch.zeros(2, 3, 17, 33)
+    x[1, 0, :, 17:] = 1
+    views: list[torch.Tensor] = []
+    with_views = average_over_scales(net, x, (0.5, 1.0), True, views)
+    assert all(map(torch.equal, with_views, average_over_scales(net, x, (0.5, 1.0), True)))
+    assert [tuple(view.shape) for view in views] == [(2, 17, 33)] * 4
+    assert {view.dtype for view in views} == {torch.uint8}
+    for small in views[:2]:
+        assert (small == 1).all()
+    for full in views[2:]:
+        assert (full[0] == 0).all()
+        assert (full[1, :, :14] == 0).all()
+        assert (full[1, :, 19:] == 1).all()

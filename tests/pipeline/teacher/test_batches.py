@@ -87,7 +87,7 @@ def test_no_more_images_wait_for_each_other_on_a_cpu_than_go_through_the_trunk_t
 
 def test_images_that_have_to_be_cut_go_one_by_one(weights):
     images = random_images(2, 600, 600)
-    tight = teacher(weights, options={"scales": (1.0,)}, max_memory_gb=0.0225)
+    tight = teacher(weights, options={"scales": (1.0,)}, max_memory_gb=0.024)
     seen = batches_of(tight)
     labeled = tight.label(images, GRID, Rule(0.08), True)
     assert all(part.tiles for part in labeled)
