@@ -41,6 +41,7 @@ HOMES = {
         "pipeline/compare/students.py",
         "pipeline/label/plan.py",
         "pipeline/teacher/devices.py",
+        "pipeline/teacher/evidence_maps.py",
         "pipeline/teacher/forms.py",
         "pipeline/teacher/instances.py",
         "pipeline/teacher/panoptic_form.py",

@@ -26,6 +26,7 @@ NOT_RECORDED = (
     "settings",
     "warnings",
     "gives",
+    "views",
 )  # of a worker's info; records have them elsewhere
 
 

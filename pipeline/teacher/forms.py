@@ -3,7 +3,7 @@
 Confidence is float32 whatever the labeler computes in.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -23,7 +23,12 @@ from hmsa_label.labelers.base import (
 )
 from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.pipeline.teacher.panoptic_form import panoptic_fault, whole_images_fault
-from hmsa_label.pipeline.teacher.threshold import top_class_of
+from hmsa_label.pipeline.teacher.threshold import (
+    TwoBest,
+    top_class_of,
+    two_best_of_logits,
+    two_best_of_probabilities,
+)
 
 SUM_TOLERANCE = 0.01  # of probabilities that were computed in bfloat16
 
@@ -39,22 +44,25 @@ class Form:
         fault: what is wrong with a part of [N, R, C] pixels of a labeler with these classes; None if nothing is.
         best: (arg-max trainIds [N, R, C], confidence [N, R, C] float32).
         arg_max: the arg-max alone, where no confidence is asked for.
-        probabilities: those of all classes [N, K, R, C] float32; None if the labeler keeps them to itself.
+        two_best: the best two classes, of [N, R, C] pixels; None if the labeler keeps all but the best to itself.
+        probabilities: those of all classes [N, K, R, C] float32; None likewise.
         has_instances: it is a `Panoptic`; its class of a pixel may be void and need not be the arg-max.
     """
 
     fault: Fault
     best: Callable[[Values], tuple[Tensor, Tensor]]
     arg_max: Callable[[Values], Tensor]
+    two_best: Callable[[Values], TwoBest] | None = None
     probabilities: Callable[[Values], Tensor] | None = None
     has_instances: bool = False
 
 
-def check(part: Part, gives: str, classes: ClassTable, size_px: tuple[int, int]) -> None:
+def check(part: Part, gives: str, classes: ClassTable, size_px: tuple[int, int], num_views: int = 0) -> None:
     """Holds that a part is what the labeler says it gives.
 
     Args:
         size_px: (height, width) of the images.
+        num_views: how many views it was asked for; 0 if for none.
 
     Raises:
         LabelerFault: it has another form; the text says what was expected and what came.
@@ -65,6 +73,19 @@ def check(part: Part, gives: str, classes: ClassTable, size_px: tuple[int, int])
     fault = whole_images_fault(part.rows, part.columns, size_px) if form.has_instances else None
     if fault := fault or form.fault(part.values, (counts[0], counts[1], counts[2]), classes):
         raise LabelerFault(f"predict must give {fault}")
+    if num_views and (fault := _views_fault(part.views, counts, num_views)):
+        raise LabelerFault(f"with views, predict_views or in_parts must give {fault}")
+
+
+def _views_fault(views: Sequence[Tensor], counts: tuple[int, ...], num_views: int) -> str | None:
+    expected = f"a map of trainIds {list(counts)} for each of its {num_views} views"
+    if len(views) != num_views:
+        return f"{expected}; it gave {len(views)}"
+    for view in views:
+        if not isinstance(view, Tensor) or tuple(view.shape) != counts or view.is_floating_point():
+            found = f"{list(view.shape)} {_dtype(view)}" if isinstance(view, Tensor) else type(view).__name__
+            return f"{expected}; one is {found}"
+    return None
 
 
 def _logits_fault(values: Values, counts: tuple[int, int, int], classes: ClassTable) -> str | None:
@@ -154,6 +175,16 @@ def _arg_max(values: Values) -> Tensor:
     return values.argmax(dim=1)
 
 
+def _two_best_of_logits(values: Values) -> TwoBest:
+    assert isinstance(values, Tensor)
+    return two_best_of_logits(values)
+
+
+def _two_best_of_probabilities(values: Values) -> TwoBest:
+    assert isinstance(values, Tensor)
+    return two_best_of_probabilities(values)
+
+
 def _as_float(values: Values) -> Tensor:
     assert isinstance(values, Tensor)
     return values.float()
@@ -164,10 +195,15 @@ FORMS = {
         fault=_logits_fault,
         best=_best_of_logits,
         arg_max=_arg_max,
+        two_best=_two_best_of_logits,
         probabilities=lambda values: _as_float(values).softmax(1),
     ),
     PROBABILITIES: Form(
-        fault=_probabilities_fault, best=_best_of_probabilities, arg_max=_arg_max, probabilities=_as_float
+        fault=_probabilities_fault,
+        best=_best_of_probabilities,
+        arg_max=_arg_max,
+        two_best=_two_best_of_probabilities,
+        probabilities=_as_float,
     ),
     TOP_CLASS: Form(
         fault=_top_class_fault, best=_best_of_top_class, arg_max=lambda values: _best_of_top_class(values)[0]

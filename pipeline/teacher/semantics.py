@@ -10,7 +10,8 @@ from hmsa_label.pipeline.config import TeacherConfig
 if TYPE_CHECKING:
     from hmsa_label.pipeline.teacher.teacher import Teacher
 
-COMMON = ("precision", "device", "settings", "warnings", "gives")  # not recorded of it: both have them in common
+# Not recorded of it: both have them in common, or they tell what it could be asked for.
+COMMON = ("precision", "device", "settings", "warnings", "gives", "views")
 
 
 def load_semantics(config: TeacherConfig, kind: type, load: Callable[[TeacherConfig], "Teacher"]) -> "Teacher | None":

@@ -22,7 +22,6 @@ from hmsa_label.labelers.base import (
 )
 from hmsa_label.labelers.device_errors import is_out_of_memory, one_line
 from hmsa_label.labelers.registry import is_built_in
-from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.pipeline.config import TeacherConfig
 from hmsa_label.pipeline.records import U8, Explanation, LabeledImage, Prediction, PredictionPart
 from hmsa_label.pipeline.teacher.devices import (
@@ -35,14 +34,17 @@ from hmsa_label.pipeline.teacher.devices import (
     return_freed_memory,
 )
 from hmsa_label.pipeline.teacher.errors import images_to_blame
+from hmsa_label.pipeline.teacher.evidence_kinds import DISAGREEMENT, TOP2, refuse_evidence
+from hmsa_label.pipeline.teacher.evidence_maps import EvidenceMaps, Wanted
 from hmsa_label.pipeline.teacher.forms import FORMS, check
 from hmsa_label.pipeline.teacher.identity import teacher_settings
 from hmsa_label.pipeline.teacher.instances import InstanceMaps
 from hmsa_label.pipeline.teacher.semantics import check_classes, facts_of, load_semantics
-from hmsa_label.pipeline.teacher.threshold import code_of_confidence
+from hmsa_label.pipeline.teacher.traits import classes_of, num_views_of, trait
 from hmsa_label.pipeline.teacher.user_code import find_teacher
 from hmsa_label.pipeline.teacher.weight_files import open_weights
 from hmsa_label.stores.files import public_uri
+from hmsa_label.stores.format.arrays import Pixels
 from hmsa_label.stores.format.evidence import level_of
 from hmsa_label.stores.format.rule import Rule
 
@@ -71,7 +73,7 @@ class Teacher:
         has_instances: it tells instances of things apart. gives_probabilities: of all classes.
         info: JSON-able provenance: model, weights, their sha256, what the labeler tells of itself, how it looks at
             images, precision as resolved, device; `settings` is what decides the bytes of labels, as the record of a
-            run holds it, `warnings` are lines for whoever starts one.
+            run holds it, `warnings` are lines for whoever starts one, `views` is how many predictions its own is from.
         trained_on: keys of the images with labels drawn by hand that the weights were trained on, as far as recorded.
     """
 
@@ -95,15 +97,16 @@ class Teacher:
         self._semantics = load_semantics(config, kind, partial(Teacher, memory_share=memory_share))
         weights, sha256 = open_weights(config.weights)
         self._labeler = self._made(kind, weights, memory_share)
-        self.classes = _classes_of(self._labeler, config.teacher)
+        self.classes = classes_of(self._labeler, config.teacher)
         check_classes(self.classes, self._semantics)
-        self._gives = str(_trait(self._labeler, "gives"))
+        self._gives = str(trait(self._labeler, "gives"))
         if self._gives not in FORMS:
             raise LabelerFault(f"the teacher {config.teacher}: gives must be one of {', '.join(FORMS)}")
+        self._num_views = num_views_of(self._labeler, config.teacher)
         self.has_instances = FORMS[self._gives].has_instances
         self.gives_probabilities = FORMS[self._gives].probabilities is not None
-        self._checks = not _trait(self._labeler, "checks_itself")
-        self.trained_on = frozenset(_trait(self._labeler, "trained_keys"))
+        self._checks = not trait(self._labeler, "checks_itself")
+        self.trained_on = frozenset(trait(self._labeler, "trained_keys"))
         if self._semantics is not None:
             self.trained_on |= self._semantics.trained_on
         self.info = self._described(sha256)
@@ -133,7 +136,7 @@ class Teacher:
     def _described(self, weights_sha256: str | None) -> dict[str, Any]:
         config, other = self.config, self._semantics
         settings = teacher_settings(config, weights_sha256, None if other is None else other.info["weights_sha256"])
-        about = {"model": config.teacher, "trained_on": None, **_trait(self._labeler, "about")}
+        about = {"model": config.teacher, "trained_on": None, **trait(self._labeler, "about")}
         sha256 = settings.pop("teacher_sha256")
         return {
             "model": about["model"],
@@ -145,8 +148,9 @@ class Teacher:
             "precision": self.precision,
             "device": describe_device(self.device, config.cpu_threads),
             "settings": {"teacher_sha256": sha256, "model": about["model"], **settings, "precision": self.precision},
-            "warnings": [*_trait(self._labeler, "warnings"), *([] if other is None else other.info["warnings"])],
+            "warnings": [*trait(self._labeler, "warnings"), *([] if other is None else other.info["warnings"])],
             "gives": self._gives,
+            "views": self._num_views,
         }
 
     @_with_own_arithmetic
@@ -293,7 +297,14 @@ class Teacher:
     @_with_own_arithmetic
     @torch.inference_mode()
     def label(
-        self, images: list[U8], thresholds: NDArray[np.float32], rule: Rule, keep_evidence: bool
+        self,
+        images: list[U8],
+        thresholds: NDArray[np.float32],
+        rule: Rule,
+        keep_evidence: bool,
+        *,
+        margins: NDArray[np.float32] | None = None,
+        disagreement: bool = False,
     ) -> list[LabeledImage]:
         """Hard labels and evidence of images [H, W, 3] uint8 RGB of one size.
 
@@ -301,9 +312,11 @@ class Teacher:
             thresholds: [T] float32 stored grid, ascending; holds the threshold of the rule.
             rule: what it does not keep becomes ignore_index.
             keep_evidence: keep arg-max and code beside the labels. Instances are kept without it too.
+            margins: [M] float32 stored grid of margins, ascending; with it the arrays have `top2` and `margin`.
+            disagreement: the arrays have `disagreement`. Labels do not depend on either.
 
         Raises:
-            ValueError: the rule is about instances, and the teacher tells none apart.
+            ValueError: the rule is about instances, and the teacher tells none apart; or it cannot tell what is asked.
             BadImage: an image cannot be labeled, such as one that is too large for the memory.
             NonFiniteLogits: the network gave NaN or infinite numbers for an image.
             LabelerFault: the labeler does not keep to the protocol.
@@ -311,38 +324,38 @@ class Teacher:
         self.check_rule(rule)
         level_of(rule.threshold, thresholds.tolist())  # refuses one that is not stored before anything is computed
         batch = _batch(images)
-        return self._in_parts(batch, partial(self._labeled, batch, thresholds, rule, keep_evidence))
+        wanted = Wanted(thresholds=thresholds, margins=margins, disagreement=disagreement)
+        refuse_evidence([TOP2] * (margins is not None) + [DISAGREEMENT] * disagreement, self.info)
+        return self._in_parts(batch, partial(self._labeled, batch, wanted, rule, keep_evidence), views=disagreement)
 
     def _labeled(
         self,
         images: Tensor,
-        thresholds: NDArray[np.float32],
+        wanted: Wanted,
         rule: Rule,
         keep_evidence: bool,
         parts: Iterator[Part],
         cut: str | None,
     ) -> list[LabeledImage]:
         count, height, width = images.shape[:3]
-        top1 = torch.empty((count, height, width), dtype=torch.uint8, device=self.device)
-        code, confidence = torch.empty_like(top1), [0.0] * count
+        evidence = EvidenceMaps((count, height, width), self.device, FORMS[self._gives], wanted)
         maps = InstanceMaps(count, (height, width)) if self.has_instances else None
-        for part in self._checked(parts, (height, width)):
-            classes, sure = FORMS[self._gives].best(part.values)
-            place = part.images, part.rows, part.columns
-            top1[place], code[place] = classes.to(torch.uint8), code_of_confidence(sure, thresholds)
-            for index, one in zip(range(count)[part.images], sure, strict=True):
-                confidence[index] += float(one[None].mean(dim=(1, 2))) * one.numel() / (height * width)
+        for part in self._checked(parts, (height, width), views=wanted.disagreement):
+            evidence.take(part)
             if maps is not None:
                 maps.take(part)
         labeled = []
-        for index, (top, levels) in enumerate(zip(top1.cpu().numpy(), code.cpu().numpy(), strict=True)):
+        for index, found in enumerate(evidence.arrays()):
             instance, instances = (None, None) if maps is None else maps.of(index)
-            arrays = {
-                "label": rule.label_of(top, levels, thresholds.tolist(), instance, instances or ()),
-                **({"top1": top, "code": levels} if keep_evidence else {}),
+            top1, code = found["top1"], found["code"]
+            if not keep_evidence:
+                del found["top1"], found["code"]
+            arrays: dict[str, Pixels] = {
+                "label": rule.label_of(top1, code, wanted.thresholds.tolist(), instance, instances or ()),
+                **found,
                 **({} if instance is None else {"instance": instance}),
             }
-            mean = confidence[index]
+            mean = evidence.mean_confidence(index)
             labeled.append(LabeledImage(arrays=arrays, mean_confidence=mean, tiles=cut, instances=instances))
         return labeled
 
@@ -352,10 +365,10 @@ class Teacher:
                 f"the teacher {self.config.teacher} gives {self._gives}, and no probabilities of all classes"
             )
 
-    def _in_parts(self, images: Tensor, work: Callable[[Iterator[Part], str | None], R]) -> R:
+    def _in_parts(self, images: Tensor, work: Callable[[Iterator[Part], str | None], R], views: bool = False) -> R:
         in_parts = getattr(self._labeler, "in_parts", None) or partial(in_one_part, self._labeler)
         try:
-            result: R = in_parts(images, work)
+            result: R = in_parts(images, work, **({"views": True} if views else {}))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -363,11 +376,11 @@ class Teacher:
             raise DoesNotFit(f"an image of {height} x {width} px ran out of memory ({one_line(error)})") from error
         return result
 
-    def _checked(self, parts: Iterator[Part], size_px: tuple[int, int]) -> Iterator[Part]:
+    def _checked(self, parts: Iterator[Part], size_px: tuple[int, int], *, views: bool = False) -> Iterator[Part]:
         for part in parts:
             if self._checks:
                 try:
-                    check(part, self._gives, self.classes, size_px)
+                    check(part, self._gives, self.classes, size_px, self._num_views if views else 0)
                 except LabelerFault as error:
                     raise LabelerFault(f"the teacher {self.config.teacher}: {error}") from error
             yield part
@@ -378,16 +391,3 @@ def _batch(images: list[U8]) -> Tensor:
     if len(images) == 1 and images[0].flags.writeable:
         return torch.from_numpy(images[0])[None]
     return torch.from_numpy(np.stack(images))
-
-
-def _trait(labeler: object, name: str) -> Any:
-    """What a labeler says of itself, or what holds where it does not."""
-    return getattr(labeler, name, getattr(LabelerBase, name))
-
-
-def _classes_of(labeler: Labeler, name: str) -> ClassTable:
-    classes = getattr(labeler, "classes", None)
-    if not isinstance(classes, ClassTable):
-        found = "it has none" if classes is None else f"it is a {type(classes).__name__}"
-        raise LabelerFault(f"the teacher {name}: its attribute classes must be a ClassTable; {found}")
-    return classes
