@@ -20,6 +20,8 @@ from hmsa_label.stores.exports.cityscapes_tree import export_cityscapes
 from hmsa_label.stores.exports.dense_zarr import export_zarr
 from hmsa_label.stores.exports.png import encode_png
 from hmsa_label.stores.format import layout
+from hmsa_label.stores.format.bounds import Bounds
+from hmsa_label.stores.format.cut import cut
 from hmsa_label.stores.format.evidence import code_of, grid_with
 from hmsa_label.stores.format.instances import StoredInstance, exact
 from hmsa_label.stores.format.receipt import ImageFacts, Receipt
@@ -116,8 +118,9 @@ def label(uri: str, keys: list[str], *, seed: int, relabel: bool = False, rule: 
             seconds=0.5,
             instances=table,
         )
-        arrays = {"label": rule.label_of(top1, code, grid, instance, table), "top1": top1, "code": code}
-        receipts.append(segment.write(facts, {**arrays, "instance": instance}))
+        evidence = {"top1": top1, "code": code, "instance": instance}
+        bounds = Bounds(names=segment.names, thresholds=grid, instances=table)
+        receipts.append(segment.write(facts, {**cut(evidence, rule, bounds).arrays, **evidence}))
     writer.append(receipts)
     writer.finish([{"key": "f", "reason": "truncated"}], seconds=2.0)
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
@@ -18,13 +19,13 @@ from hmsa_label.pipeline.data.panoptic_labels import numbered_per_class, read_pa
 from hmsa_label.pipeline.data.scores import labeled_images, read_pair
 from hmsa_label.pipeline.records import U8
 from hmsa_label.stores.errors import NotAStore
-from hmsa_label.stores.format.evidence import level_of
 from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.images.open import open_images
 from hmsa_label.stores.images.source import BadImage, ImageSource
 from hmsa_label.stores.location import Location
 from hmsa_label.stores.parallel import map_threads
 from hmsa_label.stores.versions.label_store import LabelStore
+from hmsa_label.stores.versions.recut import recut
 
 T = TypeVar("T")
 Transform = Callable[[U8, U8], Any]
@@ -245,12 +246,13 @@ class AutoLabelDataset:
         key = self.keys[index]
         if self.threshold is None:
             return self.store.read(key)
-        top1, code, grid = self._evidence(key)
         rule = Rule.parse(*(self._own_rules[name][index].as_py() for name in ("threshold", "rule")))
-        label = np.where(code >= self._levels(rule.threshold, grid)[top1], top1, self._ignored)
-        if not rule.of_instances:
-            return label
-        return rule.without_dropped(label, *self.store.read_instances(key))
+        if isinstance(self.threshold, Mapping):
+            given = {name: value for name, value in self.threshold.items() if value is not None}
+            rule = replace(rule, class_thresholds={**rule.class_thresholds, **given})
+        else:
+            rule = replace(rule, threshold=self.threshold)
+        return recut(self.store, key, rule).label
 
     def _drawn(self, index: int, shape: tuple[int, ...]) -> U8 | None:
         """[H, W] uint8 trainIds of an item's polygons, which must have its label's shape; None if it has none."""
@@ -269,14 +271,6 @@ class AutoLabelDataset:
 
     def _evidence(self, key: str) -> Evidence:
         return self._last_evidence.of(key, lambda: self.store.read_evidence(key))
-
-    def _levels(self, own: float, grid: tuple[float, ...]) -> NDArray[np.uint8]:
-        """[256] the code that a pixel of each class must reach."""
-        levels = np.zeros(256, np.uint8)
-        for train_id, name in enumerate(self.store.classes["names"]):
-            chosen = self.threshold.get(name, own) if isinstance(self.threshold, Mapping) else self.threshold
-            levels[train_id] = level_of(own if chosen is None else chosen, grid)
-        return levels
 
 
 class _Last(Generic[T]):

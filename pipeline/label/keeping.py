@@ -1,7 +1,7 @@
 """What a run keeps of what its teacher predicts: the rule that decides the label, and whether evidence stays."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from hmsa_label.labelers.base import PANOPTIC
@@ -26,12 +26,13 @@ class Keeping:
 
 def rule_of(config: LabelConfig) -> Rule:
     """What decides which pixels of a run become labels; its settings are fields of the config."""
-    return Rule(**{field.name: getattr(config, field.name) for field in fields(Rule)})
+    return Rule(config.threshold, config.center_threshold, config.instance_threshold)
 
 
 def keeping_of(config: LabelConfig) -> Keeping:
     """What a run keeps."""
-    return Keeping(rule=rule_of(config), thresholds=grid_with(config.threshold), keep_evidence=config.keep_evidence)
+    rule = rule_of(config)
+    return Keeping(rule=rule, thresholds=grid_with(rule.thresholds), keep_evidence=config.keep_evidence)
 
 
 def refuse_rule_on_instances(rule: Rule, teacher: Mapping[str, Any]) -> None:

@@ -11,8 +11,10 @@ from hmsa_label.pipeline.records import U8
 from hmsa_label.pipeline.report.pictures import Report, ReportImage, ThresholdRow
 from hmsa_label.stores.errors import LabelMissing
 from hmsa_label.stores.format.arrays import CODE
+from hmsa_label.stores.format.cut import cut
 from hmsa_label.stores.images.source import ImageRef, ImageSource
 from hmsa_label.stores.versions.label_store import LabelStore
+from hmsa_label.stores.versions.recut import sources_of
 
 Evidence = tuple[U8, U8, tuple[float, ...]]
 
@@ -69,9 +71,9 @@ def _thresholds(
         if evidence is None:
             return []
         coarse, rule = _coarse(source, ref, classes), store.rule(ref.key)
-        told = store.read_instances(ref.key) if rule.of_instances else ()
+        sources, bounds = sources_of(store, ref.key, rule), store.bounds(ref.key)
         for threshold in evidence[2]:
-            label = replace(rule, threshold=threshold).label_of(*evidence, *told)
+            label = cut(sources, replace(rule, threshold=threshold), bounds).label
             totals.setdefault(threshold, []).append(_count(label, coarse))
     complete = {threshold: counts for threshold, counts in totals.items() if len(counts) == len(refs)}
     return [_row(threshold, counts) for threshold, counts in sorted(complete.items())]

@@ -44,7 +44,8 @@ from hmsa_label.pipeline.teacher.traits import classes_of, num_views_of, trait
 from hmsa_label.pipeline.teacher.user_code import find_teacher
 from hmsa_label.pipeline.teacher.weight_files import open_weights
 from hmsa_label.stores.files import public_uri
-from hmsa_label.stores.format.arrays import Pixels
+from hmsa_label.stores.format.bounds import Bounds, Pixels
+from hmsa_label.stores.format.cut import cut
 from hmsa_label.stores.format.evidence import level_of
 from hmsa_label.stores.format.rule import Rule
 
@@ -165,7 +166,7 @@ class Teacher:
         batch = _batch(images)
         whole = torch.empty(len(images), self.classes.num_classes, *batch.shape[1:3], device=self.device)
 
-        def copy(parts: Iterator[Part], cut: str | None) -> Tensor:
+        def copy(parts: Iterator[Part], tiles: str | None) -> Tensor:
             for part in self._checked(parts, (batch.shape[1], batch.shape[2])):
                 whole[part.images, :, part.rows, part.columns] = part.values  # type: ignore[assignment]
             return whole
@@ -185,7 +186,7 @@ class Teacher:
         assert probabilities is not None
         whole = torch.empty(len(images), self.classes.num_classes, *size, device=self.device)
 
-        def copy(parts: Iterator[Part], cut: str | None) -> Tensor:
+        def copy(parts: Iterator[Part], tiles: str | None) -> Tensor:
             for part in self._checked(parts, size):
                 whole[part.images, :, part.rows, part.columns] = probabilities(part.values)
             return whole
@@ -199,7 +200,7 @@ class Teacher:
 
         size = (image.shape[0], image.shape[1])
 
-        def arg_max(parts: Iterator[Part], cut: str | None) -> U8:
+        def arg_max(parts: Iterator[Part], tiles: str | None) -> U8:
             top1 = torch.empty(size, dtype=torch.uint8, device=self.device)
             for part in self._checked(parts, size):
                 top1[part.rows, part.columns] = FORMS[self._gives].arg_max(part.values)[0].to(torch.uint8)
@@ -262,7 +263,7 @@ class Teacher:
         """What is predicted for a batch of one image, whatever its confidence."""
         best, size = FORMS[self._gives].best, (batch.shape[1], batch.shape[2])
 
-        def whole(parts: Iterator[Part], cut: str | None) -> Prediction:
+        def whole(parts: Iterator[Part], tiles: str | None) -> Prediction:
             top1, confidence = torch.empty(size, dtype=torch.uint8), torch.empty(size)
             maps = InstanceMaps(1, size) if self.has_instances else None
             for part in self._checked(parts, size):
@@ -335,7 +336,7 @@ class Teacher:
         rule: Rule,
         keep_evidence: bool,
         parts: Iterator[Part],
-        cut: str | None,
+        tiles: str | None,
     ) -> list[LabeledImage]:
         count, height, width = images.shape[:3]
         evidence = EvidenceMaps((count, height, width), self.device, FORMS[self._gives], wanted)
@@ -347,16 +348,20 @@ class Teacher:
         labeled = []
         for index, found in enumerate(evidence.arrays()):
             instance, instances = (None, None) if maps is None else maps.of(index)
-            top1, code = found["top1"], found["code"]
+            told: dict[str, Pixels] = {} if instance is None else {"instance": instance}
+            mean = evidence.mean_confidence(index)
+            bounds = Bounds(
+                names=tuple(self.classes.names),
+                thresholds=tuple(wanted.thresholds.tolist()),
+                margins=() if wanted.margins is None else tuple(wanted.margins.tolist()),
+                instances=instances,
+                mean_confidence=mean,
+            )
+            made = cut({**found, **told}, rule, bounds)
             if not keep_evidence:
                 del found["top1"], found["code"]
-            arrays: dict[str, Pixels] = {
-                "label": rule.label_of(top1, code, wanted.thresholds.tolist(), instance, instances or ()),
-                **found,
-                **({} if instance is None else {"instance": instance}),
-            }
-            mean = evidence.mean_confidence(index)
-            labeled.append(LabeledImage(arrays=arrays, mean_confidence=mean, tiles=cut, instances=instances))
+            arrays = {**made.arrays, **found, **told}
+            labeled.append(LabeledImage(arrays=arrays, mean_confidence=mean, tiles=tiles, instances=instances))
         return labeled
 
     def _refuse_without_scores(self) -> None:

@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from hmsa_label.stores.errors import LabelCorrupt, StoreError, ThresholdNotStored
+from hmsa_label.stores.errors import LabelCorrupt, StoreError
 from hmsa_label.stores.format import layout
 from hmsa_label.stores.format.arrays import (
     ARRAYS,
     LABEL,
+    MASK,
     Bounds,
     Pixels,
     agreement_faults,
+    counts_margins,
     counts_thresholds,
     set_fault,
     table_fault,
@@ -23,7 +25,7 @@ from hmsa_label.stores.format.arrays import (
 from hmsa_label.stores.format.chunks import decode, digest_of
 from hmsa_label.stores.format.instances import table_digest
 from hmsa_label.stores.format.receipt import Receipt
-from hmsa_label.stores.format.records import RECEIPT, parse_record
+from hmsa_label.stores.format.records import RECEIPT, Grids, parse_record
 from hmsa_label.stores.format.zarr_metadata import metadata_fault
 from hmsa_label.stores.versions.label_store import LabelStore
 
@@ -39,13 +41,16 @@ def metadata_faults(store: LabelStore, arrays: list[tuple[str, int, int, str]]) 
     """What is wrong with the Zarr metadata that other readers rely on; `arrays` as `arrays_in` gives them."""
     for segment in sorted({array[0] for array in arrays}):
         try:
-            grid = store.grid(segment)
+            grids = store.grids(segment)
         except StoreError as error:
             yield "metadata", str(error)
             continue
-        if not grid and any(array[0] == segment and counts_thresholds(array[3]) for array in arrays):
-            path = f"{layout.DATA}/{segment}/{layout.ROOT}"
+        names = {array[3] for array in arrays if array[0] == segment}
+        path = f"{layout.DATA}/{segment}/{layout.ROOT}"
+        if grids.thresholds is None and any(map(counts_thresholds, names)):
             yield "metadata", f"{path} names no thresholds for the codes of its segment"
+        if grids.margins is None and any(map(counts_margins, names)):
+            yield "metadata", f"{path} names no margins for the codes of its segment"
     for segment, height, width, name in arrays:
         path = f"{layout.size_folder(segment, height, width)}/{name}/{layout.ROOT}"
         try:
@@ -107,29 +112,37 @@ def _rule_faults(store: LabelStore, receipt: Receipt, sound: dict[str, Pixels]) 
         yield fault
     if receipt.instances is not None and table_digest(receipt.instances) != receipt.instance_table_sha256:
         yield "the row holds other instances than were found"
-    thresholds, identity = _thresholds(store, receipt), store.identity
+    grids, identity = _grids(store, receipt), store.identity
     bounds = Bounds(
-        num_classes=identity.num_classes,
+        names=tuple(identity.classes["names"]),
         things=identity.things,
-        thresholds=thresholds,
+        thresholds=grids.thresholds or (),
+        margins=grids.margins or (),
         instances=receipt.instances,
+        mean_confidence=receipt.mean_confidence,
     )
+    unknown = {name for name in sound if grids.thresholds is None and counts_thresholds(name)}
+    unknown |= {name for name in sound if grids.margins is None and counts_margins(name)}
+    for name in unknown:
+        del sound[name]
     for name, pixels in sound.items():
-        if (thresholds or not counts_thresholds(name)) and (fault := ARRAYS[name].values.fault(pixels, bounds)):
+        if fault := ARRAYS[name].values.fault(pixels, bounds):
             yield f"{name}: {receipt.path_of(name)}: {fault}"
     if (label := sound.get(LABEL)) is not None:
         counts = np.bincount(label.ravel(), minlength=256)[: store.identity.num_classes]
         if tuple(counts.tolist()) != receipt.class_px:
             yield "the label holds other class counts than its row states"
     try:
-        yield from agreement_faults(sound, receipt.label_rule, bounds, names)
-    except (ThresholdNotStored, LabelCorrupt) as error:
+        rule = receipt.label_rule
+        hidden = {} if rule.mask is None else {MASK: store.mask(rule.mask) != 0}
+        yield from agreement_faults({**sound, **hidden}, rule, bounds, names)
+    except (StoreError, ValueError) as error:
         yield str(error)
 
 
-def _thresholds(store: LabelStore, receipt: Receipt) -> tuple[float, ...]:
-    """Those that an image's codes count; none without evidence, or if its segment's metadata does not read."""
+def _grids(store: LabelStore, receipt: Receipt) -> Grids:
+    """What an image's codes count; nothing without evidence, or if its segment's metadata does not read."""
     with contextlib.suppress(StoreError):  # a problem of its own
         if receipt.evidence_segment is not None:
-            return store.grid(receipt.evidence_segment)
-    return ()
+            return store.grids(receipt.evidence_segment)
+    return Grids(None, None)

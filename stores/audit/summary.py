@@ -77,8 +77,8 @@ def summarize(store: LabelStore) -> Summary:
         runs=_tally(table["run"].to_pylist()),
         converted=_tally(value for value in table["converted"].to_pylist() if value is not None),
         devices=_tally(str(value) for value in table["device"].to_pylist()),
-        label_bytes=_bytes(table, required=True),
-        evidence_bytes=_bytes(table, required=False),
+        label_bytes=_bytes(table, of_rule=True),
+        evidence_bytes=_bytes(table, of_rule=False),
     )
 
 
@@ -98,9 +98,9 @@ def _class_instances(store: LabelStore, names: list[str]) -> dict[str, int]:
     return {names[thing]: int(counts[thing]) for thing in store.identity.things}
 
 
-def _bytes(table: pa.Table, *, required: bool) -> int:
-    """Size of all objects of the arrays that every image has, or of those of evidence."""
-    columns = [array.column(BYTES) for array in ARRAYS.values() if array.required == required]
+def _bytes(table: pa.Table, *, of_rule: bool) -> int:
+    """Size of all objects of the arrays that follow the rule, or of those of evidence."""
+    columns = [array.column(BYTES) for array in ARRAYS.values() if array.of_rule == of_rule]
     return sum(int(pc.sum(table[name]).as_py() or 0) for name in columns)
 
 

@@ -6,37 +6,41 @@ is one row more.
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hmsa_label.stores.format.instances import MAX_INSTANCES, StoredInstance, class_fault, map_faults, range_fault
+from hmsa_label.stores.format import origin as origins
+from hmsa_label.stores.format.bounds import (
+    CODE,
+    DISAGREEMENT,
+    GROWN,
+    GROWN_PX,
+    INSTANCE,
+    LABEL,
+    MARGIN,
+    MASK,
+    ORIGIN,
+    POLYGON,
+    TOP1,
+    TOP2,
+    Bounds,
+    Pixels,
+)
+from hmsa_label.stores.format.cut import cut, uses
+from hmsa_label.stores.format.evidence import MAX_LEVELS
+from hmsa_label.stores.format.instances import MAX_INSTANCES, class_fault, map_faults, range_fault
 from hmsa_label.stores.format.layout import IGNORE_INDEX, UNWRITTEN
-from hmsa_label.stores.format.rule import Rule
+from hmsa_label.stores.format.rule import MAX_GROW_PX, Rule
 
-LABEL, TOP1, CODE, INSTANCE = "label", "top1", "code", "instance"
+__all__ = [
+    "ARRAYS", "BYTES", "CHUNK_SHA256", "CLASSES", "CODE", "DISAGREEMENT", "GROWN", "GROWN_PX", "INSTANCE", "LABEL",
+    "MARGIN", "MASK", "ORIGIN", "PARTS", "POLYGON", "SHA256", "TOP1", "TOP2", "Array", "Bounds", "Pixels", "Values",
+    "agreement_faults", "counts_margins", "counts_thresholds", "set_fault", "table_fault",
+]  # fmt: skip
+
 SHA256, CHUNK_SHA256, BYTES = "sha256", "chunk_sha256", "bytes"
 # What the manifest says of each array: its digest, and digest and size of its chunk object.
 PARTS = (SHA256, CHUNK_SHA256, BYTES)
-
-Pixels = NDArray[Any]  # [H, W] of an array's type
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bounds:
-    """What decides which values the arrays of an image may hold.
-
-    Attributes:
-        things: trainIds of the classes whose instances are told apart.
-        thresholds: ascending, those that codes count; empty without evidence.
-        instances: the table of the image's row; None if it has none, or it is not known here.
-    """
-
-    num_classes: int
-    things: tuple[int, ...] = ()
-    thresholds: tuple[float, ...] = ()
-    instances: tuple[StoredInstance, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,26 +57,6 @@ class Values:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Derived:
-    """How an array follows from others by a rule.
-
-    Attributes:
-        text: in words, for FORMAT.md.
-        sources: the arrays it follows from; also: those that have a part in it if the image has them.
-        make: the array, from these by name, the rule, and what else is known of the image.
-    """
-
-    text: str
-    sources: tuple[str, ...]
-    make: Callable[[Mapping[str, Pixels], Rule, Bounds], Pixels]
-    also: tuple[str, ...] = ()
-
-    def needs(self, names: Collection[str]) -> list[str]:
-        """The arrays that `make` takes, for an image that has arrays of these names."""
-        return [*self.sources, *(name for name in self.also if name in names)]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Array:
     """One array.
 
@@ -81,10 +65,11 @@ class Array:
         dtype: NumPy's name of its type; stored in little-endian order.
         meaning: what a pixel says.
         fill: what plain Zarr readers see where nothing was written; never the value of a pixel.
-        required: every image has it, at `segment` and `row`. If not, it is evidence: it lies at `evidence_segment` and
-            `evidence_row`, does not depend on the rule, and stays where it is when the rule changes.
-        images: which images have it, in words. missing: what to tell who asks for it of another image.
-        derived: how a required array follows from evidence.
+        required: every image has it.
+        derived: how it follows from evidence by the rule, in words; `cut` makes it. It lies at `segment` and `row`, and
+            is made anew when the rule changes. If empty, the array is evidence: it lies at `evidence_segment` and
+            `evidence_row`, does not depend on the rule, and stays where it is.
+        images: which images have it, in words. kind: of evidence that it is of, as `--evidence` names it.
         agrees: what is wrong between it and other arrays of its image, its row and its rule.
         beside: arrays that an image must have as well if it has this one.
         in_digest: whether the content digest of a version covers it.
@@ -99,8 +84,8 @@ class Array:
     fill: int
     required: bool = False
     images: str = "with evidence"
-    missing: str = "keeps no evidence for this image; label it again with --evidence"
-    derived: Derived | None = None
+    kind: str = "confidence"
+    derived: str = ""
     agrees: Callable[[Mapping[str, Pixels], Rule, Bounds], Iterator[str]] | None = None
     beside: tuple[str, ...] = ()
     in_digest: bool = False
@@ -110,7 +95,23 @@ class Array:
     @property
     def place(self) -> tuple[str, str]:
         """The manifest's columns that say where it is: segment and row."""
-        return ("segment", "row") if self.required else ("evidence_segment", "evidence_row")
+        return ("segment", "row") if self.of_rule else ("evidence_segment", "evidence_row")
+
+    @property
+    def missing(self) -> str:
+        """What to tell who asks for it of an image that does not have it."""
+        if self.name == INSTANCE:
+            return "tells no instances of this image apart; a panoptic teacher does"
+        if self.name == ORIGIN:
+            return "has no polygons that give labels in this image: its teacher said them all"
+        if self.kind == "confidence":
+            return "keeps no evidence for this image; label it again with --evidence confidence"
+        return f"keeps no {self.name} of this image; label it again with --evidence {self.kind}"
+
+    @property
+    def of_rule(self) -> bool:
+        """Whether it follows the rule; if not, it is evidence."""
+        return bool(self.derived)
 
     def column(self, part: str) -> str:
         """The manifest's column of one of `PARTS`."""
@@ -130,14 +131,20 @@ def _class_fault(pixels: Pixels, bounds: Bounds) -> str:
 
 def _code_fault(pixels: Pixels, bounds: Bounds) -> str:
     highest, levels = int(pixels.max()), len(bounds.thresholds)
-    if not levels:
-        return "its segment names no thresholds"
     return "" if highest <= levels else f"it holds a code of {highest}, but its segment names {levels} thresholds"
 
 
-def _label_of(arrays: Mapping[str, Pixels], rule: Rule, bounds: Bounds) -> Pixels:
-    grid, instances = bounds.thresholds, bounds.instances or ()
-    return rule.label_of(arrays[TOP1], arrays[CODE], grid, arrays.get(INSTANCE), instances)
+def _margin_fault(pixels: Pixels, bounds: Bounds) -> str:
+    highest, levels = int(pixels.max()), len(bounds.margins)
+    return "" if highest <= levels else f"it holds a code of {highest}, but its segment names {levels} margins"
+
+
+def _up_to(most: int, what: str) -> Callable[[Pixels, Bounds], str]:
+    def fault(pixels: Pixels, bounds: Bounds) -> str:
+        highest = int(pixels.max())
+        return "" if highest <= most else f"it holds {highest}, which is no {what}"
+
+    return fault
 
 
 def _id_fault(pixels: Pixels, bounds: Bounds) -> str:
@@ -146,20 +153,40 @@ def _id_fault(pixels: Pixels, bounds: Bounds) -> str:
 
 def _instance_faults(arrays: Mapping[str, Pixels], rule: Rule, bounds: Bounds) -> Iterator[str]:
     instance, instances = arrays[INSTANCE], bounds.instances
-    if instances is None or _id_fault(instance, bounds):
+    if instances is None or range_fault(instance, len(instances)):
         return  # said already
     if fault := class_fault(instances, bounds.things):
         yield fault
     classes = {name: arrays[name] for name in (LABEL, TOP1) if name in arrays}
+    if ORIGIN in arrays and LABEL in arrays:  # polygons know nothing of instances
+        classes[LABEL] = np.where(arrays[ORIGIN] == origins.TEACHER, arrays[LABEL], np.uint8(IGNORE_INDEX))
     yield from map_faults(instance, classes, instances)
-    if LABEL in arrays and not (kept := rule.keeps(instances)).all():
-        wrong = int(np.count_nonzero(arrays[LABEL][~kept[instance]] != IGNORE_INDEX))
+    if LABEL in classes and not (kept := rule.keeps(instances)).all():
+        wrong = int(np.count_nonzero(classes[LABEL][~kept[instance]] != IGNORE_INDEX))
         if wrong:
             yield f"{wrong} pixels of instances that the rule ({rule}) drops have a label"
 
 
+def _origin_faults(arrays: Mapping[str, Pixels], rule: Rule, bounds: Bounds) -> Iterator[str]:
+    if LABEL in arrays:
+        wrong = int(np.count_nonzero((arrays[ORIGIN] == origins.NONE) != (arrays[LABEL] == IGNORE_INDEX)))
+        if wrong:
+            yield f"{wrong} pixels have a label and no origin, or the other way round"
+
+
+def _grown_faults(arrays: Mapping[str, Pixels], rule: Rule, bounds: Bounds) -> Iterator[str]:
+    if GROWN_PX in arrays:
+        wrong = int(np.count_nonzero((arrays[GROWN] == IGNORE_INDEX) != (arrays[GROWN_PX] == 0)))
+        if wrong:
+            yield f"{wrong} pixels are grown and have no distance, or the other way round"
+
+
 CLASSES = Values(text="trainId 0..K-1, or 255", fault=_class_fault)
 CODES = Values(text="0..number of the segment's thresholds", fault=_code_fault)
+MARGINS = Values(text="0..number of the segment's margins", fault=_margin_fault)
+VIEWS = Values(text=f"0..{MAX_LEVELS}", fault=_up_to(MAX_LEVELS, "number of views"))
+DISTANCES = Values(text=f"1..{MAX_GROW_PX}, or 0", fault=_up_to(MAX_GROW_PX, "distance of growth"))
+ORIGINS = Values(text="0 none, 1 teacher, 2 polygon, 3 grown, 4 human", fault=_up_to(origins.HUMAN, "origin"))
 IDS = Values(text="0, or 1..number of the image's instances", fault=_id_fault)
 
 ARRAYS: dict[str, Array] = {
@@ -173,12 +200,7 @@ ARRAYS: dict[str, Array] = {
             fill=UNWRITTEN,
             required=True,
             images="all",
-            derived=Derived(
-                text="`where(code >= place of the threshold, top1, 255)`, and 255 in instances that the rule drops",
-                sources=(TOP1, CODE),
-                also=(INSTANCE,),
-                make=_label_of,
-            ),
+            derived='what the rule makes of the image\'s evidence, see "The rule"; its counts are those in `class_px`',
             in_digest=True,
             attributes=("threshold", "rule"),
             ignore_index=IGNORE_INDEX,
@@ -203,28 +225,102 @@ ARRAYS: dict[str, Array] = {
             ignore_index=IGNORE_INDEX,
         ),
         Array(
+            name=TOP2,
+            dtype="uint8",
+            meaning="the class of the second highest probability",
+            values=CLASSES,
+            fill=UNWRITTEN,
+            images="with evidence `top2`",
+            kind="top2",
+            beside=(TOP1, CODE, MARGIN),
+            ignore_index=IGNORE_INDEX,
+        ),
+        Array(
+            name=MARGIN,
+            dtype="uint8",
+            meaning="how many of the segment's margins the two highest probabilities differ by",
+            values=MARGINS,
+            fill=UNWRITTEN,
+            images="with evidence `top2`",
+            kind="top2",
+            beside=(TOP1, CODE, TOP2),
+            attributes=("margins", "margins_float32"),
+        ),
+        Array(
+            name=DISAGREEMENT,
+            dtype="uint8",
+            meaning="how many single predictions of the teacher say another class than `top1`",
+            values=VIEWS,
+            fill=UNWRITTEN,
+            images="with evidence `disagreement`",
+            kind="disagreement",
+            beside=(TOP1, CODE),
+        ),
+        Array(
             name=INSTANCE,
             dtype="uint16",
             meaning="which instance of its image, or 0 for none",
             values=IDS,
             fill=MAX_INSTANCES + 1,
             images="of panoptic teachers",
-            missing="tells no instances of this image apart; a panoptic teacher does",
             agrees=_instance_faults,
             in_digest=True,
+        ),
+        Array(
+            name=POLYGON,
+            dtype="uint8",
+            meaning="the class of the polygon drawn by hand, or 255 outside of polygons",
+            values=CLASSES,
+            fill=UNWRITTEN,
+            images="with polygons and evidence",
+            ignore_index=IGNORE_INDEX,
+        ),
+        Array(
+            name=GROWN,
+            dtype="uint8",
+            meaning="the class of the polygon that was grown into the pixel, or 255",
+            values=CLASSES,
+            fill=UNWRITTEN,
+            images="with polygons and evidence `growth`",
+            kind="growth",
+            agrees=_grown_faults,
+            beside=(POLYGON, GROWN_PX),
+            ignore_index=IGNORE_INDEX,
+        ),
+        Array(
+            name=GROWN_PX,
+            dtype="uint8",
+            meaning="distance to the nearest polygon in px, rounded up, where `grown` has a class",
+            values=DISTANCES,
+            fill=UNWRITTEN,
+            images="with polygons and evidence `growth`",
+            kind="growth",
+            beside=(POLYGON, GROWN),
+        ),
+        Array(
+            name=ORIGIN,
+            dtype="uint8",
+            meaning="who said the label",
+            values=ORIGINS,
+            fill=UNWRITTEN,
+            images="with polygons that give labels",
+            derived="who said the label, by the same steps; there if the rule lets the image's polygons give labels",
+            agrees=_origin_faults,
+            in_digest=True,
+            attributes=("threshold", "rule"),
         ),
     )
 }
 
 
-def derivations() -> dict[str, Derived]:
-    """How each array that depends on the rule follows from evidence, by name."""
-    return {array.name: array.derived for array in ARRAYS.values() if array.derived is not None}
-
-
 def counts_thresholds(name: str) -> bool:
     """Whether an array means nothing without its segment's thresholds."""
     return "thresholds" in ARRAYS[name].attributes
+
+
+def counts_margins(name: str) -> bool:
+    """Whether an array means nothing without its segment's margins."""
+    return "margins" in ARRAYS[name].attributes
 
 
 def set_fault(names: set[str]) -> str:
@@ -253,17 +349,24 @@ def agreement_faults(
     """Where an image's arrays do not say the same: one is not what those that it follows from say, or another class.
 
     Args:
-        names: the arrays that the image has, if others of them are damaged.
+        arrays: [H, W] by name; `mask` too, bool, if the rule has one.
+        names: those that the image has, if some of them are damaged, or a mask is among `arrays`.
 
     Raises:
-        ThresholdNotStored: if the threshold is not among the stored ones.
+        ValueError: if the rule cannot be applied to these arrays, as `cut` raises it.
     """
-    names = arrays.keys() if names is None else names
-    for name, pixels in arrays.items():
-        array, derived = ARRAYS[name], ARRAYS[name].derived
-        if array.agrees is not None:
-            yield from array.agrees(arrays, rule, bounds)
-        if derived is None or not bounds.thresholds or not set(derived.needs(names)) <= set(arrays):
-            continue
-        if not np.array_equal(pixels, derived.make(arrays, rule, bounds)):
-            yield f"the {name} is not what {' and '.join(derived.needs(names))} say at threshold {rule}"
+    for name in (name for name in ARRAYS if name in arrays):
+        agrees = ARRAYS[name].agrees
+        if agrees is not None:
+            yield from agrees(arrays, rule, bounds)
+    names = set(arrays) if names is None else set(names)
+    sources = uses(rule, names)
+    if not {TOP1, CODE} <= names or not set(sources) <= set(arrays):
+        return
+    made = cut(arrays, rule, bounds).arrays
+    for name in (name for name in ARRAYS if ARRAYS[name].of_rule):
+        if (name in names) != (name in made):
+            has, should = ("an", "none") if name in names else ("no", "one")
+            yield f"it has {has} {name}, where {' and '.join(sources)} give {should} by the rule ({rule})"
+        elif name in arrays and not np.array_equal(arrays[name], made[name]):
+            yield f"the {name} is not what {' and '.join(sources)} say by the rule ({rule})"

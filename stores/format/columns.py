@@ -13,11 +13,15 @@ from hmsa_label.stores.format.arrays import ARRAYS, BYTES
 from hmsa_label.stores.format.forms import FIRST_YEAR, LAST_YEAR, MAX_COUNT, is_plain_name, parse_json
 from hmsa_label.stores.format.instances import MAX_INSTANCES, TABLE
 from hmsa_label.stores.format.layout import MAX_CLASSES, MAX_PIXELS
+from hmsa_label.stores.format.origin import NAMES as ORIGINS
 from hmsa_label.stores.format.rule import MORE
 
 EPOCH = 1970
 MICROSECONDS_PER_YEAR = 31_556_952_000_000  # of the mean Gregorian year
 MAX_TEXT_BYTES = 4096
+MAX_RULE_BYTES = 2**16
+# Counts of pixels by trainId. Those by origin have a length of their own.
+CLASS_COUNTS = ("class_px", "predicted_px", "teacher_px", "polygon_px", "polygon_kept_px", "polygon_agree_px")
 
 
 def _array_fields() -> list[pa.Field]:
@@ -48,6 +52,12 @@ MANIFEST_SCHEMA = pa.schema(
         pa.field("class_px", pa.list_(pa.int64()), nullable=False),
         pa.field("valid_px", pa.int64(), nullable=False),
         pa.field("kept_share", pa.float64(), nullable=False),
+        pa.field("predicted_px", pa.list_(pa.int64())),
+        pa.field("teacher_px", pa.list_(pa.int64())),
+        pa.field("origin_px", pa.list_(pa.int64())),
+        pa.field("polygon_px", pa.list_(pa.int64())),
+        pa.field("polygon_kept_px", pa.list_(pa.int64())),
+        pa.field("polygon_agree_px", pa.list_(pa.int64())),
         pa.field("instances", TABLE),
         pa.field("instance_table_sha256", pa.string()),
         pa.field("mean_confidence", pa.float64()),
@@ -87,7 +97,7 @@ def _instances_of_others(values: Values, num_classes: int) -> str:
     return "" if highest is None or highest < num_classes else f"an instance of trainId {highest}, which is no class"
 
 
-_OF_CLASSES = {"class_px": _counts_of_others, "instances": _instances_of_others}
+_OF_CLASSES = {**dict.fromkeys(CLASS_COUNTS, _counts_of_others), "instances": _instances_of_others}
 
 
 def _within(low: float, high: float) -> Check:
@@ -105,11 +115,11 @@ def _names(values: Values) -> str:
     return "" if strange is None else f"{strange[:60]!r}, which is no name of letters, digits, . _ - only"
 
 
-def _text(values: Values) -> str:
+def _text(values: Values, most_bytes: int = MAX_TEXT_BYTES) -> str:
     """Lengths and NUL, which no path, terminal or other program expects."""
     longest = pc.max(pc.binary_length(values)).as_py() or 0
-    if longest > MAX_TEXT_BYTES:
-        return f"a text of {longest} bytes; {MAX_TEXT_BYTES} are the most"
+    if longest > most_bytes:
+        return f"a text of {longest} bytes; {most_bytes} are the most"
     return "a text with a NUL" if pc.any(pc.match_substring(values, "\0")).as_py() else ""
 
 
@@ -140,8 +150,13 @@ def _class_counts(values: Values) -> str:
     return _PIXELS(flat) if len(flat) else ""
 
 
+def _origin_counts(values: Values) -> str:
+    complete = pc.all(pc.equal(pc.list_value_length(values), len(ORIGINS))).as_py()
+    return _class_counts(values) if complete else f"counts of other than {len(ORIGINS)} origins"
+
+
 def _rules(values: Values) -> str:
-    if fault := _text(values):
+    if fault := _text(values, MAX_RULE_BYTES):
         return fault
     for text in pc.unique(values.drop_null()).to_pylist():
         try:
@@ -186,7 +201,8 @@ _CHECKS: dict[str, Check] = {
     **dict.fromkeys((array.column(BYTES) for array in ARRAYS.values()), _COUNT),
     **dict.fromkeys(("threshold", "kept_share"), _SHARE),
     **dict.fromkeys(("mean_confidence", "coarse_agreement", "seconds"), _FINITE),
-    "class_px": _class_counts,
+    **dict.fromkeys(CLASS_COUNTS, _class_counts),
+    "origin_px": _origin_counts,
     "valid_px": _PIXELS,
     "rule": _rules,
     "instances": _tables,

@@ -67,6 +67,24 @@ class Each:
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """An object with any names of one form, every value of another."""
+
+    name: Form
+    form: Form
+    longest: int
+
+    def fault(self, value: Any, place: str) -> str:
+        if not isinstance(value, Mapping):
+            return f"{place} must be an object with fields; it is {_SHORT.repr(value)}"
+        if len(value) > self.longest:
+            return f"{place} must have at most {self.longest} entries; it has {len(value)}"
+        names = (text for name in value if (text := self.name.fault(name, f"a name in {place}")))
+        values = (text for name, one in value.items() if (text := self.form.fault(one, f"{place}.{name}")))
+        return next(names, "") or next(values, "")
+
+
+@dataclass(frozen=True)
 class Record:
     """An object with certain fields; those that are not known may hold anything, as later versions add some."""
 

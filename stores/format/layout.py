@@ -17,6 +17,7 @@ UNWRITTEN = 254  # fill value: neither a class nor ignore_index, so an absent ch
 
 ROOT = "zarr.json"
 DATA, MANIFEST, COMMITS, RUNS, TAGS, PRUNED = "data", "manifest", "commits", "runs", "tags", "pruned"
+MASKS = "masks"
 LOG, LOG_FILE = f"{MANIFEST}/_delta_log", re.compile(r"\d{20}\.json")  # of the manifest
 
 ZSTD_LEVEL = 9
@@ -37,6 +38,11 @@ def chunk_path(segment: str, height: int, width: int, array: str, row: int) -> s
 def receipt_path(segment: str, row: int) -> str:
     """Receipt of one written image, relative to the store."""
     return f"{DATA}/{segment}/receipts/{row}.json"
+
+
+def mask_path(sha256: str) -> str:
+    """A mask of rules, relative to the store."""
+    return f"{MASKS}/{sha256}"
 
 
 def log_path(version: int) -> str:

@@ -7,11 +7,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from hmsa_label.stores.errors import LabelCorrupt
 from hmsa_label.stores.format.arrays import ARRAYS, PARTS
-from hmsa_label.stores.format.columns import MANIFEST_SCHEMA
+from hmsa_label.stores.format.columns import CLASS_COUNTS, MANIFEST_SCHEMA
 from hmsa_label.stores.format.instances import StoredInstance, from_entries, to_entries
 from hmsa_label.stores.format.layout import chunk_path
 from hmsa_label.stores.format.rule import Rule
+
+COUNTS = (*CLASS_COUNTS, "origin_px")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +27,13 @@ class ImageFacts:
         converted: what the file held, such as `gray`, if its pixels were converted to RGB; None if they were RGB.
         device: what computed the label, such as `cuda:NVIDIA H200` or `cpu`.
         mean_confidence: mean top probability over all pixels, 0..1.
-        coarse_agreement: share of pixels with the coarse label's class among those valid in both, 0..1; None without.
+        coarse_agreement: share of pixels with the polygons' class where both they and the teacher's label have one,
+            0..1; None without.
+        predicted_px: [K] pixels of each class before the rule. teacher_px: that the rule keeps of the teacher, before
+            polygons; None if these are those of the label. origin_px: of each origin; None without polygons that give
+            labels.
+        polygon_px, polygon_kept_px, polygon_agree_px: [K] as `PolygonCounts`; None without polygons. `Cut.facts` has
+            all of these counts.
         seconds: time the teacher spent on the image.
         instances: all that a panoptic teacher found, whatever the rule keeps of them; None of other teachers.
     """
@@ -37,6 +46,12 @@ class ImageFacts:
     device: str | None = None
     mean_confidence: float | None = None
     coarse_agreement: float | None = None
+    predicted_px: tuple[int, ...] | None = None
+    teacher_px: tuple[int, ...] | None = None
+    origin_px: tuple[int, ...] | None = None
+    polygon_px: tuple[int, ...] | None = None
+    polygon_kept_px: tuple[int, ...] | None = None
+    polygon_agree_px: tuple[int, ...] | None = None
     seconds: float | None = None
     instances: tuple[StoredInstance, ...] | None = None
 
@@ -81,6 +96,12 @@ class Receipt:
     class_px: tuple[int, ...]
     valid_px: int
     kept_share: float
+    predicted_px: tuple[int, ...] | None = None
+    teacher_px: tuple[int, ...] | None = None
+    origin_px: tuple[int, ...] | None = None
+    polygon_px: tuple[int, ...] | None = None
+    polygon_kept_px: tuple[int, ...] | None = None
+    polygon_agree_px: tuple[int, ...] | None = None
     instances: tuple[StoredInstance, ...] | None = None
     instance_table_sha256: str | None = None
     mean_confidence: float | None = None
@@ -97,7 +118,10 @@ class Receipt:
         Raises:
             LabelCorrupt: if this version does not know such a rule.
         """
-        return Rule.parse(self.threshold, self.rule)
+        try:
+            return Rule.parse(self.threshold, self.rule)
+        except LabelCorrupt as error:
+            raise LabelCorrupt(f"{self.key}: {error}") from None
 
     def array(self, name: str) -> StoredArray | None:
         """What is recorded of one array; None if the image does not have it."""
@@ -110,7 +134,8 @@ class Receipt:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form, a field per column of the manifest; read back by `from_dict`."""
-        values = {**vars(self), **self.other_columns(), "class_px": list(self.class_px)}
+        values = {**vars(self), **self.other_columns()}
+        values |= {name: _maybe(list, values[name]) for name in COUNTS}
         return {name: values.get(name) for name in MANIFEST_SCHEMA.names}
 
     def other_columns(self) -> dict[str, Any]:
@@ -122,6 +147,7 @@ class Receipt:
     def from_dict(cls, data: dict[str, Any]) -> "Receipt":
         """The receipt that `to_dict` wrote; fields added by later versions are left out."""
         values = {name: data[name] for name in _OWN_FIELDS if name in data}
+        values |= {name: _maybe(tuple, values[name]) for name in COUNTS if name in values}
         arrays = []
         for array in ARRAYS.values():
             parts: list[Any] = [data.get(column) for column in array.columns]
@@ -132,7 +158,6 @@ class Receipt:
             **{
                 **values,
                 "arrays": tuple(arrays),
-                "class_px": tuple(values["class_px"]),
                 "instances": None if entries is None else from_entries(entries),
             }
         )
@@ -141,6 +166,10 @@ class Receipt:
     def from_row(cls, row: dict[str, Any]) -> "Receipt":
         """The receipt of a manifest row as `Table.to_pylist` gives it."""
         return cls.from_dict({**row, "labelled_at": iso(row["labelled_at"])})
+
+
+def _maybe(kind: type, value: Any) -> Any:
+    return None if value is None else kind(value)
 
 
 _OWN_FIELDS = [field.name for field in fields(Receipt) if field.name != "arrays"]

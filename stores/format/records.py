@@ -5,13 +5,14 @@ FORMAT.md says what the fields mean. Fields that are not listed may hold anythin
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hmsa_label.stores.errors import LabelCorrupt
 from hmsa_label.stores.format import self_digest
 from hmsa_label.stores.format.arrays import ARRAYS, BYTES
+from hmsa_label.stores.format.columns import CLASS_COUNTS
 from hmsa_label.stores.format.evidence import MAX_LEVELS
 from hmsa_label.stores.format.forms import (
     CAPTION,
@@ -186,6 +187,7 @@ RECEIPT = Record(
         **dict.fromkeys(("evidence_row", "source_bytes"), Maybe(COUNT)),
         "evidence_segment": Maybe(NAME),
         **dict.fromkeys(("source_sha256", "device", "converted", "rule"), Maybe(TEXT)),
+        **dict.fromkeys((*CLASS_COUNTS[1:], "origin_px"), Maybe(Each(COUNT, longest=MAX_CLASSES))),
         "instances": Maybe(INSTANCES),
         "instance_table_sha256": Maybe(DIGEST),
         **dict.fromkeys(("mean_confidence", "coarse_agreement", "seconds"), Maybe(NUMBER)),
@@ -193,7 +195,10 @@ RECEIPT = Record(
 )
 SEGMENT = Record(
     {},
-    {"thresholds": Each(SHARE, longest=MAX_LEVELS), "thresholds_float32": Each(TEXT, longest=MAX_LEVELS)},
+    {
+        **dict.fromkeys(("thresholds", "margins"), Each(SHARE, longest=MAX_LEVELS)),
+        **dict.fromkeys(("thresholds_float32", "margins_float32"), Each(TEXT, longest=MAX_LEVELS)),
+    },
 )
 # The last line of an event log's part, which sums up an attempt.
 STATE = Record(
@@ -246,15 +251,27 @@ def refuse_other(record: Mapping[str, Any], form: Form, path: str) -> None:
         raise LabelCorrupt(f"{path} is badly formed: {fault}")
 
 
-def thresholds_in(body: bytes, path: str) -> tuple[float, ...]:
-    """Ascending thresholds in a segment's `zarr.json`; empty for a segment without evidence.
+class Grids(NamedTuple):
+    """What the codes of a segment count, each ascending; None where it keeps no such codes."""
+
+    thresholds: tuple[float, ...] | None
+    margins: tuple[float, ...] | None
+
+
+def grids_in(body: bytes, path: str) -> Grids:
+    """Thresholds and margins in a segment's `zarr.json`.
 
     Raises:
-        LabelCorrupt: if it is damaged; the thresholds stand there twice, as decimals and exactly.
+        LabelCorrupt: if it is damaged; each grid stands there twice, as decimals and exactly.
     """
     attributes = parse_record(body, Record({"attributes": SEGMENT}), path)["attributes"]
-    thresholds = tuple(attributes.get("thresholds", ()))
-    exact = [float(np.float32(value)).hex() for value in thresholds]
-    if exact != attributes.get("thresholds_float32", []) or list(thresholds) != sorted(set(thresholds)):
-        raise LabelCorrupt(f"{path} is damaged: thresholds and thresholds_float32 differ, or do not ascend")
-    return thresholds
+    return Grids(*(_grid_in(attributes, name, path) for name in Grids._fields))
+
+
+def _grid_in(attributes: Mapping[str, Any], name: str, path: str) -> tuple[float, ...] | None:
+    values, twice = tuple(attributes.get(name, ())), f"{name}_float32"
+    exact = [float(np.float32(value)).hex() for value in values]
+    both = (name in attributes) == (twice in attributes)
+    if not both or exact != attributes.get(twice, []) or list(values) != sorted(set(values)):
+        raise LabelCorrupt(f"{path} is damaged: {name} and {twice} differ, or do not ascend")
+    return values if name in attributes else None

@@ -12,16 +12,29 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hmsa_label.stores.errors import StoreConflict
 from hmsa_label.stores.files import FileRoot, create_bytes, join
 from hmsa_label.stores.format import layout
-from hmsa_label.stores.format.arrays import ARRAYS, LABEL, Bounds, Pixels, agreement_faults, set_fault, table_fault
+from hmsa_label.stores.format.arrays import (
+    ARRAYS,
+    LABEL,
+    MASK,
+    Bounds,
+    Pixels,
+    agreement_faults,
+    counts_margins,
+    counts_thresholds,
+    set_fault,
+    table_fault,
+)
 from hmsa_label.stores.format.chunks import digest_of, encode
+from hmsa_label.stores.format.cut import counts_of
 from hmsa_label.stores.format.evidence import level_of
 from hmsa_label.stores.format.identity import read_identity
 from hmsa_label.stores.format.instances import StoredInstance, exact, table_digest, to_entries
+from hmsa_label.stores.format.layout import U8
+from hmsa_label.stores.format.masks import mask_of, put_mask, read_mask
 from hmsa_label.stores.format.receipt import ImageFacts, Receipt, StoredArray, now
 from hmsa_label.stores.format.records import INSTANCES, RECEIPT
 from hmsa_label.stores.format.rule import Rule
@@ -35,8 +48,10 @@ class SegmentWriter:
         store_uri: the store, which exists already.
         run_id: the run the images belong to, as `RunWriter.run_id` gives it.
         grid: ascending thresholds of the codes, or None if no evidence is written.
-        rule: what labels are cut by; its threshold is on the grid, if there is one.
+        rule: what labels are cut by; its thresholds are on the grid, if there is one.
         capacity: rows per segment; a further image opens the next segment.
+        margins: ascending, those that the codes of margins count.
+        mask: [H, W] uint8 pixels of the rule's mask, which are kept in the store; None reads those that lie there.
     """
 
     def __init__(
@@ -47,16 +62,24 @@ class SegmentWriter:
         rule: Rule,
         capacity: int,
         storage_options: dict[str, Any] | None = None,
+        *,
+        margins: Sequence[float] = (),
+        mask: U8 | None = None,
     ) -> None:
         self.root = FileRoot(store_uri, dict(storage_options or {}))
         self.run_id = run_id
         self.grid = tuple(float(value) for value in grid) if grid is not None else None
+        self.margins = tuple(float(value) for value in margins)
         self.rule = rule
         if self.grid is not None:
-            level_of(rule.threshold, self.grid)  # refuses a threshold that is not stored
+            for threshold in rule.thresholds:
+                level_of(threshold, self.grid)  # refuses one that is not stored
         self.capacity = max(1, capacity)
         identity = read_identity(self.root)
-        self.num_classes, self.things = identity.num_classes, identity.things
+        self.names, self.things = tuple(identity.classes["names"]), identity.things
+        if fault := rule.fault(self.names):
+            raise ValueError(fault)
+        self._mask = _mask_of_rule(self.root, rule, mask)
         self.segment = ""
         self._lock = threading.Lock()
         self._next_row = self.capacity
@@ -77,15 +100,15 @@ class SegmentWriter:
             OSError: if the storage fails; nothing is recorded then and the image may be written again.
         """
         instances = None if facts.instances is None else exact(facts.instances)
-        if fault := self._fault(arrays, instances, evidence_of):
+        if fault := self._fault(facts, arrays, instances, evidence_of):
             raise ValueError(f"{facts.key}: {fault}")
-        counts = self._counts(arrays[LABEL])
+        class_px = counts_of(arrays[LABEL], len(self.names))
         height, width = arrays[LABEL].shape
         segment, row = self._claim(height, width, list(arrays))
         # What a label was cut from comes before it, the receipt last: a row with a receipt is whole.
-        names = sorted(arrays, key=lambda name: ARRAYS[name].required)
+        names = sorted(arrays, key=lambda name: (ARRAYS[name].of_rule, ARRAYS[name].required))
         written = [self._put_chunk(segment, row, name, arrays[name]) for name in names]
-        valid_px = int(counts.sum())
+        valid_px = sum(class_px)
         receipt = Receipt(
             **{**vars(facts), "instances": instances},
             **_evidence(evidence_of, segment, row, written),
@@ -96,7 +119,7 @@ class SegmentWriter:
             threshold=self.rule.threshold,
             rule=self.rule.text,
             instance_table_sha256=None if instances is None else table_digest(instances),
-            class_px=tuple(int(count) for count in counts),
+            class_px=class_px,
             valid_px=valid_px,
             kept_share=valid_px / (height * width),
             run=self.run_id,
@@ -109,7 +132,11 @@ class SegmentWriter:
         return receipt
 
     def _fault(
-        self, arrays: Mapping[str, Pixels], instances: tuple[StoredInstance, ...] | None, evidence_of: Receipt | None
+        self,
+        facts: ImageFacts,
+        arrays: Mapping[str, Pixels],
+        instances: tuple[StoredInstance, ...] | None,
+        evidence_of: Receipt | None,
     ) -> str:
         """What is wrong with an image's arrays; empty if they fit the table, and together."""
         kept = {stored.name for stored in evidence_of.arrays} if evidence_of else set()
@@ -126,19 +153,22 @@ class SegmentWriter:
         if not 0 < arrays[LABEL].size <= layout.MAX_PIXELS:
             return f"a label of {list(shape)}; a store holds 1 to {layout.MAX_PIXELS:,} pixels"
         bounds = Bounds(
-            num_classes=self.num_classes, things=self.things, thresholds=self.grid or (), instances=instances
+            names=self.names,
+            things=self.things,
+            thresholds=self.grid or (),
+            margins=self.margins,
+            instances=instances,
+            mean_confidence=facts.mean_confidence,
         )
         for name, pixels in arrays.items():
+            if counts_thresholds(name) and self.grid is None:
+                return f"{name}: its segment names no thresholds"
+            if counts_margins(name) and not self.margins:
+                return f"{name}: its segment names no margins"
             if fault := ARRAYS[name].values.fault(pixels, bounds):
-                return f"{name}: {fault}; expected {ARRAYS[name].values.text}, with K = {self.num_classes}"
-        return next(agreement_faults(arrays, self.rule, bounds), "")
-
-    def _counts(self, label: Pixels) -> NDArray[np.int64]:
-        """[K] pixels of each class."""
-        # by parts: bincount makes 8 bytes of each
-        parts = np.array_split(label.ravel(), 1 + label.size // 2**22)
-        counts = np.sum([np.bincount(part, minlength=256) for part in parts], axis=0)
-        return np.asarray(counts[: self.num_classes], np.int64)
+                return f"{name}: {fault}; expected {ARRAYS[name].values.text}, with K = {len(self.names)}"
+        hidden = {} if self._mask is None else {MASK: self._mask}
+        return next(agreement_faults({**arrays, **hidden}, self.rule, bounds, arrays.keys()), "")
 
     def _claim(self, height: int, width: int, names: list[str]) -> tuple[str, int]:
         """A segment and a row nobody else has, with the metadata of these arrays in place for images of this size."""
@@ -165,10 +195,10 @@ class SegmentWriter:
 
     def _cut(self) -> dict[str, Any]:
         """How labels are cut: the rule and, in decimals for people and as exact float32, the stored thresholds."""
-        if self.grid is None:
-            return self.rule.settings
-        in_hex = [float(np.float32(value)).hex() for value in self.grid]
-        return {**self.rule.settings, "thresholds": list(self.grid), "thresholds_float32": in_hex}
+        grids = {"thresholds": self.grid, "margins": self.margins or None}
+        stored = {name: values for name, values in grids.items() if values is not None}
+        exact = {f"{name}_float32": [float(np.float32(one)).hex() for one in stored[name]] for name in stored}
+        return {**self.rule.settings, **{name: list(values) for name, values in stored.items()}, **exact}
 
     def _put_chunk(self, segment: str, row: int, name: str, array: Pixels) -> StoredArray:
         """Stores one array of one image."""
@@ -184,9 +214,21 @@ class SegmentWriter:
             raise StoreConflict(f"{path} was written by another process; nothing was overwritten") from None
 
 
+def _mask_of_rule(root: FileRoot, rule: Rule, mask: U8 | None) -> U8 | None:
+    """The pixels of a rule's mask, which are in the store from now on."""
+    if rule.mask is None:
+        return None
+    if mask is None:
+        return read_mask(root, rule.mask)
+    if (given := mask_of(mask)) != rule.mask:
+        raise ValueError(f"the mask is {given}, the rule has {rule.mask}")
+    put_mask(root, mask)
+    return mask
+
+
 def _evidence(older: Receipt | None, segment: str, row: int, written: list[StoredArray]) -> dict[str, Any]:
     """What a receipt says of its arrays: those that were written, and the evidence of an older receipt."""
-    kept = [array for array in (older.arrays if older else written) if not ARRAYS[array.name].required]
+    kept = [array for array in (older.arrays if older else written) if not ARRAYS[array.name].of_rule]
     stored = {array.name: array for array in (*written, *kept)}
     place = (older.evidence_segment, older.evidence_row) if older else (segment, row)
     return {

@@ -8,10 +8,12 @@ from numbers import Real
 from typing import Any
 
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, StoreConflict
-from hmsa_label.stores.format.arrays import ARRAYS, INSTANCE, Pixels, derivations
+from hmsa_label.stores.format.arrays import ARRAYS, CODE, INSTANCE, POLYGON, TOP1
+from hmsa_label.stores.format.cut import Cut, needs
 from hmsa_label.stores.format.evidence import level_of
+from hmsa_label.stores.format.layout import U8
 from hmsa_label.stores.format.receipt import ImageFacts, Receipt
-from hmsa_label.stores.format.rule import Rule
+from hmsa_label.stores.format.rule import MEAN_CONFIDENCE, MaskOf, Rule
 from hmsa_label.stores.manifest.table import RETHRESHOLD
 from hmsa_label.stores.parallel import map_threads
 from hmsa_label.stores.runs.claims import Claims
@@ -20,6 +22,7 @@ from hmsa_label.stores.runs.record import Run, read_run
 from hmsa_label.stores.runs.segment import SegmentWriter
 from hmsa_label.stores.runs.writer import RunWriter
 from hmsa_label.stores.versions.label_store import LabelStore
+from hmsa_label.stores.versions.recut import recut
 from hmsa_label.stores.versions.repair import repair_command, some_of
 
 
@@ -42,12 +45,17 @@ class Rethresholded:
     images_labelled: int
 
 
+RuleOf = Callable[[Rule, LabelStore], Rule]
+
+
 def rethreshold(
     uri: str,
-    threshold: float | None = None,
+    rule: Rule | RuleOf | float | None = None,
     *,
     center_threshold: float | None = None,
     instance_threshold: float | None = None,
+    mask: U8 | None = None,
+    before_finish: Callable[[RunWriter], None] | None = None,
     provenance: dict[str, Any] | None = None,
     on_image: Callable[[int, int], None] | None = None,
     threads: int = 4,
@@ -55,32 +63,34 @@ def rethreshold(
 ) -> Rethresholded:
     """Labels of the last finished version by another rule, as a new version.
 
-    Only labels are written; `evidence_segment` and `evidence_row` go on pointing at the old arrays. Nothing is visible
-    before all images are done; killed or interrupted midway, the same call goes on where it stopped. If it fails, its
-    run is closed.
+    Only what follows the rule is written; `evidence_segment` and `evidence_row` go on pointing at the old arrays.
+    Nothing is visible before all images are done; killed or interrupted midway, the same call goes on where it
+    stopped. If it fails, its run is closed.
 
     Args:
-        threshold, center_threshold, instance_threshold: as in `Rule`; what is left out stays as it was in the run that
-            made the labels.
+        rule: the new one; or what makes it of that of the run that made the labels, and of the store; or a number, the
+            threshold, which changes alone.
+        center_threshold, instance_threshold: as in `Rule`; what is left out stays as it was.
+        mask: [H, W] uint8 pixels of the rule's mask, if the store does not have them yet.
+        before_finish: called when all images are done and nothing is visible yet; an error ends the run without them.
         provenance: joined to the run's record (command, host, ...).
         on_image: called with (images done, images in all) after each image.
 
     Raises:
-        ThresholdNotStored: if the threshold is not on the grid of every image.
-        ValueError: if nothing is asked for, a value is no number within its bounds, or images have no evidence or no
-            instances that the rule needs; before anything is written.
+        ThresholdNotStored: if a threshold or a margin is not on the grid of every image.
+        ValueError: if nothing is asked for, a value is no number within its bounds, the rule is about other classes, or
+            images do not have what it needs; before anything is written.
         StoreConflict: if an unfinished run holds the store.
         LabelCorrupt: if evidence is damaged or gone, naming the images and the command that labels them again.
     """
-    asked = _checked(
-        {"threshold": threshold, "center_threshold": center_threshold, "instance_threshold": instance_threshold}
-    )
+    rule_of = _checked(rule, center_threshold, instance_threshold)
     store = LabelStore.open(uri, storage_options=storage_options)
     receipts = [Receipt.from_row(row) for row in store.table().to_pylist()]
     if not receipts:
         return _result(store, None, 0, 0)
-    base = read_run(store.root, str(store.commit.run))
-    rule = replace(Rule.from_settings(base.settings) or receipts[0].label_rule, **asked)
+    base, old = read_run(store.root, str(store.commit.run)), rule_of_labels(store)
+    assert old is not None
+    rule = rule_of(old, store)
     todo = [receipt for receipt in receipts if receipt.label_rule != rule]
     _refuse_not_stored(store, todo, rule)
     if not todo:
@@ -94,17 +104,17 @@ def rethreshold(
         writer.adopt()
         done = writer.done_keys()
         todo = [receipt for receipt in todo if receipt.key not in done]
-        segment = SegmentWriter(uri, writer.run_id, None, rule, max(1, len(todo)), storage_options)
+        segment = SegmentWriter(uri, writer.run_id, None, rule, max(1, len(todo)), storage_options, mask=mask)
         damaged: dict[str, str] = {}
 
         def relabel(receipt: Receipt) -> Receipt | None:
             try:
-                arrays = _arrays_at(store, receipt, rule)
+                made = recut(store, receipt.key, rule)
             except (LabelMissing, LabelCorrupt) as error:
                 damaged[receipt.key] = str(error)
             if damaged:  # nothing comes of it any more, but all damage is to be named
                 return None
-            return segment.write(_facts(receipt), arrays, evidence_of=receipt)
+            return segment.write(_facts(receipt, made), made.arrays, evidence_of=receipt)
 
         finished, beat_at = len(receipts) - len(todo), time.monotonic() + BEAT_SECONDS
         for made in map_threads(relabel, todo, threads):
@@ -119,17 +129,32 @@ def rethreshold(
                 on_image(finished, len(receipts))
         if damaged:
             raise LabelCorrupt(_damaged(damaged, len(receipts)))
+        if before_finish is not None:
+            before_finish(writer)
         writer.finish()
     claims.dissolve()
     return _result(LabelStore.open(uri, storage_options=storage_options), rule, len(receipts), len(todo))
 
 
-def _checked(asked: dict[str, Any]) -> dict[str, float]:
-    """What is asked of the rule, by field."""
-    given = {name: value for name, value in asked.items() if value is not None}
+def rule_of_labels(store: LabelStore) -> Rule | None:
+    """The rule of the run that made the labels, which a change of the rule goes over; None if there are no labels."""
+    if not len(store):
+        return None
+    settings = read_run(store.root, str(store.commit.run)).settings
+    return Rule.from_settings(settings) or store.rule(next(iter(store)))
+
+
+def _checked(rule: Rule | RuleOf | float | None, center: float | None, instance: float | None) -> RuleOf:
+    """What makes the new rule of the old one."""
+    if isinstance(rule, Rule):
+        return lambda old, store: rule
+    if callable(rule):
+        return rule
+    asked = {"threshold": rule, "center_threshold": center, "instance_threshold": instance}
+    given: dict[str, Any] = {name: _number(name, value) for name, value in asked.items() if value is not None}
     if not given:
         raise ValueError(f"say what is to change; give at least one of {', '.join(asked)}")
-    return {name: _number(name, value) for name, value in given.items()}
+    return lambda old, store: replace(old, **given)
 
 
 def _number(name: str, value: Any) -> float:
@@ -137,8 +162,8 @@ def _number(name: str, value: Any) -> float:
     if not isinstance(value, Real) or isinstance(value, bool):
         raise ValueError(f"{said} be a number such as 0.9; got {value!r}")
     number = float(value)
-    if name == "threshold" and not 0 < number < 1:
-        raise ValueError(f"{said} lie between 0 and 1, both excluded; got {value}")
+    if name == "threshold" and not 0 <= number < 1:
+        raise ValueError(f"{said} lie between 0 and 1, 1 excluded; got {value}")
     if not 0 <= number <= 1:
         raise ValueError(f"{said} lie between 0 and 1; got {value}")
     return number
@@ -171,36 +196,50 @@ def _damaged(damaged: dict[str, str], total: int) -> str:
     )
 
 
-def _arrays_at(store: LabelStore, receipt: Receipt, rule: Rule) -> dict[str, Pixels]:
-    """The arrays of an image that depend on the rule, made from its evidence."""
-    key, made, names = receipt.key, {}, [array.name for array in receipt.arrays]
-    bounds = store.bounds(key)
-    for name, derived in derivations().items():
-        evidence = {source: store.read_array(key, source) for source in derived.needs(names)}
-        for source, pixels in evidence.items():
-            if fault := ARRAYS[source].values.fault(pixels, bounds):
-                raise LabelCorrupt(f"{key}: {source} of version {store.version}: {fault}")
-        made[name] = derived.make(evidence, rule, bounds)
-    return made
-
-
 def _refuse_not_stored(store: LabelStore, receipts: list[Receipt], rule: Rule) -> None:
-    """Refuses images without what the rule needs, and a threshold that the evidence of some segment does not know."""
-    plain = [receipt.key for receipt in receipts if receipt.array(INSTANCE) is None]
-    if rule.of_instances and plain:
+    """Refuses images without what the rule needs, and thresholds that the evidence of some segment does not know."""
+    if fault := rule.fault(store.classes["names"]):
+        raise ValueError(fault)
+    lacking: dict[str, list[str]] = {}
+    for receipt in receipts:
+        names = {array.name for array in receipt.arrays}
+        for name in needs(rule, polygons=POLYGON in names):
+            if name not in names:
+                lacking.setdefault(name, []).append(receipt.key)
+    for name in (INSTANCE, *ARRAYS):  # a teacher of another kind is what would take longest
+        if keys := lacking.get(name):
+            raise ValueError(f"{len(keys)} of {len(receipts)} images of {store.uri} {_lack(name, rule, keys[0])}")
+    unsure = [receipt.key for receipt in receipts if receipt.mean_confidence is None]
+    if rule.best_by == MEAN_CONFIDENCE and unsure:
         raise ValueError(
-            f"the {rule.of_instances[0].replace('_', ' ')} needs instances, and {len(plain)} of {len(receipts)} images "
-            f"of {store.uri} tell none apart (such as {plain[0]}); label them with a panoptic teacher"
+            f"{len(unsure)} of {len(receipts)} images of {store.uri} have no mean confidence (such as {unsure[0]}); "
+            "choose the best by their kept_share"
         )
-    sources = {source for derived in derivations().values() for source in derived.sources}
-    without = [receipt.key for receipt in receipts if not sources <= {array.name for array in receipt.arrays}]
-    if without:
-        raise ValueError(
-            f"{len(without)} of {len(receipts)} images of {store.uri} have no stored evidence (such as {without[0]}); "
-            "label them again with --evidence --relabel"
-        )
+    if (mask := rule.mask) is not None:
+        _refuse_other_sizes(receipts, mask)
     for segment in {str(receipt.evidence_segment) for receipt in receipts}:
-        level_of(rule.threshold, store.grid(segment))
+        for threshold in rule.thresholds:
+            level_of(threshold, store.grid(segment))
+        level_of(rule.margin, store.grids(segment).margins or (), "margin")
+
+
+def _lack(name: str, rule: Rule, key: str) -> str:
+    if name == INSTANCE:
+        field = rule.of_instances[0].replace("_", " ")
+        return f"tell no instances apart (such as {key}), which the {field} needs; label them with a panoptic teacher"
+    if name in (TOP1, CODE):
+        return f"have no stored evidence (such as {key}); label them again with --evidence confidence --relabel"
+    way = f"label them again with --evidence {ARRAYS[name].kind} --relabel"
+    return f"keep no {name} (such as {key}), which the rule ({rule}) needs; {way}"
+
+
+def _refuse_other_sizes(receipts: list[Receipt], mask: MaskOf) -> None:
+    others = [receipt for receipt in receipts if (receipt.height, receipt.width) != (mask.height, mask.width)]
+    if others:
+        raise ValueError(
+            f"{len(others)} of {len(receipts)} images have another size than the mask, {mask.height} x {mask.width} "
+            f"(such as {others[0].key}, {others[0].height} x {others[0].width})"
+        )
 
 
 def _record(store: LabelStore, base: Run, rule: Rule, provenance: dict[str, Any] | None) -> dict[str, Any]:
@@ -212,8 +251,8 @@ def _record(store: LabelStore, base: Run, rule: Rule, provenance: dict[str, Any]
     return {**inherited, **(provenance or {}), "settings": settings, "base_run": base.id, "base_version": store.version}
 
 
-def _facts(receipt: Receipt) -> ImageFacts:
-    """What stays true of an image; agreement with the coarse label does not, because it depends on what is kept."""
+def _facts(receipt: Receipt, made: Cut) -> ImageFacts:
+    """What stays true of an image, and what its new label says."""
     return ImageFacts(
         key=receipt.key,
         source=receipt.source,
@@ -223,6 +262,7 @@ def _facts(receipt: Receipt) -> ImageFacts:
         device=receipt.device,
         mean_confidence=receipt.mean_confidence,
         instances=receipt.instances,
+        **made.facts,
     )
 
 

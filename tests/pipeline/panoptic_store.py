@@ -6,6 +6,8 @@ import numpy as np
 from PIL import Image
 
 from hmsa_label.labelers.taxonomy import CITYSCAPES
+from hmsa_label.stores.format.bounds import Bounds
+from hmsa_label.stores.format.cut import cut
 from hmsa_label.stores.format.instances import StoredInstance, exact
 from hmsa_label.stores.format.receipt import ImageFacts
 from hmsa_label.stores.format.rule import Rule
@@ -49,10 +51,11 @@ def one_image(
     LabelStore.create(uri, CITYSCAPES.to_dict())
     data = {"dataset": "cityscapes", "root": str(images), "split": "train_extra"}
     run = RunWriter(uri, {"settings": rule.settings, "data": data})
-    told = (INSTANCE, INSTANCES) if panoptic else ()
-    arrays = {"label": rule.label_of(TOP1, CODE, GRID, *told), **({"top1": TOP1, "code": CODE} if evidence else {})}
+    told, known = ({"instance": INSTANCE} if panoptic else {}), {"top1": TOP1, "code": CODE}
+    bounds = Bounds(names=tuple(CITYSCAPES.names), thresholds=GRID, instances=INSTANCES if panoptic else None)
+    arrays = {**cut({**known, **told}, rule, bounds).arrays, **(known if evidence else {})}
     facts = ImageFacts(key=KEY, source=f"leftImg8bit/{KEY}_leftImg8bit.png", instances=INSTANCES if panoptic else None)
     segment = SegmentWriter(uri, run.run_id, GRID if evidence else None, rule, 1)
-    run.append([segment.write(facts, {**arrays, **({"instance": INSTANCE} if panoptic else {})})])
+    run.append([segment.write(facts, {**arrays, **told})])
     run.finish()
     return LabelStore.open(uri)

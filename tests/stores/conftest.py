@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from hmsa_label.stores.format.bounds import Bounds
+from hmsa_label.stores.format.cut import cut
 from hmsa_label.stores.format.evidence import code_of, grid_with, label_at, level_of
 from hmsa_label.stores.format.instances import StoredInstance, exact
 from hmsa_label.stores.format.layout import U8
@@ -44,10 +46,9 @@ class Drawn:
     def arrays(self, rule: Rule, *, evidence: bool = True, panoptic: bool = False) -> dict[str, Any]:
         """What a writer takes: the label by a rule, and what else is stored of the image."""
         grid = grid_with(rule.threshold)
-        told = (self.instance, self.instances) if panoptic else ()
-        label = rule.label_of(self.top1, self.code, grid, *told)
-        beside = {"top1": self.top1, "code": self.code} if evidence else {}
-        return {"label": label, **beside, **({"instance": self.instance} if panoptic else {})}
+        known, told = {"top1": self.top1, "code": self.code}, ({"instance": self.instance} if panoptic else {})
+        bounds = Bounds(names=tuple(CLASSES["names"]), thresholds=grid, instances=self.instances if panoptic else None)
+        return {**cut({**known, **told}, rule, bounds).arrays, **(known if evidence else {}), **told}
 
 
 def draw(seed: int, threshold: float = 0.9, size: tuple[int, int] = (16, 24)) -> Drawn:

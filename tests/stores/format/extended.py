@@ -15,7 +15,7 @@ import zarr
 from hmsa_label.stores.audit.summary import summarize
 from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.exports.dense_zarr import export_zarr
-from hmsa_label.stores.format.arrays import ARRAYS, Pixels
+from hmsa_label.stores.format.arrays import Pixels
 from hmsa_label.stores.format.evidence import grid_with
 from hmsa_label.stores.format.receipt import ImageFacts
 from hmsa_label.stores.format.rule import Rule
@@ -27,6 +27,7 @@ from hmsa_label.stores.versions.rethreshold import rethreshold
 from tests.stores.conftest import CLASSES as CLASS_TABLE
 from tests.stores.conftest import draw, table_of
 
+NAMES = ("label", "top1", "code", "instance", "second_class", "depth")
 SETTINGS = {"settings": {"threshold": 0.9}}
 GOLDEN = Path(__file__).parent.parent / "golden/v1"
 
@@ -110,7 +111,7 @@ def dense_equals(folder: str, images: dict[str, dict[str, Pixels]]) -> bool:
     """Whether zarr itself reads every exported array as it was written."""
     group, manifest = zarr.open_group(folder, mode="r"), pq.read_table(f"{folder}/manifest.parquet").to_pylist()
     return all(
-        np.array_equal(group[name][row["index"]], images[row["key"]][name]) for row in manifest for name in ARRAYS
+        np.array_equal(group[name][row["index"]], images[row["key"]][name]) for row in manifest for name in NAMES
     )
 
 
@@ -132,17 +133,17 @@ def look(uri: str, export: str) -> dict[str, Any]:
     write(uri, images)
     store = LabelStore.open(uri)
     seen: dict[str, Any] = {
-        "read": all(np.array_equal(store.read_array(key, name), images[key][name]) for key in store for name in ARRAYS),
-        "types": {name: str(store.read_array("a", name).dtype) for name in ARRAYS},
+        "read": all(np.array_equal(store.read_array(key, name), images[key][name]) for key in store for name in NAMES),
+        "types": {name: str(store.read_array("a", name).dtype) for name in NAMES},
         "columns": [column for column in store.table().column_names if column.startswith(("second_class", "depth"))],
         "evidence_bytes": summarize(store).evidence_bytes,
-        "bytes": {name: sum(path.stat().st_size for path in objects(uri, name)) for name in ARRAYS},
+        "bytes": {name: sum(path.stat().st_size for path in objects(uri, name)) for name in NAMES},
         "sound": verify(uri) == [],
         "damage": faults_of_damage(uri),
         "sound again": verify(uri) == [],
         "refused": refusals(uri),
     }
-    export_zarr(store, export, arrays=list(ARRAYS))
+    export_zarr(store, export, arrays=list(NAMES))
     seen["exported"] = dense_equals(export, images)
     rethreshold(uri, 0.7)
     after = LabelStore.open(uri)
@@ -153,7 +154,7 @@ def look(uri: str, export: str) -> dict[str, Any]:
     )
     seen["rethreshold"] = {"version is another": after.digest != store.digest, "evidence stays": kept}
     gc(uri, keep_last=1, apply=True)
-    seen["gc"] = {name: len(objects(uri, name)) for name in ARRAYS}
+    seen["gc"] = {name: len(objects(uri, name)) for name in NAMES}
     seen["sound after gc"] = verify(uri) == []
     seen["adopted"] = adopted(f"{uri}.adopted")
     seen["golden"] = goes_on_with_golden(f"{uri}.golden")

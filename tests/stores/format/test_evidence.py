@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from hmsa_label.stores.errors import ThresholdNotStored
-from hmsa_label.stores.format.evidence import DEFAULT_GRID, code_of, grid_with, label_at, level_of
+from hmsa_label.stores.format.evidence import (
+    DEFAULT_GRID,
+    code_of,
+    grid_with,
+    label_at,
+    level_of,
+    margin_code_of,
+    spelled,
+)
 
 EDGES = np.array(
     [0.0, 1.0, np.nan, *DEFAULT_GRID]
@@ -25,7 +33,9 @@ def expected(confidence: np.ndarray, top1: np.ndarray, threshold: float) -> np.n
 
 
 def test_default_grid_is_the_twelve_thresholds_of_the_format() -> None:
-    assert DEFAULT_GRID == (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.97, 0.99)
+    halves, more = (0.5, 128 / 255, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85), (0.9, 230 / 255, 0.95, 0.97, 0.98)
+    assert (0.3, 0.4, *halves, *more, 0.99, 0.995) == DEFAULT_GRID
+    assert list(DEFAULT_GRID) == sorted(DEFAULT_GRID)
 
 
 @given(CONFIDENCES, st.sampled_from(DEFAULT_GRID))
@@ -71,11 +81,12 @@ def test_grid_with_a_stored_threshold_is_the_grid() -> None:
 
 
 def test_grid_takes_up_a_new_threshold_in_order() -> None:
-    assert grid_with(0.93)[9:11] == (0.93, 0.95)
+    assert grid_with(0.93)[13:15] == (0.93, 0.95)
+    assert grid_with([0.93, 0.42, 0.9, 0.0]) == tuple(sorted((*DEFAULT_GRID, 0.93, 0.42)))
 
 
-@pytest.mark.parametrize("threshold", [0.0, 1.0, -0.5, 1.5, float("nan")])
-def test_threshold_outside_the_open_interval_is_refused(threshold: float) -> None:
+@pytest.mark.parametrize("threshold", [1.0, -0.5, 1.5, float("nan")])
+def test_threshold_outside_the_interval_is_refused(threshold: float) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         grid_with(threshold)
 
@@ -86,5 +97,27 @@ def test_more_levels_than_a_byte_holds_are_refused() -> None:
 
 
 def test_threshold_off_the_grid_is_refused_with_the_grid() -> None:
-    with pytest.raises(ThresholdNotStored, match=r"0\.93 is not among .*0\.9, 0\.95, 0\.97"):
+    with pytest.raises(ThresholdNotStored, match=r"0\.93 is not among .*0\.9, 230/255, 0\.95, 0\.97"):
         level_of(0.93, DEFAULT_GRID)
+
+
+def test_the_threshold_0_needs_no_place_on_a_grid() -> None:
+    assert level_of(0.0, ()) == level_of(0.0, DEFAULT_GRID) == 0
+    assert label_at(np.array([[3]], np.uint8), np.array([[0]], np.uint8), 0) == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.9, "0.9"), (0.995, "0.995"), (128 / 255, "128/255"), (0.123456789, "0.123456789"), (0, "0")],
+)
+def test_a_threshold_is_spelled_so_that_it_reads_back_as_it_was(value: float, text: str) -> None:
+    assert spelled(value) == text
+    number, _, parts = text.partition("/")
+    assert np.float32(float(number) / float(parts or 1)) == np.float32(value)
+
+
+def test_margins_are_differences_of_float32_probabilities() -> None:
+    top, second = np.array([[0.9, 0.55, np.nan, 0.5]], np.float32), np.array([[0.1, 0.45, 0, 0.5]], np.float32)
+    just = float(np.float32(0.55) - np.float32(0.45))
+    assert margin_code_of(top, second, (0.05, just, 0.8)).tolist() == [[2, 2, 0, 0]]
+    assert margin_code_of(top, second).tolist() == [[11, 4, 0, 0]]  # float32(0.9) - float32(0.1) is below float32(0.8)

@@ -5,6 +5,8 @@ import pytest
 
 from hmsa_label.pipeline.config import LabelConfig
 from hmsa_label.stores.errors import LabelCorrupt, ThresholdNotStored
+from hmsa_label.stores.format.bounds import Bounds
+from hmsa_label.stores.format.cut import cut
 from hmsa_label.stores.format.instances import StoredInstance
 from hmsa_label.stores.format.rule import Rule
 
@@ -17,10 +19,12 @@ INSTANCES = (
     StoredInstance(2, 0.7, 0.6, 2, (3, 0, 2, 1)),
     StoredInstance(4, 1.0, 1.0, 1, (5, 0, 1, 1)),
 )
+BOUNDS = Bounds(names=("road", "car", "person", "sky", "bus"), thresholds=GRID, instances=INSTANCES)
 
 
 def label(**rule: float) -> list[int]:
-    return list(Rule(rule.pop("threshold", 0.5), **rule).label_of(TOP1, CODE, GRID, INSTANCE, INSTANCES)[0])
+    arrays = {"top1": TOP1, "code": CODE, "instance": INSTANCE}
+    return list(cut(arrays, Rule(rule.pop("threshold", 0.5), **rule), BOUNDS).label[0])
 
 
 def test_a_pixel_is_kept_if_its_confidence_its_center_and_its_instance_are() -> None:
@@ -41,9 +45,10 @@ def test_scores_are_compared_as_float32() -> None:
 
 def test_without_instances_the_threshold_decides_alone() -> None:
     rule = Rule(0.5, center_threshold=1.0)
-    np.testing.assert_array_equal(rule.label_of(TOP1, CODE, GRID), [[3, 1, 1, 2, 2, 255]])
+    alone = {"top1": TOP1, "code": CODE}
+    np.testing.assert_array_equal(cut(alone, rule, BOUNDS).label, [[3, 1, 1, 2, 2, 255]])
     with pytest.raises(ThresholdNotStored):
-        Rule(0.7).label_of(TOP1, CODE, GRID)
+        cut(alone, Rule(0.7), BOUNDS)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +76,7 @@ def test_a_rule_is_spelled_for_people() -> None:
     [
         ('{"center_threshold":2}', "center_threshold must be a number from 0 to 1; it is 2"),
         ('{"center_threshold":"x"}', "center_threshold must be a number from 0 to 1"),
-        ('{"margin":0.2}', "by a rule with 'margin', which this hmsa-label does not know"),
+        ('{"blur":0.2}', "by a rule with 'blur', which this hmsa-label does not know"),
         ("[0.5]", "must be an object with fields"),
         ("{", "does not read"),
         ('{"center_threshold":NaN}', "does not read"),

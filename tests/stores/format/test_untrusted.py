@@ -338,10 +338,10 @@ def test_a_table_of_instances_cannot_grow_beyond_what_its_file_could_hold(uri: s
 
 def test_a_rule_of_a_later_version_is_named_and_labels_are_read_all_the_same(uri: str, labels: Any) -> None:
     run = labels.begin(uri)
-    run.writer.append([replace(run.write("a"), rule='{"margin":0.2}')])
+    run.writer.append([replace(run.write("a"), rule='{"blur":0.2}')])
     run.writer.finish()
     np.testing.assert_array_equal(LabelStore.open(uri).read("a"), run.labels["a"])
-    said = "a rule with 'margin', which this hmsa-label does not know"
+    said = "a rule with 'blur', which this hmsa-label does not know"
     with pytest.raises(LabelCorrupt, match=said):
         rethreshold(uri, 0.5)
     assert any(problem.kind == "rule" and said in problem.detail for problem in verify(uri))

@@ -69,14 +69,15 @@ def test_a_place_that_holds_no_tables_is_refused(place: str) -> None:
 def test_content_digest_is_sha256_over_sorted_lines() -> None:
     import hashlib
 
-    # Only b has instances: the digests of its map and of its table come after that of its label.
+    # Only b has instances: the digests of its map and of its table come after that of its label. Only Z has origins.
     rows = pa.table(
         {
             "key": ["b", "a", "ä", "Z"],
             "label_sha256": ["2", "1", "3", "0"],
             "instance_sha256": pa.array(["m", None, None, None], pa.string()),
+            "origin_sha256": pa.array([None, None, None, "o"], pa.string()),
             "instance_table_sha256": pa.array(["t", None, None, None], pa.string()),
         }
     )
-    expected = hashlib.sha256("Z\t0\na\t1\nb\t2\tm\tt\nä\t3\n".encode()).hexdigest()
+    expected = hashlib.sha256("Z\t0\to\na\t1\nb\t2\tm\tt\nä\t3\n".encode()).hexdigest()
     assert content_digest(rows) == expected

@@ -52,7 +52,7 @@ def test_half_the_evidence_is_refused(writer: SegmentWriter) -> None:
 
 
 def test_a_label_that_contradicts_its_evidence_is_refused(writer: SegmentWriter) -> None:
-    with pytest.raises(ValueError, match=r"the label is not what top1 and code say at threshold 0.9"):
+    with pytest.raises(ValueError, match=r"the label is not what top1 and code say by the rule \(0.9\)"):
         writer.write(FACTS, {"label": label(0), "top1": label(0), "code": label(8)})
 
 

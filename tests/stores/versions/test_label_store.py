@@ -38,7 +38,7 @@ def test_what_was_written_is_read(uri: str, labels: Any, drawn: Callable[..., An
     np.testing.assert_array_equal(top1, drawn(ord("a")).top1)
     np.testing.assert_array_equal(code, drawn(ord("a")).code)
     assert 0.9 in grid
-    assert len(grid) == 12
+    assert len(grid) == 18
 
 
 def test_labels_read_are_writable_copies(uri: str, labels: Any) -> None:
