@@ -5,7 +5,7 @@ from html import escape
 from typing import Any
 
 from hmsa_label.pipeline.compare.chart import Bar, chart
-from hmsa_label.pipeline.report.page import STYLE
+from hmsa_label.pipeline.report.html import STYLE, document, tiles
 
 NAMES = {"fine": "fine only", "coarse": "fine + coarse", "auto": "fine + auto"}
 IMAGES = {
@@ -55,13 +55,7 @@ def render_comparison(found: dict[str, Any]) -> str:
         f'<h2>How the figures are made</h2><p class="method">{escape(found["method"])}</p>',
         _commands(found),
     ]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}{MORE_STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(part for part in parts if part)
-        + "\n</body>\n</html>\n"
-    )
+    return document(title, STYLE + MORE_STYLE, parts)
 
 
 def headline(found: dict[str, Any]) -> str:
@@ -109,11 +103,7 @@ def _facts(found: dict[str, Any]) -> str:
         "Digest of the labels": labels["digest"],
         "Teacher, sha256": labels["teacher_sha256"] or "-",
     }
-    tiles = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
-    lines = "".join(
-        f'<div class="wide"><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>' for name, value in wide.items()
-    )
-    return f'<dl class="facts">{tiles}{lines}</dl>'
+    return tiles(facts, wide)
 
 
 def _charts(found: dict[str, Any]) -> str:
