@@ -7,6 +7,7 @@ from hmsa_label.labelers.model_registry import find_model, model_places
 from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.labelers.training import IMAGE, labels_of, wrong_field
 from hmsa_label.labelers.weights.checkpoints import decode_checkpoint
+from hmsa_label.labelers.weights.file_kinds import TORCH, kind_of
 
 # what a training writes of each kind of label, as far as it is used again: name -> type
 _DRAWN: dict[str, Any] = {"data": str, "split": str, "labels": str, "images": int, "keys": list, "keys_sha256": str}
@@ -31,6 +32,15 @@ def read_checkpoint(data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     for name, fields in _PARTS.items():
         _check_part(name, info.get(name), fields)
     return tensors, info
+
+
+def recorded_info(data: bytes) -> dict[str, Any]:
+    """The info of a weights file, as `read_checkpoint` gives it; `trained_on` None alone for a published one.
+
+    Raises:
+        ValueError: as `read_checkpoint`.
+    """
+    return {"trained_on": None} if kind_of(data) == TORCH else read_checkpoint(data)[1]
 
 
 def refuse_other_model(model: str, expected: Collection[str]) -> None:

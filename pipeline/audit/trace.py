@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hmsa_label.labelers.weights.checkpoint_info import read_checkpoint
-from hmsa_label.labelers.weights.file_kinds import TORCH, kind_of
+from hmsa_label.labelers.weights.checkpoint_info import read_checkpoint, recorded_info
 from hmsa_label.labelers.weights.networks import naming
 from hmsa_label.pipeline.audit.trace_links import (
     BROKEN,
@@ -189,7 +188,8 @@ def _teacher_links(
     prefix: str, data: bytes | None, recorded: list[dict[str, Any]], config: TraceConfig
 ) -> tuple[dict[str, Any], list[Link]]:
     """(info of the teacher, checks of what it was trained on): from its file, else from what the run wrote down."""
-    info = _info_of(data) if data is not None else {"trained_on": next((t.get("trained_on") for t in recorded), None)}
+    known = {"trained_on": next((teacher.get("trained_on") for teacher in recorded), None)}
+    info = known if data is None else recorded_info(data)
     if info.get("auto_labels") and prefix.count("'s") < MAX_TEACHERS:
         # The options name places of the nearest teacher; those further up are only found where they were recorded.
         further = TraceConfig(deep=config.deep, store_options=config.store_options, data_options=config.data_options)
@@ -205,12 +205,6 @@ def _semantics_links(prefix: str, recorded: list[dict[str, Any]], config: TraceC
         data, link = check_weights(f"{prefix}semantic teacher", semantics.get("weights"), sha256)
         links += [link, *_teacher_links(f"{prefix}semantic ", data, [semantics], config)[1]]
     return links
-
-
-def _info_of(data: bytes) -> dict[str, Any]:
-    if kind_of(data) == TORCH:  # a published file, which has no metadata
-        return {"trained_on": None}
-    return read_checkpoint(data)[1]
 
 
 def _leak(part: str, leaked: list[str]) -> Link:

@@ -85,12 +85,12 @@ def leaked_images(
     An auto-labeled image is known by the digest of its file, whatever it is called. Of the finely labeled ones only
     those are read whose name below the split is that of a held-out image.
     """
-    names = {_below_split(ref.key) for ref in held_out}
-    suspects = [ref for ref in trained if _below_split(ref.key) in names]
+    names = {below_split(ref.key) for ref in held_out}
+    suspects = [ref for ref in trained if below_split(ref.key) in names]
     known = set(file_digests(source, suspects).values())
     if auto is None:
-        names = {_below_split(ref.key) for ref in suspects}
-        held_out = [ref for ref in held_out if _below_split(ref.key) in names]
+        names = {below_split(ref.key) for ref in suspects}
+        held_out = [ref for ref in held_out if below_split(ref.key) in names]
     else:
         known |= set(auto.store.table(["source_sha256"])["source_sha256"].to_pylist())
     return sorted(key for key, digest in file_digests(source, held_out).items() if digest in known)
@@ -189,6 +189,6 @@ def _auto_labels(config: TrainConfig, auto: AutoLabelDataset, leaked: list[str])
     }
 
 
-def _below_split(key: str) -> str:
+def below_split(key: str) -> str:
     """A key without its first part, which is the split in a Cityscapes tree."""
     return key.partition("/")[2] or key
