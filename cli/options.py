@@ -10,6 +10,7 @@ import click
 from hmsa_label import (
     AugmentConfig,
     AutoLabels,
+    CalibrateConfig,
     CoarseLabels,
     CompareConfig,
     DataConfig,
@@ -27,15 +28,22 @@ from hmsa_label import (
     TraceConfig,
     TrainConfig,
     TrunkLoss,
-    pipeline,
 )
 from hmsa_label.cli.command import Command
+from hmsa_label.cli.given import (
+    Setting,
+    holds_config,
+    name_of,
+    parameter_of,
+    refuse_given,
+    teacher_options,
+    the_one_asked_for,
+)
 from hmsa_label.cli.parameters import Section, admits_none, not_on_command_line, shown, type_of
 from hmsa_label.cli.settings import OptionAttributes, SettingOption, use_settings_file
 from hmsa_label.pipeline import (
     AUX_LOSSES,
     DATASETS,
-    DEFAULT_TEACHER,
     EXECUTORS,
     LOSSES,
     ON_ERROR,
@@ -45,22 +53,6 @@ from hmsa_label.pipeline import (
 )
 
 Function = Callable[..., None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """How a config field looks on the command line; a flag `--a/--no-a` comes in both forms.
-
-    Attributes:
-        part: field of the config that holds a config of its own, and the class of that one, if the field is there.
-    """
-
-    field: str
-    flag: str
-    help: str
-    choices: tuple[str, ...] | None = None
-    foreign: tuple[str, ...] = ()
-    part: tuple[str, type] | None = None
 
 
 LOSS = ("objective", HmsaLoss)
@@ -249,11 +241,24 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
     EvaluateConfig: ("Evaluation", (
         Setting("labels", "--labels", "Label type to score against, such as gtFine."),
     )),
+    CalibrateConfig: ("Calibration", (
+        Setting("store", "--store", "Label store of the images, in place of --weights; several with commas."),
+        Setting("fold_weights", "--fold-weights", "Further checkpoints like --weights, trained on other images."),
+        Setting("labels", "--labels", "Label type to measure against, such as gtFine."),
+        Setting("target_precision", "--target-precision",
+                "Propose a threshold of each class that reaches it: 0.98, or a JSON file by class."),
+        Setting("folds", "--folds", "Parts; thresholds are measured on each as chosen on the others."),
+        Setting("resamples", "--resamples", "Resamples of the bootstrap."),
+        Setting("confidence", "--confidence", "Share of the resamples that an interval holds."),
+        Setting("allow_trained_on", "--allow-trained-on", "Count images that the teacher was trained on; is recorded."),
+        Setting("output", "--output", "Folder for calibration.json and a page with curves.  [default: none]"),
+        Setting("storage_options", "--store-options", STORE_OPTIONS),
+    )),
 }  # fmt: skip
 
 
 def settings(
-    config: type, into: str, *, skip: tuple[str, ...] = (), **defaults: object
+    config: type, into: str, *, skip: tuple[str, ...] = (), unless: str | None = None, **defaults: object
 ) -> Callable[[Function], Function]:
     """A decorator that adds a config's options and hands the command the finished config.
 
@@ -261,22 +266,26 @@ def settings(
         config: one of the dataclasses in `SETTINGS`. Configs nested in it are taken from the decorators above.
         into: name of the command's argument that gets it.
         skip: fields that stay at their default and get no option.
+        unless: an option that takes the place of all of these, such as --store; where it is given, the config is None.
         defaults: defaults of this command where they differ from the dataclass.
     """
     section, table = SETTINGS[config]
     chosen = [setting for setting in table if setting.field not in skip]
-    nested = [field.name for field in dataclasses.fields(config) if dataclasses.is_dataclass(field.type)]
+    nested = [field.name for field in dataclasses.fields(config) if holds_config(field.type)]
 
     def decorate(function: Function) -> Function:
         @functools.wraps(function)
         def with_config(**values: object) -> None:
-            given = {setting: values.pop(_parameter(setting)) for setting in chosen}
+            given = {setting: values.pop(parameter_of(setting)) for setting in chosen}
+            if unless is not None and values[name_of(unless)]:
+                refuse_given(chosen, unless)
+                return function(**values, **{into: None})
             fields = {setting.field: value for setting, value in given.items() if setting.part is None}
-            fields |= {name: values.pop(name) for name in nested}
+            fields |= {name: values.pop(name) for name in nested if name in values}
             for name in dict.fromkeys(setting.part[0] for setting in chosen if setting.part is not None):
                 own = {setting: value for setting, value in given.items() if setting.part and setting.part[0] == name}
-                fields[name] = _teacher_options(fields, own) if name in fields else _the_one_asked_for(own)
-            function(**values, **{into: config(**fields)})
+                fields[name] = teacher_options(fields, own) if name in fields else the_one_asked_for(own)
+            return function(**values, **{into: config(**fields)})
 
         decorated: Function = with_config
         for setting in reversed(chosen):
@@ -284,57 +293,6 @@ def settings(
         return decorated
 
     return decorate
-
-
-def _the_one_asked_for(given: dict[Setting, object]) -> object:
-    """Of several configs that one field may hold, that with a changed option; the first one if none is changed.
-
-    Args:
-        given: the options of all of them.
-
-    Raises:
-        click.UsageError: options of two were given.
-    """
-    made: dict[type, object] = {}
-    changed: dict[type, str] = {}
-    for kind in dict.fromkeys(setting.part[1] for setting in given if setting.part is not None):
-        values = {setting: value for setting, value in given.items() if setting.part and setting.part[1] is kind}
-        made[kind] = kind(**{setting.field: value for setting, value in values.items()})
-        for setting in values:
-            if getattr(made[kind], setting.field) != getattr(kind, setting.field):
-                changed[kind] = setting.flag
-    if len(changed) > 1:
-        raise click.UsageError(f"{' and '.join(changed.values())} are options of different models; give those of one")
-    return made[next(iter(changed or made))]
-
-
-def _teacher_options(fields: dict[str, object], own: dict[Setting, object]) -> dict[str, object]:
-    """Options of the teacher that was asked for; what is not given is left to its own defaults.
-
-    Args:
-        fields: of its config. own: options of teachers of this package that are options of the command line.
-
-    Raises:
-        click.UsageError: options of one teacher were given for another.
-    """
-    teacher, named, ctx = str(fields["teacher"]), fields["options"], click.get_current_context()
-    assert isinstance(named, dict)
-    declared = pipeline.declared_options(teacher)
-    known = () if declared is None else tuple(field.name for field in dataclasses.fields(declared))
-    flags = {setting.field: setting.flag.partition("/")[0] for setting in own}
-    given = {
-        setting.field: value
-        for setting, value in own.items()
-        if ctx.get_parameter_source(_parameter(setting)) is not click.core.ParameterSource.DEFAULT
-    }
-    if named and known and set(known) <= set(flags):
-        listed = ", ".join(flags[name] for name in known)
-        raise click.UsageError(f"--teacher-options are for a teacher of your own; those of {teacher} are {listed}")
-    for name in given:
-        if name not in known:
-            of = f"an option of the teacher {DEFAULT_TEACHER}, and {teacher} was asked for"
-            raise click.UsageError(f"{flags[name]} is {of}; give options of that one as --teacher-options name=value")
-    return {**named, **given}
 
 
 def flag(
@@ -376,18 +334,15 @@ def _option(
     if field.type is bool:
         attributes |= {"is_flag": True, "default": default, "show_default": "/" in setting.flag}
     else:
-        kind = click.Choice(setting.choices) if setting.choices else type_of(field.type, default)
+        usual = field.default if default is None else default  # the word none is known where it is not what is meant
+        kind = click.Choice(setting.choices) if setting.choices else type_of(field.type, usual)
         attributes |= {"type": kind, "required": required, "admits_none": admits_none(field.type)}
         if isinstance(kind, Section):
             attributes |= {"default": "{}", "callback": not_on_command_line}
         elif not required:
             attributes |= {"default": None if default is None else shown(default, kind),
                            "show_default": default not in (None, (), {})}  # fmt: skip
-    return click.option(_parameter(setting), setting.flag, cls=SettingOption, **attributes)
-
-
-def _parameter(setting: Setting) -> str:
-    return setting.flag.partition("/")[0].lstrip("-").replace("-", "_")
+    return click.option(parameter_of(setting), setting.flag, cls=SettingOption, **attributes)
 
 
 def _keep_debug(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
