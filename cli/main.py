@@ -12,6 +12,7 @@ COMMANDS = {
     "train-trunk": "hmsa_label.cli.commands.train:train_trunk",
     "compare": "hmsa_label.cli.commands.compare:compare",
     "evaluate": "hmsa_label.cli.commands.evaluate:evaluate",
+    "calibrate": "hmsa_label.cli.commands.calibrate:calibrate",
     "explain": "hmsa_label.cli.commands.explain:explain",
     "run": "hmsa_label.cli.commands.label:run",
     "runs": "hmsa_label.cli.commands.runs:runs",

@@ -5,6 +5,7 @@ Defaults are written here once; the command line takes its own from these fields
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from hmsa_label.labelers.registry import DEFAULT_TEACHER, checked_options, place_of
@@ -235,6 +236,59 @@ class EvaluateConfig:
     data: DataConfig
     teacher: TeacherConfig
     labels: str = "gtFine"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateConfig:
+    """How precise a teacher's labels are at each threshold, measured on a split with fine labels.
+
+    Attributes:
+        teacher: that predicts the images; None counts what `store` holds of them.
+        fold_weights: checkpoints of further teachers like it, each trained on other images. An image is then predicted
+            by the first of all that was not trained on it.
+        store: label stores of the images, made by teachers that were not trained on them.
+        target_precision: propose a threshold for each class that reaches it, 0..1: a number, one by class name, or the
+            path of a JSON file with one by class name. None proposes none.
+        folds: into how many parts the images go, to measure thresholds on others than those they were chosen on.
+        resamples: of the bootstrap. confidence: of its intervals, 0..1.
+        allow_trained_on: count images all the same that their teacher was trained on; this is recorded.
+        output: folder or URL for `calibration.json` and the page; None writes none.
+    """
+
+    data: DataConfig
+    teacher: TeacherConfig | None = None
+    fold_weights: tuple[Location, ...] = ()
+    store: tuple[Location, ...] = ()
+    labels: str = "gtFine"
+    target_precision: str | float | Mapping[str, float] | None = None
+    folds: int = 2
+    resamples: int = 2000
+    confidence: float = 0.95
+    allow_trained_on: bool = False
+    output: Location | None = None
+    storage_options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("store", "fold_weights"):
+            given = getattr(self, name)
+            places = (given,) if isinstance(given, (str, Path)) else given  # one alone serves too
+            object.__setattr__(self, name, tuple(map(location_text, places)))
+        keep_as_text(self, "output")
+        if (self.teacher is None) == (not self.store):
+            raise ValueError(
+                "give either --weights, for a teacher to predict the images, or --store, to count its labels"
+            )
+        if self.fold_weights and self.teacher is None:
+            raise ValueError("--fold-weights goes with --weights; give several stores as --store FIRST,SECOND")
+        for option, places in (("--store", self.store), ("--fold-weights", self.fold_weights)):
+            for place in places:
+                check_place(option, place)
+        if self.output is not None:
+            check_place("--output", self.output)
+        at_least("--folds", self.folds, 2)
+        at_least("--resamples", self.resamples, 100)
+        if not 0.0 < self.confidence < 1.0:
+            raise ValueError(f"--confidence must lie between 0 and 1, both excluded; got {self.confidence}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ PANOPTIC = '--weights none --teacher tests.fake_teacher:FakeTeacher --teacher-op
 CALLS = {
     "run, rethreshold": [f"run --data streets {TEACHER} --store labels", "rethreshold --store labels --threshold 0.5"],
     "evaluate": [f"evaluate --data streets --split val {teacher}" for teacher in (TEACHER, PANOPTIC)],
+    "calibrate": [f"calibrate --data streets {TEACHER} --target-precision 0.9 --resamples 100 --output calibrated"],
     "explain": [f"explain photos/drive1/0001.jpg {TEACHER} --output explained.png"],
     "train-teacher, train-student, train-trunk": ["train-teacher --data streets --output second"],
     "compare": ["compare --data streets --store labels --output compared --seeds 0 --resamples 100"],
