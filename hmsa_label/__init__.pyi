@@ -147,6 +147,7 @@ from hmsa_label.stores.format.arrays import Bounds as Bounds
 from hmsa_label.stores.format.instances import StoredInstance as StoredInstance
 from hmsa_label.stores.format.receipt import Receipt as Receipt
 from hmsa_label.stores.format.receipt import StoredArray as StoredArray
+from hmsa_label.stores.format.rule import MaskOf as MaskOf
 from hmsa_label.stores.format.rule import Rule as Rule
 from hmsa_label.stores.images.source import BadImage as BadImage
 from hmsa_label.stores.versions.gc import Garbage as Garbage
