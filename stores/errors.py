@@ -35,6 +35,10 @@ class StoreConflict(StoreError):
     kind = "conflict"
 
 
+class RunIsLive(StoreConflict):
+    """Somebody else is at the run, and its work is not shared."""
+
+
 class UnsafeStorage(StoreError):
     """The storage ignores or breaks create-if-absent, so two writers could destroy each other's work."""
 

@@ -11,7 +11,13 @@ from hmsa_label.stores.versions.label_store import LabelStore
 
 @dataclass(frozen=True, kw_only=True)
 class ClassFacts(Result):
-    """A class in a version: `share` of the labeled pixels, 0..1, and `images` that have it."""
+    """A class in a version.
+
+    Attributes:
+        share: of the labeled pixels, 0..1. images: that have it.
+        kept_share: of the pixels that are predicted as it, what the rule keeps, 0..1; None if there are none.
+        polygon_agreement, polygon_held: as in `Summary`; None without polygons of the class.
+    """
 
     train_id: int
     name: str
@@ -19,6 +25,9 @@ class ClassFacts(Result):
     pixels: int
     share: float
     images: int
+    kept_share: float | None = None
+    polygon_agreement: float | None = None
+    polygon_held: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +77,9 @@ def _classes(classes: dict[str, Any], summary: Summary) -> list[ClassFacts]:
             pixels=summary.class_px[name],
             share=summary.class_share[name],
             images=summary.images_with_class[name],
+            kept_share=summary.class_kept_share[name],
+            polygon_agreement=(summary.class_polygon_agreement or {}).get(name),
+            polygon_held=(summary.class_polygon_held or {}).get(name),
         )
         for train_id, (name, colour) in enumerate(zip(classes["names"], classes["colours"], strict=True))
     ]

@@ -8,7 +8,9 @@ import pyarrow.compute as pc
 from hmsa_label.stores.audit.summary import Summary, summarize
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing
 from hmsa_label.stores.files import FileRoot
+from hmsa_label.stores.format.columns import CLASS_COUNTS
 from hmsa_label.stores.format.identity import read_identity
+from hmsa_label.stores.format.origin import NAMES as ORIGINS
 from hmsa_label.stores.format.receipt import Receipt
 from hmsa_label.stores.manifest import table as m
 from hmsa_label.stores.manifest.table import Manifest
@@ -67,8 +69,9 @@ class ImageHistory(Result):
     """An image through the versions.
 
     Attributes:
-        version: the one that was asked for. row: the image's row of the manifest there, with `class_px` by class name,
-            and `class` and `kept` (by the rule) of each instance; None if that version has no label for it.
+        version: the one that was asked for. row: the image's row of the manifest there, with counts by the names of
+            classes or origins, and `class` and `kept` (by the rule) of each instance; None if that version has no
+            label for it.
         history: the versions in which its label came, changed or went, oldest first.
     """
 
@@ -142,7 +145,11 @@ def _show_image(store: LabelStore, key: str, unknown_version: LabelMissing) -> I
 def _named(store: LabelStore, receipt: Receipt) -> dict[str, Any]:
     """A row with the names of its classes, and with what its rule keeps of its instances."""
     row, names = receipt.to_dict(), store.classes["names"]
-    row["class_px"] = dict(zip(names, row["class_px"], strict=True))
+    for column in CLASS_COUNTS:
+        if row[column] is not None:
+            row[column] = dict(zip(names, row[column], strict=True))
+    if row["origin_px"] is not None:
+        row["origin_px"] = dict(zip(ORIGINS, row["origin_px"], strict=True))
     if receipt.instances is not None:
         kept = receipt.label_rule.keeps(receipt.instances)[1:].tolist()
         for entry, keeps in zip(row["instances"], kept, strict=True):

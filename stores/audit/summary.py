@@ -8,13 +8,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hmsa_label.stores.audit import coverage as coverage_of
+from hmsa_label.stores.audit.coverage import coverage, origin_shares
 from hmsa_label.stores.format.arrays import ARRAYS, BYTES
 from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.result import Result
 from hmsa_label.stores.versions.label_store import LabelStore
 
 # What the figures are computed from; tables of instances and digests are most of a manifest, and none of it.
-COLUMNS = ["height", "width", "class_px", "mean_confidence", "coarse_agreement", "threshold", "rule", "run"]
+COLUMNS = ["height", "width", "mean_confidence", "coarse_agreement", "run", "origin_px", *coverage_of.COLUMNS]
 COLUMNS += ["converted", "device", *(array.column(BYTES) for array in ARRAYS.values())]
 
 
@@ -27,6 +29,11 @@ class Summary(Result):
         class_px, class_share: pixels of each class, and their share of the valid ones, by class name.
         class_instances: instances that the rule keeps, by name of the things; None if none are told apart.
         images_with_class: by class name.
+        class_kept_share: share of the pixels predicted as each class that the rule keeps, 0..1, by class name.
+        origin_share: share of the valid pixels that the teacher, polygons, grown polygons and people said.
+        class_polygon_agreement: share of the pixels inside of each class's polygons where the teacher's label has a
+            class, that it is the same, by class name; None if no image has polygons.
+        class_polygon_held: share of the pixels of each class's polygons that have this class in the label, likewise.
         mean_confidence: over all pixels, 0..1. coarse_agreement: mean over the images that have coarse labels, 0..1.
         sizes: images by "HxW". thresholds, runs, converted, devices: images by value. rules: images by what decides
             beside the threshold, spelled as in `0.9, center threshold 0.3`; empty if nothing does.
@@ -41,6 +48,10 @@ class Summary(Result):
     class_share: dict[str, float]
     class_instances: dict[str, int] | None
     images_with_class: dict[str, int]
+    class_kept_share: dict[str, float | None]
+    origin_share: dict[str, float]
+    class_polygon_agreement: dict[str, float | None] | None
+    class_polygon_held: dict[str, float | None] | None
     mean_confidence: float | None
     coarse_agreement: float | None
     sizes: dict[str, int]
@@ -60,6 +71,8 @@ def summarize(store: LabelStore) -> Summary:
     counts = _class_counts(table, len(names))
     pixels_of = pc.multiply(table["height"].cast(pa.int64()), table["width"].cast(pa.int64())).to_numpy()
     valid_px, pixels = int(counts.sum()), int(pixels_of.sum())
+    found = coverage(table, names)
+    has_polygons = table["polygon_px"].null_count < table.num_rows
     return Summary(
         images=table.num_rows,
         pixels=pixels,
@@ -69,6 +82,10 @@ def summarize(store: LabelStore) -> Summary:
         class_share=dict(zip(names, (counts.sum(0) / max(valid_px, 1)).tolist(), strict=True)),
         class_instances=_class_instances(store, names) if store.has_instances else None,
         images_with_class=dict(zip(names, (counts > 0).sum(0).tolist(), strict=True)),
+        class_kept_share=found.kept_share,
+        origin_share=origin_shares(table),
+        class_polygon_agreement=found.polygon_agreement if has_polygons else None,
+        class_polygon_held=found.polygon_held_share if has_polygons else None,
         mean_confidence=_mean(table["mean_confidence"], pixels_of),
         coarse_agreement=_mean(table["coarse_agreement"], np.ones(table.num_rows)),
         sizes=_tally(f"{h}x{w}" for h, w in zip(*_lists(table, "height", "width"), strict=True)),

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hmsa_label.stores.errors import StoreConflict
+from hmsa_label.stores.errors import RunIsLive
 from hmsa_label.stores.files import FileRoot, create_bytes, delete_files, join, list_names
 from hmsa_label.stores.format.layout import RUNS
 from hmsa_label.stores.format.receipt import now
@@ -62,7 +62,7 @@ class Claims:
             join: whether others may be at it. way_out: what the refusal says that can be done.
 
         Raises:
-            StoreConflict: if somebody is at it and `join` is not given; naming run, host and process.
+            RunIsLive: if somebody is at it and `join` is not given; naming run, host and process.
         """
         claims = cls(root, run_id, attempt)
         _here.add(attempt)  # first, or another thread that reads the entry would take it for left behind
@@ -70,7 +70,7 @@ class Claims:
             while join or not (others := claims.others()):
                 if claims._append({"process": this_process().to_dict()}):
                     return claims
-            raise StoreConflict(second_run(run_id, others, way_out=way_out))
+            raise RunIsLive(second_run(run_id, others, way_out=way_out))
         except BaseException:
             _here.discard(attempt)
             raise

@@ -76,6 +76,14 @@ class RunWriter:
             return set(self._staged)
         return set(self._keys_at(self.manifest.head()))
 
+    def rows(self, columns: list[str]) -> pa.Table:
+        """Rows of the version that `finish` would make now."""
+        head = self.manifest.head()
+        if not self._staged:
+            return head.table(columns)
+        kept = m.without_keys(head.table(list(dict.fromkeys(["key", *columns]))), set(self._staged))
+        return pa.concat_tables([kept.select(columns), to_table(self._staged.values()).select(columns)])
+
     def adopt(self) -> int:
         """Takes over receipts of earlier attempts that never reached the manifest; their number.
 

@@ -41,7 +41,8 @@ def test_a_code_span_holds_whatever_it_is_given(value: str, expected: str) -> No
 def facts(word: str) -> Card:
     """All that a card says of a version, `word` wherever a store may write what it likes."""
     unset: dict[str, Any] = dict.fromkeys(("parent", "run", "threshold", "rule", "teacher_sha256", "restores", "note"))
-    names = ("class_px", "class_share", "class_instances", "images_with_class", "thresholds", "rules", "runs")
+    names = ("class_px", "class_share", "class_instances", "images_with_class", "thresholds", "rules", "runs",
+             "class_kept_share", "origin_share", "class_polygon_agreement", "class_polygon_held")  # fmt: skip
     counts: dict[str, Any] = {name: {} for name in names}
     return Card(
         version=3, digest="ab" * 32, store=f"/{word}", uuid="5f", time="2026-11-20T11:31:52+00:00", kind="label",
