@@ -30,7 +30,7 @@ from hmsa_label.stores.exports.coco_panoptic import export_coco
 from hmsa_label.stores.exports.dense_zarr import export_zarr
 from hmsa_label.stores.exports.destination import Exported
 from hmsa_label.stores.exports.png import encode_png
-from hmsa_label.stores.format.arrays import INSTANCE, LABEL
+from hmsa_label.stores.format.arrays import INSTANCE, LABEL, ORIGIN
 from hmsa_label.stores.location import Location, location_text
 from hmsa_label.stores.result import Result
 from hmsa_label.stores.versions.gc import Garbage, gc
@@ -266,7 +266,8 @@ def export_labels(
         raise ValueError(f"--format must be {', '.join(EXPORT_LAYOUTS[:-1])} or {EXPORT_LAYOUTS[-1]}; got {layout!r}")
     reader = _open(store, version)
     if layout == "zarr":
-        arrays = (LABEL, INSTANCE) if reader.has_instances else (LABEL,)
+        told = {ORIGIN: reader.has_origins, INSTANCE: reader.has_instances}
+        arrays = (LABEL, *(name for name, there in told.items() if there))
         return export_zarr(reader, location_text(destination), arrays=arrays, on_image=on_image)
     export = export_coco if layout == "coco" else export_cityscapes
     return export(reader, location_text(destination), name=name, on_image=on_image)

@@ -6,17 +6,16 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
+import pyarrow.compute as pc
 
-from hmsa_label.stores.errors import LabelCorrupt, StoreError
+from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, StoreError
 from hmsa_label.stores.format import layout
+from hmsa_label.stores.format.agreement import agreement_faults, count_faults, made_by
 from hmsa_label.stores.format.arrays import (
     ARRAYS,
-    LABEL,
     MASK,
     Bounds,
     Pixels,
-    agreement_faults,
     counts_margins,
     counts_thresholds,
     set_fault,
@@ -24,8 +23,9 @@ from hmsa_label.stores.format.arrays import (
 )
 from hmsa_label.stores.format.chunks import decode, digest_of
 from hmsa_label.stores.format.instances import table_digest
-from hmsa_label.stores.format.receipt import Receipt
+from hmsa_label.stores.format.receipt import COUNTS, Receipt
 from hmsa_label.stores.format.records import RECEIPT, Grids, parse_record
+from hmsa_label.stores.format.rule import MaskOf, Rule
 from hmsa_label.stores.format.zarr_metadata import metadata_fault
 from hmsa_label.stores.versions.label_store import LabelStore
 
@@ -128,16 +128,39 @@ def _rule_faults(store: LabelStore, receipt: Receipt, sound: dict[str, Pixels]) 
     for name, pixels in sound.items():
         if fault := ARRAYS[name].values.fault(pixels, bounds):
             yield f"{name}: {receipt.path_of(name)}: {fault}"
-    if (label := sound.get(LABEL)) is not None:
-        counts = np.bincount(label.ravel(), minlength=256)[: store.identity.num_classes]
-        if tuple(counts.tolist()) != receipt.class_px:
-            yield "the label holds other class counts than its row states"
+    stated = {name: getattr(receipt, name) for name in (*COUNTS, "coarse_agreement")}
     try:
         rule = receipt.label_rule
-        hidden = {} if rule.mask is None else {MASK: store.mask(rule.mask) != 0}
-        yield from agreement_faults({**sound, **hidden}, rule, bounds, names)
+        mask = None if rule.mask is None else _mask(store, rule.mask)
+        hidden = {} if mask is None else {MASK: mask}
+        made = None if rule.mask and mask is None else made_by({**sound, **hidden}, rule, bounds, names)
     except (StoreError, ValueError) as error:
         yield str(error)
+        rule, made = Rule(receipt.threshold), None
+    yield from count_faults(stated, sound, bounds, made)
+    yield from agreement_faults(sound, rule, bounds, names, made)
+
+
+def _mask(store: LabelStore, named: MaskOf) -> Pixels | None:
+    """[H, W] bool mask of a rule; None if it does not read, which is a problem of the version."""
+    try:
+        return store.mask(named) != 0
+    except (LabelCorrupt, LabelMissing):
+        return None
+
+
+def mask_faults(store: LabelStore) -> Iterator[Fault]:
+    """Which masks that a version's rules name do not read."""
+    for text in pc.unique(store.rows.table(["rule"])["rule"].drop_null()).to_pylist():
+        with contextlib.suppress(LabelCorrupt):  # a rule of a later version
+            if (named := Rule.parse(0.0, text).mask) is None:
+                continue
+            try:
+                store.mask(named)
+            except LabelMissing as error:
+                yield "missing", str(error)
+            except LabelCorrupt as error:
+                yield "corrupt", str(error)
 
 
 def _grids(store: LabelStore, receipt: Receipt) -> Grids:

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from hmsa_label.stores.audit.history_faults import history_faults, rows_faults
-from hmsa_label.stores.audit.image_faults import image_faults, metadata_faults
+from hmsa_label.stores.audit.image_faults import image_faults, mask_faults, metadata_faults
 from hmsa_label.stores.audit.sources import check_source
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing
 from hmsa_label.stores.files import FileRoot
@@ -182,6 +182,8 @@ class _Look:
         for kind, detail in metadata_faults(store, sorted(arrays - self.seen_arrays)):
             self.add(STORE_KEY, kind, detail, store.version)
         self.seen_arrays |= arrays
+        for kind, detail in mask_faults(store):
+            self.add(STORE_KEY, kind, detail, store.version)
         for key, kind, detail in size_faults(store.rows, self.seen_objects if self.remember else None):
             self.add(key, kind, detail, store.version)
         self._images(store)

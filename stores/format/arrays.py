@@ -26,7 +26,6 @@ from hmsa_label.stores.format.bounds import (
     Bounds,
     Pixels,
 )
-from hmsa_label.stores.format.cut import cut, uses
 from hmsa_label.stores.format.evidence import MAX_LEVELS
 from hmsa_label.stores.format.instances import MAX_INSTANCES, class_fault, map_faults, range_fault
 from hmsa_label.stores.format.layout import IGNORE_INDEX, UNWRITTEN
@@ -35,7 +34,7 @@ from hmsa_label.stores.format.rule import MAX_GROW_PX, Rule
 __all__ = [
     "ARRAYS", "BYTES", "CHUNK_SHA256", "CLASSES", "CODE", "DISAGREEMENT", "GROWN", "GROWN_PX", "INSTANCE", "LABEL",
     "MARGIN", "MASK", "ORIGIN", "PARTS", "POLYGON", "SHA256", "TOP1", "TOP2", "Array", "Bounds", "Pixels", "Values",
-    "agreement_faults", "counts_margins", "counts_thresholds", "set_fault", "table_fault",
+    "counts_margins", "counts_thresholds", "set_fault", "table_fault",
 ]  # fmt: skip
 
 SHA256, CHUNK_SHA256, BYTES = "sha256", "chunk_sha256", "bytes"
@@ -341,32 +340,3 @@ def table_fault(names: Collection[str], instances: object) -> str:
         return ""
     has, lacks = ("a table of instances", "no map") if instances is not None else ("a map of instances", "no table")
     return f"it has {has} and {lacks}; both belong together"
-
-
-def agreement_faults(
-    arrays: Mapping[str, Pixels], rule: Rule, bounds: Bounds, names: Collection[str] | None = None
-) -> Iterator[str]:
-    """Where an image's arrays do not say the same: one is not what those that it follows from say, or another class.
-
-    Args:
-        arrays: [H, W] by name; `mask` too, bool, if the rule has one.
-        names: those that the image has, if some of them are damaged, or a mask is among `arrays`.
-
-    Raises:
-        ValueError: if the rule cannot be applied to these arrays, as `cut` raises it.
-    """
-    for name in (name for name in ARRAYS if name in arrays):
-        agrees = ARRAYS[name].agrees
-        if agrees is not None:
-            yield from agrees(arrays, rule, bounds)
-    names = set(arrays) if names is None else set(names)
-    sources = uses(rule, names)
-    if not {TOP1, CODE} <= names or not set(sources) <= set(arrays):
-        return
-    made = cut(arrays, rule, bounds).arrays
-    for name in (name for name in ARRAYS if ARRAYS[name].of_rule):
-        if (name in names) != (name in made):
-            has, should = ("an", "none") if name in names else ("no", "one")
-            yield f"it has {has} {name}, where {' and '.join(sources)} give {should} by the rule ({rule})"
-        elif name in arrays and not np.array_equal(arrays[name], made[name]):
-            yield f"the {name} is not what {' and '.join(sources)} say by the rule ({rule})"

@@ -82,6 +82,11 @@ class Cut:
     num_classes: int
 
     @property
+    def origins(self) -> U8:
+        """[H, W] uint8 who said the label of each pixel, 0 where there is none."""
+        return teacher_alone(self.label) if self.origin is None else self.origin
+
+    @property
     def arrays(self) -> dict[str, Pixels]:
         """Those of the table of arrays that follow the rule, by name."""
         return {LABEL: self.label} | ({} if self.origin is None else {ORIGIN: self.origin})

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hmsa_label.stores.format.layout import IGNORE_INDEX, MAX_PIXELS
+from hmsa_label.stores.format.layout import IGNORE_INDEX, MAX_PIXELS, UNWRITTEN
 
 MAX_INSTANCES = 65534  # of one image; 65535 is the fill value of the map
 PART_PIXELS = 2**22  # looked at together
@@ -83,6 +83,20 @@ def table_digest(instances: Iterable[StoredInstance]) -> str:
     """Hex sha256 of the table as packed little-endian records of `FIELDS`, in the order of the instances."""
     rows = [(*instance[:4], *instance.box) for instance in instances]
     return hashlib.sha256(np.array(rows, RECORD).tobytes()).hexdigest()
+
+
+def hard_instances(
+    instance: NDArray[np.uint16], label: NDArray[np.uint8], instances: Sequence[StoredInstance], kept: NDArray[np.bool_]
+) -> NDArray[np.uint16]:
+    """[H, W] uint16 the instance of each pixel that has a label of the instance's class, 0 elsewhere.
+
+    Args:
+        instance: [H, W] all that the teacher found, by the place in `instances`, counted from 1.
+        label: [H, W] trainIds, of the teacher or of polygons. kept: [1 + M] whether the rule keeps each instance.
+    """
+    class_of = np.array([UNWRITTEN, *(one.train_id for one in instances)], np.uint8)
+    class_of[~kept] = UNWRITTEN
+    return np.where(class_of[instance] == label, instance, np.uint16(0))
 
 
 def range_fault(instance: NDArray[Any], count: int) -> str:

@@ -6,6 +6,8 @@ from hmsa_label.stores.format.chunks import decode, digest_of, encode
 from hmsa_label.stores.format.layout import MAX_PIXELS, U8, mask_path
 from hmsa_label.stores.format.rule import MaskOf
 
+BACK = "put it back from a copy of the store, or by `hmsa-label rethreshold --ego-mask FILE`"
+
 
 def mask_of(mask: U8) -> MaskOf:
     """How a rule names a mask [H, W] uint8, whose pixels other than 0 have no label.
@@ -44,9 +46,11 @@ def read_mask(root: FileRoot, named: MaskOf) -> U8:
     try:
         mask = decode(root.read(path), named.height, named.width)
     except FileNotFoundError:
-        raise LabelMissing(f"the mask of the rule is gone: no object {path} in {public_uri(root.uri)}") from None
+        raise LabelMissing(
+            f"the mask of the rule is gone: no object {path} in {public_uri(root.uri)}; {BACK}"
+        ) from None
     except LabelCorrupt as error:
-        raise LabelCorrupt(f"the mask of the rule is damaged: {path}: {error}") from None
+        raise LabelCorrupt(f"the mask of the rule is damaged: {path}: {error}; delete it, and {BACK}") from None
     if digest_of(mask) != named.sha256:
-        raise LabelCorrupt(f"the mask of the rule is damaged: {path} holds other pixels than its name says")
+        raise LabelCorrupt(f"the mask of the rule is damaged: {path} holds other pixels; delete it, and {BACK}")
     return mask

@@ -15,6 +15,8 @@ from hmsa_label.stores.format.layout import chunk_path
 from hmsa_label.stores.format.rule import Rule
 
 COUNTS = (*CLASS_COUNTS, "origin_px")
+# Those that the pipeline may state; `class_px` is the writer's.
+FACTS = (*COUNTS[1:], "coarse_agreement")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,26 +16,25 @@ import numpy as np
 from hmsa_label.stores.errors import StoreConflict
 from hmsa_label.stores.files import FileRoot, create_bytes, join
 from hmsa_label.stores.format import layout
+from hmsa_label.stores.format.agreement import agreement_faults, count_faults, counts_in, made_by
 from hmsa_label.stores.format.arrays import (
     ARRAYS,
     LABEL,
     MASK,
     Bounds,
     Pixels,
-    agreement_faults,
     counts_margins,
     counts_thresholds,
     set_fault,
     table_fault,
 )
 from hmsa_label.stores.format.chunks import digest_of, encode
-from hmsa_label.stores.format.cut import counts_of
 from hmsa_label.stores.format.evidence import level_of
 from hmsa_label.stores.format.identity import read_identity
 from hmsa_label.stores.format.instances import StoredInstance, exact, table_digest, to_entries
 from hmsa_label.stores.format.layout import U8
 from hmsa_label.stores.format.masks import mask_of, put_mask, read_mask
-from hmsa_label.stores.format.receipt import ImageFacts, Receipt, StoredArray, now
+from hmsa_label.stores.format.receipt import FACTS, ImageFacts, Receipt, StoredArray, now
 from hmsa_label.stores.format.records import INSTANCES, RECEIPT
 from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.format.zarr_metadata import array_metadata, group_metadata
@@ -88,9 +87,12 @@ class SegmentWriter:
     def write(self, facts: ImageFacts, arrays: Mapping[str, Pixels], *, evidence_of: Receipt | None = None) -> Receipt:
         """Stores one image's arrays and returns its manifest row.
 
+        Counts among the facts must be those of the arrays; those that are left out are taken from them.
+
         Args:
             arrays: [H, W] by their names in the store's table of arrays, in the types that it states: `label` always,
-                evidence if it is to be kept, `instance` where there is a table of instances among the facts.
+                `origin` where the rule gives one, evidence if it is to be kept, `instance` where there is a table of
+                instances among the facts.
             evidence_of: an older receipt whose evidence the new label was made from, instead of evidence of its own.
 
         Raises:
@@ -100,17 +102,18 @@ class SegmentWriter:
             OSError: if the storage fails; nothing is recorded then and the image may be written again.
         """
         instances = None if facts.instances is None else exact(facts.instances)
-        if fault := self._fault(facts, arrays, instances, evidence_of):
+        bounds = self._bounds(facts, instances)
+        if fault := self._fault(arrays, bounds, evidence_of):
             raise ValueError(f"{facts.key}: {fault}")
-        class_px = counts_of(arrays[LABEL], len(self.names))
+        counts = self._counts(facts, arrays, bounds)
         height, width = arrays[LABEL].shape
         segment, row = self._claim(height, width, list(arrays))
         # What a label was cut from comes before it, the receipt last: a row with a receipt is whole.
         names = sorted(arrays, key=lambda name: (ARRAYS[name].of_rule, ARRAYS[name].required))
         written = [self._put_chunk(segment, row, name, arrays[name]) for name in names]
-        valid_px = sum(class_px)
+        valid_px = sum(counts["class_px"])
         receipt = Receipt(
-            **{**vars(facts), "instances": instances},
+            **{**vars(facts), "instances": instances, **counts},
             **_evidence(evidence_of, segment, row, written),
             height=height,
             width=width,
@@ -119,7 +122,6 @@ class SegmentWriter:
             threshold=self.rule.threshold,
             rule=self.rule.text,
             instance_table_sha256=None if instances is None else table_digest(instances),
-            class_px=class_px,
             valid_px=valid_px,
             kept_share=valid_px / (height * width),
             run=self.run_id,
@@ -131,18 +133,22 @@ class SegmentWriter:
         self._put(layout.receipt_path(segment, row), body)
         return receipt
 
-    def _fault(
-        self,
-        facts: ImageFacts,
-        arrays: Mapping[str, Pixels],
-        instances: tuple[StoredInstance, ...] | None,
-        evidence_of: Receipt | None,
-    ) -> str:
-        """What is wrong with an image's arrays; empty if they fit the table, and together."""
+    def _bounds(self, facts: ImageFacts, instances: tuple[StoredInstance, ...] | None) -> Bounds:
+        return Bounds(
+            names=self.names,
+            things=self.things,
+            thresholds=self.grid or (),
+            margins=self.margins,
+            instances=instances,
+            mean_confidence=facts.mean_confidence,
+        )
+
+    def _fault(self, arrays: Mapping[str, Pixels], bounds: Bounds, evidence_of: Receipt | None) -> str:
+        """What is wrong with an image's arrays, each by itself; empty if they fit the table."""
         kept = {stored.name for stored in evidence_of.arrays} if evidence_of else set()
-        if fault := set_fault(set(arrays)) or table_fault(arrays.keys() | kept, instances):
+        if fault := set_fault(set(arrays)) or table_fault(arrays.keys() | kept, bounds.instances):
             return fault
-        if fault := INSTANCES.fault(to_entries(instances or ()), "instances"):
+        if fault := INSTANCES.fault(to_entries(bounds.instances or ()), "instances"):
             return fault
         shape = arrays[LABEL].shape
         for name, pixels in arrays.items():
@@ -152,14 +158,6 @@ class SegmentWriter:
                 return f"{name} must be {dtype} [H, W] of one size; got {found}"
         if not 0 < arrays[LABEL].size <= layout.MAX_PIXELS:
             return f"a label of {list(shape)}; a store holds 1 to {layout.MAX_PIXELS:,} pixels"
-        bounds = Bounds(
-            names=self.names,
-            things=self.things,
-            thresholds=self.grid or (),
-            margins=self.margins,
-            instances=instances,
-            mean_confidence=facts.mean_confidence,
-        )
         for name, pixels in arrays.items():
             if counts_thresholds(name) and self.grid is None:
                 return f"{name}: its segment names no thresholds"
@@ -167,8 +165,24 @@ class SegmentWriter:
                 return f"{name}: its segment names no margins"
             if fault := ARRAYS[name].values.fault(pixels, bounds):
                 return f"{name}: {fault}; expected {ARRAYS[name].values.text}, with K = {len(self.names)}"
-        hidden = {} if self._mask is None else {MASK: self._mask}
-        return next(agreement_faults({**arrays, **hidden}, self.rule, bounds, arrays.keys()), "")
+        return ""
+
+    def _counts(self, facts: ImageFacts, arrays: Mapping[str, Pixels], bounds: Bounds) -> dict[str, Any]:
+        """The counts of an image: those of its pixels where they tell, or else what the facts state.
+
+        Raises:
+            ValueError: if arrays or facts do not say what follows from the evidence by the rule.
+        """
+        known = arrays if self._mask is None else {**arrays, MASK: self._mask}
+        made = made_by(known, self.rule, bounds, arrays.keys())
+        stated = {name: getattr(facts, name) for name in FACTS if getattr(facts, name) is not None}
+        faults = (
+            *agreement_faults(arrays, self.rule, bounds, arrays.keys(), made),
+            *count_faults(stated, arrays, bounds, made),
+        )
+        if faults:
+            raise ValueError(f"{facts.key}: {faults[0]}")
+        return {**stated, **counts_in(arrays, bounds, made)}
 
     def _claim(self, height: int, width: int, names: list[str]) -> tuple[str, int]:
         """A segment and a row nobody else has, with the metadata of these arrays in place for images of this size."""
@@ -214,16 +228,16 @@ class SegmentWriter:
             raise StoreConflict(f"{path} was written by another process; nothing was overwritten") from None
 
 
-def _mask_of_rule(root: FileRoot, rule: Rule, mask: U8 | None) -> U8 | None:
-    """The pixels of a rule's mask, which are in the store from now on."""
+def _mask_of_rule(root: FileRoot, rule: Rule, mask: U8 | None) -> Pixels | None:
+    """[H, W] bool where a rule's mask hides; its pixels are in the store from now on."""
     if rule.mask is None:
         return None
     if mask is None:
-        return read_mask(root, rule.mask)
+        return read_mask(root, rule.mask) != 0
     if (given := mask_of(mask)) != rule.mask:
         raise ValueError(f"the mask is {given}, the rule has {rule.mask}")
     put_mask(root, mask)
-    return mask
+    return mask != 0
 
 
 def _evidence(older: Receipt | None, segment: str, row: int, written: list[StoredArray]) -> dict[str, Any]:

@@ -3,19 +3,21 @@
 import contextlib
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from hmsa_label.stores.errors import LabelCorrupt, StoreConflict
-from hmsa_label.stores.files import LEFT_OVER, FileRoot, delete_files, join, list_infos, public_uri
+from hmsa_label.stores.errors import LabelCorrupt, StoreConflict, StoreError
+from hmsa_label.stores.files import LEFT_OVER, FileInfo, FileRoot, delete_files, join, list_infos, public_uri
 from hmsa_label.stores.format import layout
 from hmsa_label.stores.format.arrays import ARRAYS
+from hmsa_label.stores.format.forms import parse_json
 from hmsa_label.stores.format.identity import read_identity
 from hmsa_label.stores.manifest.table import GC, Change, Commit, Manifest, Snapshot
 from hmsa_label.stores.result import Result
 from hmsa_label.stores.runs import claims
+from hmsa_label.stores.runs.record import read_run
 from hmsa_label.stores.versions.tags import known_tags, mark_pruned, pruned_versions
 
 LEFT_OVER_SECONDS = 3600.0  # a younger file may be that of a writer who is at it
@@ -23,7 +25,7 @@ CLAIM = re.compile(rf"{layout.RUNS}/([^/]+)/{claims.FOLDER}/[^/]+")
 CLOCKS_DIFFER = timedelta(days=1)  # at most, those of hosts that wrote
 CHUNK = re.compile(rf"{layout.DATA}/[^/]+/(?P<size>\d+x\d+)/(?P<array>[^/]+)/c\.(?P<row>\d+)\.0\.0")
 PLACES = tuple(dict.fromkeys(array.place for array in ARRAYS.values()))
-PLACE_COLUMNS = ["height", "width", *(column for place in PLACES for column in place)]
+PLACE_COLUMNS = ["height", "width", "rule", *(column for place in PLACES for column in place)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,11 +129,18 @@ def _list(root: FileRoot) -> dict[str, int]:
     for place, info in found.items():
         name = place[len(path) + 1 :]
         if LEFT_OVER.search(name):
-            if info.written_at is not None and time.time() - info.written_at > LEFT_OVER_SECONDS:
+            if _is_old(info):
+                sizes[name] = info.size_bytes
+        elif name.startswith(f"{layout.MASKS}/"):
+            if _is_old(info):  # a younger one may be of a run that is about to begin
                 sizes[name] = info.size_bytes
         elif name.startswith(f"{layout.DATA}/") or CLAIM.fullmatch(name):
             sizes[name] = info.size_bytes
     return sizes
+
+
+def _is_old(info: FileInfo) -> bool:
+    return info.written_at is not None and time.time() - info.written_at > LEFT_OVER_SECONDS
 
 
 def _delete(root: FileRoot, names: list[str]) -> None:
@@ -151,6 +160,7 @@ def _plan(root: FileRoot, manifest: Manifest, head: Snapshot, sizes: dict[str, i
         raise LabelCorrupt(f"nothing is pruned, as nobody knows which version a tag names: {tags.unknown[0]}")
     rows, unreadable = _rows_of(manifest, head, kept)
     needed = _needed(rows)
+    needed.masks.update(_masks_of_runs(root, head.commit.open_runs, sizes))
     segments = needed.segments()
     last = max((commit.time for commit in finished if commit.version in unreadable), default="")
     paths = [
@@ -185,6 +195,8 @@ def _may_be_of(path: str, last: str) -> bool:
     parts = path.split("/")
     if not last or len(parts) < 2 or LEFT_OVER.search(path):
         return False
+    if parts[0] == layout.MASKS:
+        return True
     return parts[1] <= (datetime.fromisoformat(last) + CLOCKS_DIFFER).strftime("%Y%m%dT%H%M%SZ~")
 
 
@@ -197,11 +209,12 @@ class Needed:
 
     Attributes:
         places: by the column of the segment, so that a label beside kept evidence can go.
-        receipts: those of the rows, as paths.
+        receipts: those of the rows, as paths. masks: of their rules and those of open runs, as paths.
     """
 
     places: dict[str, set[Place]]
     receipts: set[str]
+    masks: set[str]
 
     def segments(self) -> set[str]:
         return {segment for places in self.places.values() for segment, _, _ in places}
@@ -213,14 +226,31 @@ class Needed:
         return any(place in self.places[column] for column in columns)
 
 
-def _needed(rows: Iterable[dict[str, Any]]) -> Needed:
-    needed = Needed(places={segment: set() for segment, _ in PLACES}, receipts=set())
+def _needed(rows: list[dict[str, Any]]) -> Needed:
+    needed = Needed(places={segment: set() for segment, _ in PLACES}, receipts=set(), masks=set())
     for row in rows:
         needed.receipts.add(layout.receipt_path(row["segment"], row["row"]))
         for segment, number in PLACES:
             if row[segment] is not None:
                 needed.places[segment].add((row[segment], f"{row['height']}x{row['width']}", str(row[number])))
+    needed.masks.update(_masks_of({row["rule"] for row in rows if row["rule"] is not None}))
     return needed
+
+
+def _masks_of(rules: Iterable[Any]) -> Iterator[str]:
+    """Masks that rules name, as paths; also those of rules that this version of the package does not know."""
+    for rule in rules:
+        more = parse_json(rule) if isinstance(rule, str) else rule or {}
+        if more.get("mask"):
+            yield layout.mask_path(more["mask"]["sha256"])
+
+
+def _masks_of_runs(root: FileRoot, open_runs: Iterable[str], sizes: Iterable[str]) -> Iterator[str]:
+    """Masks that open runs need: all that there are, if the record of one does not read."""
+    try:
+        yield from _masks_of([read_run(root, run_id).rule for run_id in open_runs])
+    except StoreError:
+        yield from sizes
 
 
 def _is_needed(path: str, needed: Needed, segments: set[str], open_runs: tuple[str, ...]) -> bool:
@@ -229,6 +259,8 @@ def _is_needed(path: str, needed: Needed, segments: set[str], open_runs: tuple[s
     if claim := CLAIM.fullmatch(path):
         return claim[1] in open_runs
     parts = path.split("/")
+    if parts[0] == layout.MASKS:
+        return path in needed.masks
     if path in needed.receipts or len(parts) < 3:  # data/zarr.json itself
         return True
     segment, name = parts[1], parts[-1]

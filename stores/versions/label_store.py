@@ -15,6 +15,7 @@ from hmsa_label.stores.format.arrays import (
     CODE,
     INSTANCE,
     LABEL,
+    ORIGIN,
     TOP1,
     Bounds,
     Pixels,
@@ -23,8 +24,10 @@ from hmsa_label.stores.format.arrays import (
 )
 from hmsa_label.stores.format.chunks import decode_checked
 from hmsa_label.stores.format.identity import check_classes, read_identity
-from hmsa_label.stores.format.instances import StoredInstance, range_fault
+from hmsa_label.stores.format.instances import StoredInstance, hard_instances, range_fault
 from hmsa_label.stores.format.layout import IGNORE_INDEX, U8
+from hmsa_label.stores.format.origin import teacher_alone
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.location import Location, location_text
 from hmsa_label.stores.versions.creation import make_store
 from hmsa_label.stores.versions.log import Version, versions_of
@@ -160,9 +163,8 @@ class LabelStore(VersionRows):
             LabelMissing: if the image has no instances, or an object is gone.
             LabelCorrupt: if the stored bytes are not those that were written.
         """
-        instance, found = self.read_instances(key)
-        instance[self.read(key) == IGNORE_INDEX] = 0
-        return instance, list(found)
+        _, found = self.read_instances(key)
+        return self.instance_map(key), list(found)
 
     def read_instances(self, key: str) -> tuple[NDArray[np.uint16], tuple[StoredInstance, ...]]:
         """[H, W] uint16 map and table of all instances of an image, whatever the rule keeps of them.
@@ -175,15 +177,28 @@ class LabelStore(VersionRows):
             raise LabelCorrupt(f"{key}: {INSTANCE} of version {self.version}: {fault}")
         return instance, found
 
-    def instance_map(self, key: str, label: U8 | None = None) -> NDArray[np.uint16]:
-        """The map of `instances` alone, without reading the tables of the version.
+    def instance_map(self, key: str, label: U8 | None = None, rule: Rule | None = None) -> NDArray[np.uint16]:
+        """The map of `instances` alone; tables of the version are read only where polygons gave labels.
 
         Args:
             label: [H, W] to go by instead of the image's own; 255 where there is none.
+            rule: that the label was made by, if it is not the image's own.
         """
-        instance = self.read_array(key, INSTANCE)
-        instance[(self.read(key) if label is None else label) == IGNORE_INDEX] = 0
-        return instance
+        if rule is None and not self.has_origin(key):
+            instance = self.read_array(key, INSTANCE)
+            instance[(self.read(key) if label is None else label) == IGNORE_INDEX] = 0
+            return instance
+        instance, found = self.read_instances(key)
+        kept = (self.rule(key) if rule is None else rule).keeps(found)
+        return hard_instances(instance, self.read(key) if label is None else label, found, kept)
+
+    def origin(self, key: str) -> U8:
+        """[H, W] uint8 who said the label of each pixel, by the codes of `stores.format.origin`; 0 where there is none.
+
+        Raises:
+            LabelMissing, LabelCorrupt: as `read`.
+        """
+        return self.read_array(key, ORIGIN) if self.has_origin(key) else teacher_alone(self.read(key))
 
     def __getitem__(self, key: str) -> U8:
         return self.read(key)

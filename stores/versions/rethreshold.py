@@ -12,6 +12,7 @@ from hmsa_label.stores.format.arrays import ARRAYS, CODE, INSTANCE, POLYGON, TOP
 from hmsa_label.stores.format.cut import Cut, needs
 from hmsa_label.stores.format.evidence import level_of
 from hmsa_label.stores.format.layout import U8
+from hmsa_label.stores.format.masks import mask_of, put_mask
 from hmsa_label.stores.format.receipt import ImageFacts, Receipt
 from hmsa_label.stores.format.rule import MEAN_CONFIDENCE, MaskOf, Rule
 from hmsa_label.stores.manifest.table import RETHRESHOLD
@@ -92,8 +93,10 @@ def rethreshold(
     assert old is not None
     rule = rule_of(old, store)
     todo = [receipt for receipt in receipts if receipt.label_rule != rule]
-    _refuse_not_stored(store, todo, rule)
+    _refuse_not_stored(store, todo, rule, mask)
     if not todo:
+        if mask is not None and mask_of(mask) == rule.mask:
+            put_mask(store.root, mask)  # a lost one is put back
         return _result(store, rule, len(receipts), 0)
     record = _record(store, base, rule, provenance)
     writer = RunWriter(uri, record, kind=RETHRESHOLD, storage_options=storage_options)
@@ -196,7 +199,7 @@ def _damaged(damaged: dict[str, str], total: int) -> str:
     )
 
 
-def _refuse_not_stored(store: LabelStore, receipts: list[Receipt], rule: Rule) -> None:
+def _refuse_not_stored(store: LabelStore, receipts: list[Receipt], rule: Rule, mask: U8 | None) -> None:
     """Refuses images without what the rule needs, and thresholds that the evidence of some segment does not know."""
     if fault := rule.fault(store.classes["names"]):
         raise ValueError(fault)
@@ -208,29 +211,37 @@ def _refuse_not_stored(store: LabelStore, receipts: list[Receipt], rule: Rule) -
                 lacking.setdefault(name, []).append(receipt.key)
     for name in (INSTANCE, *ARRAYS):  # a teacher of another kind is what would take longest
         if keys := lacking.get(name):
-            raise ValueError(f"{len(keys)} of {len(receipts)} images of {store.uri} {_lack(name, rule, keys[0])}")
+            raise ValueError(_lack(name, rule, f"{len(keys)} of {len(receipts)} images of {store.uri}", keys[0]))
     unsure = [receipt.key for receipt in receipts if receipt.mean_confidence is None]
     if rule.best_by == MEAN_CONFIDENCE and unsure:
         raise ValueError(
             f"{len(unsure)} of {len(receipts)} images of {store.uri} have no mean confidence (such as {unsure[0]}); "
             "choose the best by their kept_share"
         )
-    if (mask := rule.mask) is not None:
-        _refuse_other_sizes(receipts, mask)
+    if rule.mask is not None:
+        _refuse_other_sizes(receipts, rule.mask)
+        if mask is None:
+            store.mask(rule.mask)
+        elif (given := mask_of(mask)) != rule.mask:
+            raise ValueError(f"the mask is {given}, the rule has {rule.mask}")
     for segment in {str(receipt.evidence_segment) for receipt in receipts}:
         for threshold in rule.thresholds:
             level_of(threshold, store.grid(segment))
         level_of(rule.margin, store.grids(segment).margins or (), "margin")
 
 
-def _lack(name: str, rule: Rule, key: str) -> str:
+def _lack(name: str, rule: Rule, images: str, key: str) -> str:
+    """What to tell of images, such as that of a key, that do not have an array."""
     if name == INSTANCE:
         field = rule.of_instances[0].replace("_", " ")
-        return f"tell no instances apart (such as {key}), which the {field} needs; label them with a panoptic teacher"
-    if name in (TOP1, CODE):
-        return f"have no stored evidence (such as {key}); label them again with --evidence confidence --relabel"
+        return (
+            f"the {field} needs instances, and {images} tell none apart (such as {key}); "
+            "label them with a panoptic teacher"
+        )
     way = f"label them again with --evidence {ARRAYS[name].kind} --relabel"
-    return f"keep no {name} (such as {key}), which the rule ({rule}) needs; {way}"
+    if name in (TOP1, CODE):
+        return f"{images} have no stored evidence (such as {key}); {way}"
+    return f"the rule ({rule}) needs {name}, and {images} keep none (such as {key}); {way}"
 
 
 def _refuse_other_sizes(receipts: list[Receipt], mask: MaskOf) -> None:

@@ -14,6 +14,7 @@ from hmsa_label.stores.format.arrays import (
     BYTES,
     CHUNK_SHA256,
     INSTANCE,
+    ORIGIN,
     SHA256,
     Bounds,
 )
@@ -33,6 +34,7 @@ from hmsa_label.stores.versions.resolve import refuse_pruned
 EAGER = ["height", "width", "segment", "row", *DIGESTED.names]
 EAGER += [array.column(CHUNK_SHA256) for array in ARRAYS.values() if array.required]
 RULE, INSTANCE_SHA256 = ["threshold", "rule"], ARRAYS[INSTANCE].column(SHA256)
+ORIGIN_SHA256 = ARRAYS[ORIGIN].column(SHA256)
 TABLE = ["instances", "instance_table_sha256"]
 
 
@@ -142,6 +144,15 @@ class VersionRows:
     def keys_with_instances(self) -> set[str]:
         """The images whose labels tell instances apart: all or none, unless another teacher labeled a part anew."""
         return set(self._eager["key"].filter(self._eager[INSTANCE_SHA256].is_valid()).to_pylist())
+
+    @property
+    def has_origins(self) -> bool:
+        """Whether polygons may have given labels in images of this version."""
+        return bool(self._eager[ORIGIN_SHA256].null_count < len(self._places))
+
+    def has_origin(self, key: str) -> bool:
+        """Whether an image's labels may be of polygons, so that an array says who said them."""
+        return self._values([ORIGIN_SHA256], self._place(key))[0] is not None
 
     def rule(self, key: str) -> Rule:
         """What decided which pixels of an image have a label.

@@ -34,6 +34,12 @@ PANOPTIC_DIGESTS = [
     "9713573064e86e8b6adda40442a78e0d768b5eb2a1d5e687d808248a16c1f070",
     "6b502b96363d0679b70c9d68b4398bcb7f74179254c0ab5fad058a11681cfa96",
 ]
+RULES = str(GOLDEN / "v1-rules")
+RULES_DIGESTS = [
+    "c557d0f661a066412fb03fb882fc07e118a870c6edad425b1a43f7b3f882a28b",
+    "04de0798d17d0b79a0e952699a707ef54f60246726bd85e350aae0f6dd88e98d",
+]
+MASK = "61dd3c0ad9b45f217032b639f928ce003e2e03708d2d9ce84bed250632d040b8"
 
 
 @pytest.fixture(params=["v1"])
@@ -152,6 +158,46 @@ def test_the_rule_and_digests_of_panoptic_labels_are_those_of_the_day() -> None:
 
 def test_panoptic_labels_go_on_by_another_rule(tmp_path: Path) -> None:
     uri = str(shutil.copytree(PANOPTIC, tmp_path / "labels.zarr"))
-    rethreshold(uri, 0.9, center_threshold=0)
+    rethreshold(uri, Rule(0.9))
     assert LabelStore.open(uri).digest == PANOPTIC_DIGESTS[0]
+    assert verify(uri, every=True) == []
+
+
+def test_labels_and_origins_by_rules_of_every_kind_are_what_was_written() -> None:
+    first, last = LabelStore.open(RULES, "first"), LabelStore.open(RULES)
+    for key in first:
+        np.testing.assert_array_equal(first.read(key), [[255] * 6] * 3 + [[0, 0, 1, 1, 2, 2]])
+    drawn = [[255] * 6, [0, 0, 255, 0, 0, 2], [0, 0, 1, 1, 0, 2], [0, 0, 255, 255, 2, 255]]
+    np.testing.assert_array_equal(last.read("town/drawn"), drawn)
+    said = [[0] * 6, [2, 2, 0, 3, 2, 1], [2, 2, 1, 2, 2, 1], [2, 2, 0, 0, 1, 0]]
+    np.testing.assert_array_equal(last.origin("town/drawn"), said)
+    plain = [[255] * 6, [0, 255, 255, 255, 255, 2], [255, 0, 1, 255, 2, 2], [0, 0, 255, 255, 2, 255]]
+    np.testing.assert_array_equal(last.read("town/plain"), plain)
+    row = last.receipt("town/drawn")
+    assert (row.predicted_px, row.teacher_px, row.origin_px) == ((8, 8, 8), (4, 1, 4), (10, 4, 9, 1, 0))
+    assert (row.polygon_px, row.polygon_kept_px, row.polygon_agree_px) == ((8, 1, 0), (5, 0, 0), (4, 0, 0))
+    assert row.coarse_agreement == 4 / 5
+
+
+def test_rules_of_every_kind_and_digests_are_those_of_the_day(tmp_path: Path) -> None:
+    log = store_log(RULES)
+    assert [entry.digest for entry in log] == RULES_DIGESTS
+    assert log[0].rule == {"margin": 0.2}
+    assert log[1].rule == {
+        "class_thresholds": {"car": 0.6, "sky": 0.0},
+        "margin": 0.1,
+        "max_disagreement": 1,
+        "border_px": [1, 0, 0, 0],
+        "mask": {"sha256": MASK, "height": 4, "width": 6},
+        "polygons": "trust",
+        "class_polygons": {"car": "add", "sky": "veto"},
+        "grow_px": 2,
+    }
+    assert verify(RULES, every=True) == []
+    uri = str(shutil.copytree(RULES, tmp_path / "labels.zarr"))
+    rule = LabelStore.open(uri).rule("town/plain")
+    rethreshold(uri, Rule(0.9, margin=0.2))
+    assert LabelStore.open(uri).digest == RULES_DIGESTS[0]
+    rethreshold(uri, rule)  # its mask lies in the store
+    assert LabelStore.open(uri).digest == RULES_DIGESTS[1]
     assert verify(uri, every=True) == []
