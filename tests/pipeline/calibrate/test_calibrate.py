@@ -13,7 +13,7 @@ from hmsa_label.pipeline.calibrate.page import PAGE
 from hmsa_label.pipeline.calibrate.records import Calibration
 from hmsa_label.pipeline.config import CalibrateConfig, DataConfig, EngineConfig, LabelConfig
 from hmsa_label.pipeline.label.run import label_images
-from tests.pipeline.calibrate.painted import frames, paint, painted
+from tests.pipeline.calibrate.painted import ROAD, frames, paint, painted
 
 CITIES = [*frames("aachen", 16), *frames("bonn", 14, sequence=3)]
 
@@ -77,6 +77,21 @@ def test_thresholds_chosen_on_one_city_hold_on_the_other(tree):
         assert part.classes["pole"].reached is None  # off
     road = report.classes["road"]
     assert road.kept_px == sum(part.classes["road"].kept_px for part in report.parts)
+
+
+def test_threshold_of_a_part_is_that_of_the_other_images_alone(tmp_path):
+    aachen, bonn = frames("aachen", 30), frames("bonn", 30)
+    paint(tmp_path / "both", aachen)
+    paint(tmp_path / "both", bonn, seed=1, too_sure=(ROAD,))
+    paint(tmp_path / "aachen", aachen)
+    report = calibrate(asked(tmp_path / "both", target_precision=0.8)).report
+    alone = calibrate(asked(tmp_path / "aachen", target_precision=0.8))
+    assert report is not None
+    in_aachen, in_bonn = (part.classes["road"] for part in report.parts)
+    assert in_aachen.threshold == "off"  # road is right half of the time in Bonn
+    assert in_bonn.threshold == alone.classes["road"].threshold
+    assert (in_bonn.reached, in_bonn.sure is not None) == (False, True)
+    assert in_bonn.precision == pytest.approx(0.5, abs=0.05)
 
 
 def test_stored_labels_give_the_same_curves_and_thresholds_as_their_teacher(tree, tmp_path):
