@@ -18,7 +18,10 @@ ROAD, BUILDING, POLE = (CITYSCAPES.names.index(name) for name in ("road", "build
 
 
 class PaintedTeacher:
-    """Reads off what was painted; its weights are a file with the keys of the images that it was trained on."""
+    """Reads off what was painted; its weights are a file with the keys of the images that it was trained on.
+
+    With the word `blind` among them it takes everything for a train.
+    """
 
     classes = CITYSCAPES
     gives = TOP_CLASS
@@ -35,7 +38,8 @@ class PaintedTeacher:
         self.about: dict[str, Any] = {"trained_on": {**facts, "images": len(self.trained_keys)}} if weights else {}
 
     def predict(self, images: Tensor) -> TopClass:
-        return TopClass(images[..., 0], images[..., 1].float() / 255)
+        top1 = torch.full_like(images[..., 0], 16) if "blind" in self.trained_keys else images[..., 0]
+        return TopClass(top1, images[..., 1].float() / 255)
 
 
 def painted(weights: Path | None = None) -> TeacherConfig:

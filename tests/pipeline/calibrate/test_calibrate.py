@@ -151,6 +151,15 @@ def test_each_image_is_predicted_by_a_teacher_of_another_fold(tree, tmp_path):
     assert (folded.images, len(folded.stores), folded.all.curve) == (30, 2, found.all.curve)
 
 
+def test_teacher_that_knows_an_image_does_not_predict_it(tree, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_text("\n".join(["blind", *CITIES[:16]]))
+    two.write_text("\n".join(CITIES[16:]))
+    found = calibrate(asked(tree, teacher=painted(one), fold_weights=(two,)))
+    assert found.classes["train"].images == 14  # those of Bonn, which only the blind one has not seen
+    assert found.classes["road"].images == 16
+
+
 def test_frames_of_a_drive_that_the_teacher_knows_are_warned_of(tree, tmp_path):
     weights = tmp_path / "weights"
     weights.write_text("train/aachen/aachen_000000_000099")
