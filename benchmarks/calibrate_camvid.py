@@ -74,7 +74,7 @@ def counts_of(config: CalibrateConfig) -> Measured:
     (predictor,) = open_predictors(config, classes)
     refs = labeled_images(source, config.data.split, config.labels)
     assigned = [Assigned(ref=ref, by=predictor) for ref in refs]
-    return Measured.of(count_all(assigned, source, classes, lambda done, total: None))
+    return Measured.of(count_all(assigned, source, classes, lambda done, total: None)[0])
 
 
 def one_way(measured: Measured, units: np.ndarray, here: np.ndarray, rule: str) -> tuple[int, int, float]:

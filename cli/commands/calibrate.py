@@ -1,11 +1,14 @@
 """`hmsa-label calibrate`: how precise labels are at each threshold, and which threshold of each class is enough."""
 
+import click
+
 import hmsa_label
 from hmsa_label import CalibrateConfig, DataConfig, TeacherConfig
 from hmsa_label.cli import output
 from hmsa_label.cli.commands.versions import Counter
 from hmsa_label.cli.options import command, settings
 
+FAILED_SHOWN = 20
 SHOWN = (0.0, 0.5, 0.7, 0.9, 0.95, 0.99)  # thresholds of the table where none was asked for
 
 
@@ -17,20 +20,27 @@ SHOWN = (0.0, 0.5, 0.7, 0.9, 0.95, 0.99)  # thresholds of the table where none w
 @settings(DataConfig, "data", split="val")
 @settings(TeacherConfig, "teacher", unless="--store", weights=None)
 @settings(CalibrateConfig, "config")
-def calibrate(config: CalibrateConfig, as_json: bool) -> None:
+@click.pass_context
+def calibrate(ctx: click.Context, config: CalibrateConfig, as_json: bool) -> None:
     """Measure how precise labels are at each threshold, class by class, on images with fine labels.
 
     The teacher predicts the images, or --store has its labels of them. With --target-precision it proposes a stored
     threshold for each class, "off" where none is enough, and says what thresholds chosen on one half of the images do
     on the other. Images that the teacher was trained on are refused. --output writes calibration.json, which
-    --class-thresholds of other commands takes, and a page with curves.
+    --class-thresholds of other commands takes, and a page with curves. Images that cannot be read are listed, and the
+    exit code is 1.
     """
     found = hmsa_label.calibrate(config, Counter("images"))
     for text in found.warnings:
         output.say(f"Warning: {text}")
     if as_json:
         output.show_json(found)
-        return
+    else:
+        _show(found)
+    ctx.exit(int(bool(found.failed)))
+
+
+def _show(found: "hmsa_label.Calibration") -> None:
     (_show_thresholds if found.target_precision is not None else _show_curves)(found)
     output.show("")
     output.show_facts({
@@ -40,6 +50,10 @@ def calibrate(config: CalibrateConfig, as_json: bool) -> None:
         "other part": None if found.report is None else f"chosen without it; parts are {found.report.split_by}",
         "page": found.page,
     })  # fmt: skip
+    for failure in found.failed[:FAILED_SHOWN]:
+        output.show(f"failed      {failure['key']}: {failure['reason']}")
+    if len(found.failed) > FAILED_SHOWN:
+        output.show(f"failed      {len(found.failed) - FAILED_SHOWN} more, listed by --json")
 
 
 def _show_thresholds(found: "hmsa_label.Calibration") -> None:

@@ -22,7 +22,7 @@ from hmsa_label.pipeline.data.classes import classes_of
 from hmsa_label.pipeline.data.scores import labeled_images
 from hmsa_label.pipeline.software import package_version
 from hmsa_label.pipeline.wording import counted
-from hmsa_label.stores.files import join
+from hmsa_label.stores.files import join, open_filesystem, refuse_full_or_read_only
 from hmsa_label.stores.images.open import open_images
 from hmsa_label.stores.images.source import ImageRef, ImageSource
 
@@ -58,7 +58,8 @@ def calibrate(config: CalibrateConfig, on_image: OnImage | None = None) -> Calib
 
     With `target_precision` it proposes a stored threshold for each class, chosen on all images, and reports what
     thresholds chosen in the same way do on images that they were not chosen on. With `output` it writes
-    `calibration.json`, which `read_calibration` reads, and a page with curves.
+    `calibration.json`, which `read_calibration` reads, and a page with curves. Images that cannot be read or predicted
+    are listed, and the others are counted.
 
     Args:
         on_image: called with (images done, images in all) after each image.
@@ -71,11 +72,14 @@ def calibrate(config: CalibrateConfig, on_image: OnImage | None = None) -> Calib
     """
     source = open_images(config.data.dataset, config.data.root, config.data.storage_options)
     classes = classes_of(source)
+    if config.output is not None:
+        refuse_full_or_read_only(*open_filesystem(config.output))
     targets = {} if config.target_precision is None else targets_of(config.target_precision, classes.names)
     refs = labeled_images(source, config.data.split, config.labels, config.data.limit)
     given = _assign(config, source, classes, refs)
-    counts = count_all(given.assigned, source, classes, on_image or (lambda done, total: None))
+    counts, failed = count_all(given.assigned, source, classes, on_image or (lambda done, total: None))
     found = _measured(config, given, counts, targets)
+    found = replace(found, failed=[{"key": one.key, "reason": one.reason} for one in failed])
     return found if config.output is None else _written(found, str(config.output))
 
 

@@ -17,7 +17,7 @@ I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
 
 # Where a teacher's own confidence is counted beside the stored thresholds: closer together near 1, where most of it is.
-FINE_EDGES = (*(number / 100 for number in range(1, 100)), 0.9925, 0.9975, 0.999, 0.9995, 0.9999)
+FINE_EDGES = (*(5 * number / 100 for number in range(1, 20)), 0.96, 0.97, 0.98, 0.99, 0.995, 0.999, 0.9995, 0.9999)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

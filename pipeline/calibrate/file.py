@@ -67,7 +67,8 @@ _FILE = Record({
     **dict.fromkeys(("hmsa_label", "made_at", "data", "dataset", "split", "labels", "drawn", "method"), TEXT),
     "teacher": Record({"sha256": Maybe(TEXT)}), "fold_teachers": Each(Record({"sha256": Maybe(TEXT)})),
     "stores": Each(Record()), "images": COUNT, "images_trained_on": COUNT, "confidence": SHARE, "grid": Each(_LEVEL),
-    "target_precision": Maybe(_TARGET), "all": _CLASS, "classes": Named(_CLASS),
+    "failed": Each(Record({"key": TEXT, "reason": TEXT})), "target_precision": Maybe(_TARGET), "all": _CLASS,
+    "classes": Named(_CLASS),
     "class_thresholds": Named(_THRESHOLD), "report": Maybe(_REPORT), "warnings": Each(TEXT), "page": Maybe(TEXT),
 })  # fmt: skip
 
@@ -118,7 +119,6 @@ def write_calibration(found: Calibration, folder: Location) -> str:
 def write_text(place: str, text: str) -> str:
     """Writes a file that is there as a whole or not at all, and the folders above it; its place."""
     filesystem, path = open_filesystem(place)
-    filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
     replace_bytes(filesystem, path, text.encode())
     return place
 

@@ -115,7 +115,8 @@ def _facts(found: Calibration) -> str:
 
 
 def _warnings(found: Calibration) -> str:
-    lines = "".join(f"<p>{escape(line)}</p>" for line in found.warnings)
+    failed = [f"not counted: {one['key']}: {one['reason']}" for one in found.failed]
+    lines = "".join(f"<p>{escape(line)}</p>" for line in [*found.warnings, *failed])
     return f'<div class="warnings">{lines}</div>' if lines else ""
 
 

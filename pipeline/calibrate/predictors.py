@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hmsa_label.labelers.base import LabelerFault
 from hmsa_label.labelers.taxonomy import ClassTable, class_difference
 from hmsa_label.pipeline.calibrate.counts import (
     Counts,
@@ -22,12 +23,15 @@ from hmsa_label.pipeline.calibrate.learned import Learned
 from hmsa_label.pipeline.config import CalibrateConfig, TeacherConfig
 from hmsa_label.pipeline.data.label_files import read_raw_ids
 from hmsa_label.pipeline.data.scores import read_pair
-from hmsa_label.pipeline.records import U8
+from hmsa_label.pipeline.records import U8, Failure
+from hmsa_label.stores.errors import LabelMissing
 from hmsa_label.stores.format.evidence import DEFAULT_GRID
 from hmsa_label.stores.images.source import ImageRef, ImageSource
+from hmsa_label.stores.parallel import map_threads
 from hmsa_label.stores.runs.record import read_run
 from hmsa_label.stores.versions.label_store import LabelStore
 
+READERS = 4  # threads that read stored labels
 Edges = NDArray[np.float32]
 
 
@@ -169,17 +173,39 @@ def open_predictors(config: CalibrateConfig, classes: ClassTable) -> list[Predic
 
 def count_all(
     assigned: list[Assigned], source: ImageSource, classes: ClassTable, on_image: Callable[[int, int], None]
-) -> Counts:
-    """The counts of all images; `on_image` is told how many are done, and of how many."""
+) -> tuple[Counts, list[Failure]]:
+    """The counts of all images that can be counted, and the others; `on_image` is told how many are done, of how many.
+
+    Raises:
+        ValueError: not one image can be counted; the message is that of the first one.
+        LabelerFault: a teacher does not keep to the protocol.
+    """
     predictors = list({id(one.by): one.by for one in assigned}.values())
     grid = _common([one.grid for one in predictors])
     sure = all(one.has_confidence for one in predictors)
     edges = fine_edges(grid) if sure else np.asarray(grid, np.float32)
-    images = []
-    for done, one in enumerate(assigned, 1):
-        images.append(one.by.count(source, one.ref, classes, edges))
-        on_image(done, len(assigned))
-    return stack([one.ref.key for one in assigned], classes.names, edges, grid, images)
+
+    def count(one: Assigned) -> ImageCounts | ValueError | LabelMissing:
+        try:
+            return one.by.count(source, one.ref, classes, edges)
+        except LabelerFault:
+            raise
+        except (ValueError, LabelMissing) as error:
+            return error
+
+    images: list[ImageCounts] = []
+    keys: list[str] = []
+    failed: list[Failure] = []
+    for one, found in zip(assigned, map_threads(count, assigned, 1 if sure else READERS), strict=True):
+        if isinstance(found, ImageCounts):
+            images.append(found)
+            keys.append(one.ref.key)
+        elif len(failed) + 1 == len(assigned):
+            raise found
+        else:
+            failed.append(Failure(key=one.ref.key, reason=str(found)))
+        on_image(len(images) + len(failed), len(assigned))
+    return stack(keys, classes.names, edges, grid, images), failed
 
 
 def read_labels(source: ImageSource, ref: ImageRef, classes: ClassTable) -> U8:

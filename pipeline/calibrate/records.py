@@ -150,6 +150,7 @@ class Calibration(Result):
             predicted the images that the first one was trained on.
         stores: `store`, `version`, `digest` of stored labels that were counted; empty if a teacher predicted.
         data, dataset, split, labels: where the fine labels are. images: how many were counted.
+        failed: `key` and `reason` of images that could not be counted; they are not among `images`.
         images_trained_on: of them, by name or content, those that their teacher was trained on; 0 unless allowed.
         drawn: what the resamples of the intervals consist of, in words. confidence: of the intervals, 0..1.
         grid: stored thresholds, ascending.
@@ -173,6 +174,7 @@ class Calibration(Result):
     labels: str
     images: int
     images_trained_on: int
+    failed: list[dict[str, str]] = field(default_factory=list)
     drawn: str
     confidence: float
     grid: list[float]

@@ -77,3 +77,12 @@ def test_settings_file_may_name_a_teacher_where_a_store_is_given(call, street, t
     (tmp_path / "settings.yaml").write_text("weights: teacher.safetensors\n")
     result = call("calibrate", "--data", street, "--store", "gone", "--config", tmp_path / "settings.yaml")
     assert "is of no use" not in result.stderr
+
+
+def test_image_that_cannot_be_read_is_named_and_the_exit_code_is_1(call, call_json, street):
+    image = sorted((street / "leftImg8bit/val").rglob("*.png"))[1]
+    image.write_bytes(b"no image")
+    result = call(*asked(street))
+    assert result.exit_code == 1
+    assert "failed      val/town/town_000001_000019: cannot read" in result.stdout
+    assert call_json(*asked(street), exit_code=1)["images"] == 4

@@ -1,11 +1,13 @@
 """`calibrate`: from images and labels, through a teacher or a store, to thresholds, a file and a page."""
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from hmsa_label.pipeline.calibrate.calibration import calibrate
 from hmsa_label.pipeline.calibrate.file import FILE, read_calibration
@@ -177,17 +179,26 @@ def test_images_without_a_stored_label_are_told_and_none_at_all_is_refused(tree,
         calibrate(asked(tmp_path, teacher=None, store=(store,)))
 
 
-def test_labels_of_another_size_than_the_prediction_are_named(tree, tmp_path):
-    store = labeled(tree, tmp_path / "store", limit=1)
-    paint(tmp_path, CITIES[:1])
-    from PIL import Image
+def test_images_that_cannot_be_counted_are_named_and_the_others_are(tree, tmp_path):
+    shutil.copytree(tree, tmp_path / "tree")
+    store = labeled(tree, tmp_path / "store")
+    labels, image = (next((tmp_path / "tree").rglob(f"aachen_000000_{frame:06}_{kind}.png")) for frame, kind in (
+        (3, "gtFine_labelIds"), (7, "leftImg8bit")))  # fmt: skip
+    Image.open(labels).resize((16, 12)).save(labels)
+    image.write_bytes(b"no image")
+    from_store = calibrate(asked(tmp_path / "tree", teacher=None, store=(store,)))
+    assert [one["key"][-6:] for one in from_store.failed] == ["000003"]  # no image is read
+    assert "fine labels have 12 x 16 px, its prediction 24 x 32 px" in from_store.failed[0]["reason"]
+    from_teacher = calibrate(asked(tmp_path / "tree"))
+    assert (from_teacher.images, [one["key"][-6:] for one in from_teacher.failed]) == (28, ["000003", "000007"])
 
-    name = next(tmp_path.rglob("*labelIds.png"))
-    Image.open(name).resize((16, 12)).save(name)
-    with pytest.raises(
-        ValueError, match=r"aachen_000000_000000: its fine labels have 12 x 16 px, its prediction 24 x 32"
-    ):
-        calibrate(asked(tmp_path, teacher=None, store=(store,)))
+
+def test_not_one_image_that_can_be_counted_is_an_error(tmp_path):
+    paint(tmp_path, CITIES[:2])
+    for image in tmp_path.rglob("*leftImg8bit.png"):
+        image.write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"cannot read val/aachen/aachen_000000_00000[01]"):
+        calibrate(asked(tmp_path))
 
 
 def test_few_images_make_no_parts_and_that_is_said(tmp_path):
