@@ -38,6 +38,7 @@ from hmsa_label import (
 )
 from hmsa_label.pipeline.data.panoptic_labels import images_with_instances, read_panoptic
 from hmsa_label.pipeline.data.panoptic_scores import PanopticScores
+from hmsa_label.pipeline.rules import RuleConfig
 from hmsa_label.stores.images.open import open_images
 
 THRESHOLD = 0.5
@@ -94,7 +95,8 @@ def row(name: str, found: PanopticEvaluation) -> list[str]:
 def run(data: DataConfig, teacher: TeacherConfig, store: str, rule: dict, **engine: object) -> str:
     """Labels a split; the digest."""
     chosen = EngineConfig(**{"executor": "local", "workers": 1, **engine})
-    return label_images(LabelConfig(data=data, teacher=teacher, store=store, engine=chosen, **rule)).digest
+    asked = RuleConfig(**rule)
+    return label_images(LabelConfig(data=data, teacher=teacher, store=store, engine=chosen, rule=asked)).digest
 
 
 def equal_pixels(first: str, second: str) -> bool:
@@ -122,7 +124,7 @@ def same_everywhere(data: DataConfig, teacher: TeacherConfig, folder: str) -> tu
         fresh_store, store = f"{folder}/fresh-{number}", f"{folder}/changed-{number}"
         fresh = run(data, teacher, fresh_store, changed)
         run(data, teacher, store, rule)
-        digest = rethreshold(store, **changed).digest
+        digest = rethreshold(store, RuleConfig(**changed)).digest
         same = digest == fresh and equal_pixels(store, fresh_store)
         agree &= same
         rows.append([f"rethreshold {told(changed)}, against a fresh run", digest[:16], fresh[:16], yes(same)])

@@ -14,6 +14,7 @@ class Setting:
     """How a config field looks on the command line; a flag `--a/--no-a` comes in both forms.
 
     Attributes:
+        kind: type of its value, where the field's annotation and `choices` do not tell.
         part: field of the config that holds a config of its own, and the class of that one, if the field is there.
     """
 
@@ -22,6 +23,7 @@ class Setting:
     help: str
     choices: tuple[str, ...] | None = None
     foreign: tuple[str, ...] = ()
+    kind: click.ParamType[object] | None = None
     part: tuple[str, type] | None = None
 
 

@@ -23,6 +23,7 @@ from hmsa_label import (
     ModelConfig,
     PanopticLoss,
     RayTrainConfig,
+    RuleConfig,
     StoreConfig,
     TeacherConfig,
     TraceConfig,
@@ -39,11 +40,13 @@ from hmsa_label.cli.given import (
     teacher_options,
     the_one_asked_for,
 )
-from hmsa_label.cli.parameters import Section, admits_none, not_on_command_line, shown, type_of
+from hmsa_label.cli.parameters import Section, Word, admits_none, not_on_command_line, shown, type_of
+from hmsa_label.cli.rule_options import RULE
 from hmsa_label.cli.settings import OptionAttributes, SettingOption, use_settings_file
 from hmsa_label.pipeline import (
     AUX_LOSSES,
     DATASETS,
+    EVIDENCE,
     EXECUTORS,
     LOSSES,
     ON_ERROR,
@@ -86,10 +89,8 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
     )),
     LabelConfig: ("Labels", (
         Setting("store", "--store", "Folder or URL of the label store; made on first use."),
-        Setting("threshold", "--threshold", "Confidence below which a pixel is left out (255)."),
-        Setting("center_threshold", "--center-threshold", "Center score below which an instance is left out (255)."),
-        Setting("instance_threshold", "--instance-threshold", "Mean confidence below which an instance is left out."),
-        Setting("keep_evidence", "--evidence/--no-evidence", "Keep what makes other thresholds possible later."),
+        Setting("evidence", "--evidence",
+                f"What to store for later changes of the rule: {', '.join(EVIDENCE)}; several as top2,growth."),
         Setting("coarse_labels", "--coarse-labels", "Label type of the polygons beside the images."),
         Setting("keys", "--keys", "Only these images: names or patterns with *, or @FILE with one per line."),
         Setting("only_new", "--only-new", "Also label images again whose files changed; compares their digests."),
@@ -99,6 +100,7 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
         Setting("single_writer", "--single-writer", "Accept storage without put-if-absent; one run at a time."),
         Setting("storage_options", "--store-options", STORE_OPTIONS),
     )),
+    RuleConfig: ("Rule", RULE),
     EngineConfig: ("Engine", (
         Setting("executor", "--executor", "Ray actors, or threads in this process.", EXECUTORS),
         Setting("workers", "--workers", "Teachers at work.  [default: one per GPU, or per CPU share]"),
@@ -225,9 +227,6 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
     )),
     ExplainConfig: ("Picture", (
         Setting("output", "--output", "PNG file to write."),
-        Setting("threshold", "--threshold", "Confidence below which a pixel is left out."),
-        Setting("center_threshold", "--center-threshold", "Center score below which an instance is left out."),
-        Setting("instance_threshold", "--instance-threshold", "Mean confidence below which one is left out."),
     )),
     TraceConfig: ("Chain", (
         Setting("teacher", "--teacher", "Weights file of the teacher, if it is not where the run found it."),
@@ -335,14 +334,20 @@ def _option(
         attributes |= {"is_flag": True, "default": default, "show_default": "/" in setting.flag}
     else:
         usual = field.default if default is None else default  # the word none is known where it is not what is meant
-        kind = click.Choice(setting.choices) if setting.choices else type_of(field.type, usual)
-        attributes |= {"type": kind, "required": required, "admits_none": admits_none(field.type)}
+        attributes |= {"required": required, "admits_none": admits_none(field.type)}
+        attributes["type"] = kind = _type(setting, field.type, usual)
         if isinstance(kind, Section):
             attributes |= {"default": "{}", "callback": not_on_command_line}
         elif not required:
             attributes |= {"default": None if default is None else shown(default, kind),
                            "show_default": default not in (None, (), {})}  # fmt: skip
     return click.option(parameter_of(setting), setting.flag, cls=SettingOption, **attributes)
+
+
+def _type(setting: Setting, annotation: object, default: object) -> click.ParamType[object]:
+    if setting.kind is not None:
+        return setting.kind
+    return Word(setting.choices) if setting.choices else type_of(annotation, default)
 
 
 def _keep_debug(ctx: click.Context, param: click.Parameter, value: bool) -> bool:

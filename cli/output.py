@@ -10,6 +10,7 @@ from typing import IO, Protocol, TypeAlias, runtime_checkable
 
 import click
 
+import hmsa_label
 from hmsa_label.pipeline import hide_in_text
 
 LIST_SHOWN = 24
@@ -52,8 +53,7 @@ def _escaped(text: str, encoding: str = "utf-8") -> str:
 
 def rule(threshold: float | None, more: Mapping[str, object] | None) -> str | None:
     """What decides which pixels become labels, in one line; None if nobody knows."""
-    others = [f"{name.replace('_', ' ')} {value}" for name, value in (more or {}).items()]
-    return None if threshold is None else ", ".join([f"{threshold}", *others])
+    return None if threshold is None else str(hmsa_label.Rule.of(threshold, more))
 
 
 def show_json(result: object) -> None:

@@ -142,6 +142,24 @@ class NamedValues(click.ParamType[dict[str, object]]):
         return {name.strip(): _json(value.strip()) for name, _, value in pairs}
 
 
+class AsGiven(click.ParamType[object]):
+    """A value that its config reads itself: text of a form of its own, and in YAML numbers, lists or a mapping too."""
+
+    def __init__(self, metavar: str, *, mapping: bool = False) -> None:
+        self.metavar = metavar
+        self.name = "named values" if mapping else "value"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return self.metavar
+
+
+class Word(click.Choice[str]):
+    """One of a few words; `off`, which YAML reads as false, may be among them."""
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return super().convert("off" if value is False and "off" in self.choices else value, param, ctx)
+
+
 def _json(text: str) -> object:
     try:
         value: object = json.loads(text)

@@ -106,6 +106,8 @@ from hmsa_label.pipeline.records import LabeledImage as LabeledImage
 from hmsa_label.pipeline.records import LabelSummary as LabelSummary
 from hmsa_label.pipeline.records import Prediction as Prediction
 from hmsa_label.pipeline.records import PredictionPart as PredictionPart
+from hmsa_label.pipeline.records import Wanted as Wanted
+from hmsa_label.pipeline.rules import RuleConfig as RuleConfig
 from hmsa_label.pipeline.teacher.errors import NonFiniteLogits as NonFiniteLogits
 from hmsa_label.pipeline.teacher.evaluate import evaluate as evaluate
 from hmsa_label.pipeline.teacher.explain import ExplainSummary as ExplainSummary

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hmsa_label.labelers.registry import DEFAULT_TEACHER, checked_options, place_of
+from hmsa_label.pipeline.rules import RuleConfig
 from hmsa_label.stores.credentials import refuse_in_url
 from hmsa_label.stores.location import Location, keep_as_text, location_text
 
@@ -18,6 +19,8 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 EXECUTORS = ("ray", "local")
 ON_ERROR = ("skip", "fail")
 COARSE_LABELS = "gtCoarse"  # label type of polygons, unless another one is named
+NO_EVIDENCE, CONFIDENCE, TOP2, DISAGREEMENT, GROWTH = "none", "confidence", "top2", "disagreement", "growth"
+EVIDENCE = (CONFIDENCE, NO_EVIDENCE, TOP2, DISAGREEMENT, GROWTH)  # in the order that records have them
 FLAT = {"flat": True}  # metadata of a field whose config is written among the fields beside it, not below its name
 
 
@@ -31,9 +34,20 @@ def at_least(option: str, value: float, least: float) -> None:
         raise ValueError(f"{option} must be at least {least}; got {value}")
 
 
-def share(option: str, value: float) -> None:
-    if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{option} must lie between 0 and 1; got {value}")
+def evidence_kinds(kinds: tuple[str, ...]) -> tuple[str, ...]:
+    """Kinds of evidence in the order of records, with confidence, which all others stand beside; `none` is one alone.
+
+    Raises:
+        ValueError: if one is unknown, none is named, or `none` is among others.
+    """
+    for kind in kinds:
+        one_of("--evidence", kind, EVIDENCE)
+    if not kinds or (NO_EVIDENCE in kinds and len(kinds) > 1):
+        raise ValueError(
+            f"--evidence takes none alone, or kinds such as confidence,top2; got {','.join(kinds) or 'nothing'}"
+        )
+    asked = kinds if NO_EVIDENCE in kinds else (CONFIDENCE, *kinds)
+    return tuple(kind for kind in EVIDENCE if kind in asked)
 
 
 def option_of(field: str) -> str:
@@ -187,11 +201,12 @@ class EngineConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelConfig:
-    """One labeling run: data, teacher, threshold, store, engine.
+    """One labeling run: data, teacher, rule, store, engine.
 
     Attributes:
-        threshold, center_threshold, instance_threshold: the rule that decides which pixels become labels: the least
-            confidence of a pixel, and the least center score and least mean confidence of its instance, 0..1.
+        rule: which pixels become labels; without a word those whose confidence is at least 0.9.
+        evidence: what is stored beside the labels, so that `rethreshold` can change the rule: `confidence`, polygons
+            included, and on top of it `top2`, `disagreement`, `growth`; or `none`.
         coarse_labels: label type of the polygons beside the images, such as gtCoarse; images may have none.
         keys: label only these images: keys, patterns, or `@FILE` with one per line (`data/selection.py`); empty is all.
         only_new: also label images again whose files hold other bytes than when they were labeled, as a new version;
@@ -204,10 +219,8 @@ class LabelConfig:
     data: DataConfig
     teacher: TeacherConfig
     store: Location
-    threshold: float = 0.9
-    center_threshold: float = 0.0
-    instance_threshold: float = 0.0
-    keep_evidence: bool = True
+    rule: RuleConfig = field(default_factory=RuleConfig)
+    evidence: tuple[str, ...] = (CONFIDENCE,)
     coarse_labels: str = COARSE_LABELS
     keys: tuple[str, ...] = ()
     engine: EngineConfig = field(default_factory=EngineConfig)
@@ -221,10 +234,7 @@ class LabelConfig:
     def __post_init__(self) -> None:
         keep_as_text(self, "store")
         check_place("--store", self.store)
-        if not 0.0 < self.threshold < 1.0:
-            raise ValueError(f"--threshold must lie between 0 and 1, both excluded; got {self.threshold}")
-        for name in ("center_threshold", "instance_threshold"):
-            share(option_of(name), getattr(self, name))
+        object.__setattr__(self, "evidence", evidence_kinds(self.evidence))
         if self.relabel and self.only_new:
             raise ValueError("--relabel labels every image again, --only-new those that changed; give one of them")
 
@@ -293,20 +303,14 @@ class CalibrateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainConfig:
-    """The picture of one image's prediction, and of what it is taken from; thresholds are those of a run."""
+    """The picture of one image's prediction, of what it is taken from, and of the labels by a rule as that of a run."""
 
     teacher: TeacherConfig
+    rule: RuleConfig = field(default_factory=RuleConfig)
     output: Location = "explained.png"
-    threshold: float = 0.9
-    center_threshold: float = 0.0
-    instance_threshold: float = 0.0
 
     def __post_init__(self) -> None:
         keep_as_text(self, "output")
-        if not 0.0 < self.threshold < 1.0:
-            raise ValueError(f"--threshold must lie between 0 and 1, both excluded; got {self.threshold}")
-        for name in ("center_threshold", "instance_threshold"):
-            share(option_of(name), getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,13 +14,31 @@ U8 = NDArray[np.uint8]
 U16 = NDArray[np.uint16]
 
 
-@dataclass(frozen=True, kw_only=True)
-class LabeledImage:
-    """One image's labels and evidence, on the CPU, before they are stored.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Wanted:
+    """What is to be known of every pixel.
 
     Attributes:
-        arrays: [H, W] arrays by the names that the store gives them: `label`, uint8 trainIds with ignore_index (255)
-            where the rule keeps nothing; with evidence what it was cut from; `instance` of a panoptic teacher.
+        thresholds: [T] float32 that codes count, ascending.
+        margins: [M] float32 that margins are counted by, ascending; None for no runner-up and no margin.
+        disagreement: count the views that have another class.
+        confidence: keep the confidence itself, too.
+    """
+
+    thresholds: NDArray[np.float32]
+    margins: NDArray[np.float32] | None = None
+    disagreement: bool = False
+    confidence: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabeledImage:
+    """What a teacher says of one image, and its labels once they are cut, on the CPU.
+
+    Attributes:
+        arrays: [H, W] arrays by the names that the store gives them: what was asked of the teacher, `instance` of a
+            panoptic one, and `label`, uint8 trainIds with ignore_index (255) where a rule keeps nothing; `confidence`,
+            float32, if it was asked for.
         mean_confidence: mean over pixels of the probability of their class, 0..1; None if nothing tells it.
         tiles: how the image was cut because it did not fit into memory; None if it was labeled as a whole.
         instances: all that a panoptic teacher found, before the rule; None of other teachers.
@@ -60,12 +78,14 @@ class Explanation:
         parts: what the prediction is taken from; empty if it is of one piece.
         top1: [H, W] uint8 arg-max trainId of the prediction.
         confidence: [H, W] float32 its softmax probability, 0..1.
+        label: [H, W] uint8 what a rule keeps of it, 255 elsewhere.
         instance, instances: as those of a `Prediction`.
     """
 
     parts: list[PredictionPart]
     top1: U8
     confidence: NDArray[np.float32]
+    label: U8
     instance: U16 | None = None
     instances: tuple[StoredInstance, ...] = ()
 
@@ -75,7 +95,7 @@ class Prediction:
     """What a teacher says of one image.
 
     Attributes:
-        label: [H, W] uint8 trainIds, ignore_index (255) where the confidence or the scores of an instance are too low.
+        label: [H, W] uint8 trainIds, ignore_index (255) where the rule keeps nothing.
         top1: [H, W] uint8 arg-max trainIds, whatever their confidence; where instances are told apart, the classes
             after merging, 255 where a pixel belongs to nothing.
         confidence: [H, W] float32 probability of the class in `top1`, 0..1.

@@ -8,6 +8,7 @@
     fake(nan="7,8,9")         gives NaN for such an image; nan="all" for every one
     fake(start="fail")        cannot be loaded; "crash" ends its process while loading, "hang" never ends
     fake(instances=True)      tells instances apart: rectangles over the rest, and some pixels of nothing
+    fake(views=3)             gives the probabilities of all classes, taken from three views that often disagree
 
 Labels are a pure function of pixels and seed.
 """
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hmsa_label.labelers.base import PANOPTIC, TOP_CLASS, Instance, Panoptic, TopClass
+from hmsa_label.labelers.base import PANOPTIC, PROBABILITIES, TOP_CLASS, Instance, Panoptic, TopClass
 from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.pipeline.config import TeacherConfig
 
@@ -43,7 +44,7 @@ def fake_arguments(**options: Any) -> list[str]:
 
 
 class FakeTeacher:
-    """See the module; `seed` and `instances` alone decide the labels."""
+    """See the module; `seed`, `instances` and `views` alone decide the labels."""
 
     classes = CITYSCAPES
     takes_semantics = True  # of stuff; its rectangles stay where they are
@@ -59,10 +60,12 @@ class FakeTeacher:
         nan: str | None = None,
         start: str | None = None,
         instances: bool = False,
+        views: int = 1,
         semantics: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self._semantics = semantics
-        self.gives = PANOPTIC if instances else TOP_CLASS
+        self.gives = PANOPTIC if instances else TOP_CLASS if views == 1 else PROBABILITIES
+        self.num_views = views
         if start == "fail":
             raise ValueError("it was asked not to start")
         if start == "crash":
@@ -74,10 +77,10 @@ class FakeTeacher:
 
     @staticmethod
     def identity(options: Mapping[str, Any]) -> dict[str, Any]:
-        told = {"instances": True} if options.get("instances") else {}
+        told = {name: options[name] for name in ("instances", "views") if options.get(name)}
         return {"options": {"seed": options.get("seed", 0), **told}}
 
-    def predict(self, images: Tensor) -> TopClass | Panoptic:
+    def predict(self, images: Tensor) -> Tensor | TopClass | Panoptic:
         done_at = time.monotonic() + self._seconds * len(images)
         pixels = images.numpy().astype(np.uint16)
         red, green, blue = (pixels[..., channel] for channel in range(3))
@@ -87,7 +90,28 @@ class FakeTeacher:
             self._misbehave(",".join(str(int(value)) for value in image[0, 0]), sure)
         time.sleep(max(0.0, done_at - time.monotonic()))
         flat = TopClass(torch.from_numpy(top1), torch.from_numpy(confidence))
+        if self.num_views > 1:
+            return self._probabilities(pixels, flat)
         return flat if self.gives == TOP_CLASS else self._with_instances(images, flat)
+
+    def predict_views(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Views that see the class of the prediction, or the next one where the first channel of a pixel says so."""
+        probabilities = self.predict(images)
+        top1 = probabilities.argmax(1)
+        other = (top1 + 1) % self.classes.num_classes
+        return probabilities, [
+            torch.where(images[..., 0] % (view + 2) == 0, other, top1) for view in range(self.num_views)
+        ]
+
+    def _probabilities(self, pixels: np.ndarray, flat: TopClass) -> Tensor:
+        """[N, K, H, W]: at least a half for the class, of the rest a part for another one, as the colors say."""
+        best = 0.5 + flat.confidence / 2
+        second = (1 - best) * torch.from_numpy((1 + pixels[..., 1] % 4).astype(np.float32)) / 5
+        count = self.classes.num_classes
+        found = ((1 - best - second) / (count - 2))[:, None].repeat(1, count, 1, 1)
+        other = (flat.top1.long() + 1 + torch.from_numpy((pixels[..., 2] % 5).astype(np.int64))) % count
+        found.scatter_(1, other[:, None], second[:, None])
+        return found.scatter_(1, flat.top1.long()[:, None], best[:, None])
 
     def _with_instances(self, images: Tensor, flat: TopClass) -> Panoptic:
         """Stuff and void of the pixels' colors, and rectangles of things that a digest of the whole image places."""

@@ -1,7 +1,7 @@
 """`hmsa-label explain`: show what the teacher sees in one image, scale by scale."""
 
 import hmsa_label
-from hmsa_label import ExplainConfig, TeacherConfig
+from hmsa_label import ExplainConfig, RuleConfig, TeacherConfig
 from hmsa_label.cli import output
 from hmsa_label.cli.options import argument, command, settings
 
@@ -9,12 +9,13 @@ from hmsa_label.cli.options import argument, command, settings
 @command("explain", example="hmsa-label explain street.png --weights teacher.safetensors --output street-explained.png")
 @argument("image", required=True)
 @settings(TeacherConfig, "teacher")
+@settings(RuleConfig, "rule")
 @settings(ExplainConfig, "config")
 def explain(image: str, config: ExplainConfig, as_json: bool) -> None:
     """Show what the teacher sees in an image, scale by scale.
 
     Writes one picture: the prediction of each scale and how much of it is taken, the fused prediction, its confidence,
-    and the labels that the threshold keeps.
+    and the labels that the rule keeps. Polygons have no say in it.
     """
     result = hmsa_label.explain_image(image, config)
     for text in result.warnings:
@@ -25,9 +26,10 @@ def explain(image: str, config: ExplainConfig, as_json: bool) -> None:
     if rows := [(_name(part), share, result.agreement[part]) for part, share in result.shares.items()]:
         output.show_table(["scale", "share of the result", "agrees with it"], rows)
         output.show("")
+    kept, rule = output.percent(result.kept_share), output.rule(result.threshold, result.rule)
     output.show_facts({
         "mean confidence": f"{result.mean_confidence:.4f}",
-        f"kept at {result.threshold}": output.percent(result.kept_share),
+        "kept": f"{kept} of pixels at threshold {rule}",
         "instances": None if result.instances is None else f"{result.instances}, {result.instances_kept} of them kept",
         "classes": result.teacher["classes"],
         "picture": result.output,

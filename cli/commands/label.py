@@ -3,7 +3,7 @@
 import click
 
 import hmsa_label
-from hmsa_label import DataConfig, EngineConfig, LabelConfig, TeacherConfig, pipeline
+from hmsa_label import DataConfig, EngineConfig, LabelConfig, RuleConfig, TeacherConfig, pipeline
 from hmsa_label.cli import output
 from hmsa_label.cli.errors import INTERRUPTED
 from hmsa_label.cli.options import command, flag, settings
@@ -15,6 +15,7 @@ MAX_FAILURES_SHOWN = 20
 @settings(DataConfig, "data")
 @settings(TeacherConfig, "teacher", skip=("cpu_threads",))
 @settings(EngineConfig, "engine")
+@settings(RuleConfig, "rule")
 @settings(LabelConfig, "config")
 @flag("-n --dry-run", "Show what would be done, and do nothing.", is_flag=True, section="General")
 @click.pass_context
@@ -43,6 +44,7 @@ def show_plan(plan: "hmsa_label.LabelPlan", as_json: bool) -> None:
         "data": plan.data + (f", split {plan.split}" if plan.split else ""),
         "store": plan.store + (f", about {to_write} to write" if to_write else ""),
         "images": _plan_of_images(plan),
+        "rule": f"threshold {output.rule(plan.threshold, plan.rule)}; evidence {', '.join(plan.evidence)}",
         "workers": f"{workers or 'as many as the cluster has GPUs'}, {device or 'on the cluster'}, {plan.executor}",
         "memory": in_flight and f"about {in_flight} of images in flight, beside the teachers' own",
     })  # fmt: skip

@@ -5,7 +5,19 @@ from hmsa_label import StoreConfig
 from hmsa_label.cli import output
 from hmsa_label.cli.options import argument, command, settings
 
-COLUMNS = ("run", "kind", "begun", "host", "state", "done", "of", "failed", "images/s", "last sign of life")
+COLUMNS = (
+    "run",
+    "kind",
+    "begun",
+    "threshold",
+    "host",
+    "state",
+    "done",
+    "of",
+    "failed",
+    "images/s",
+    "last sign of life",
+)
 
 
 @command("runs", example="hmsa-label runs --store s3://bucket/labels")
@@ -52,7 +64,8 @@ def status(store: StoreConfig, run: str | None, as_json: bool) -> None:
 def _row(run: "hmsa_label.RunState") -> list[object]:
     rate = run.images_per_second
     seen_at = (run.seen_at or "-")[:19]
-    return [run.run, run.kind, run.began_at, run.host, run.state, run.images_done,
+    threshold = output.rule(run.threshold, run.rule)
+    return [run.run, run.kind, run.began_at, threshold, run.host, run.state, run.images_done,
             run.images_total, run.images_failed, f"{rate:.2f}" if rate else None, seen_at]  # fmt: skip
 
 
@@ -64,6 +77,7 @@ def _facts(facts: "hmsa_label.RunStatus") -> dict[str, object]:
         "run": f"{facts.run} ({facts.kind}), begun {facts.began_at} on {facts.host}",
         "state": silent if state == "died" else state + (f", last sign of life {facts.seen_at}" if live else ""),
         "error": facts.error,
+        "threshold": output.rule(facts.threshold, facts.rule),
         "images": None if facts.images_total is None else f"{facts.images_done} of {facts.images_total} done, "
         f"{facts.images_failed} failed" + (f", {rate:.2f} images/s" if rate else ""),
         "version": facts.version,

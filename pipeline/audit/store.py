@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from hmsa_label.pipeline.config import EXPORT_LAYOUTS, StorePlace, store_config
+from hmsa_label.pipeline.data.ego_mask import ego_mask_of
 from hmsa_label.pipeline.label.cautions import classes_absent, warnings_of_version
 from hmsa_label.pipeline.records import LabelSummary
+from hmsa_label.pipeline.rules import RuleConfig, refuse_unknown_classes
 from hmsa_label.pipeline.software import git_state, library_versions, package_version
 from hmsa_label.stores.audit.card_facts import Card, card_facts
 from hmsa_label.stores.audit.diff import Diff
@@ -31,6 +33,7 @@ from hmsa_label.stores.exports.dense_zarr import export_zarr
 from hmsa_label.stores.exports.destination import Exported
 from hmsa_label.stores.exports.png import encode_png
 from hmsa_label.stores.format.arrays import INSTANCE, LABEL, ORIGIN
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.location import Location, location_text
 from hmsa_label.stores.result import Result
 from hmsa_label.stores.versions.gc import Garbage, gc
@@ -195,30 +198,32 @@ def collect_garbage(
     return gc(uri, keep_last=keep_last, older_than=older_than, apply=apply, storage_options=options)
 
 
-def rethreshold(
-    store: StorePlace,
-    threshold: float | None = None,
-    on_image: OnImage | None = None,
-    *,
-    center_threshold: float | None = None,
-    instance_threshold: float | None = None,
-) -> LabelSummary:
+def rethreshold(store: StorePlace, rule: RuleConfig | float, on_image: OnImage | None = None) -> LabelSummary:
     """Labels of the last finished version by another rule, as a new version; needs no teacher.
 
     Args:
-        threshold: another stored threshold. center_threshold, instance_threshold: others of what decides about the
-            instances of a panoptic teacher, 0..1. What is left out stays as it is.
+        rule: what is to change; what it does not give stays as it is. A number is another threshold.
 
     Raises:
-        ThresholdNotStored: the threshold is not on the grid. ValueError: labels without evidence, or without instances.
-        StoreConflict: an unfinished run holds the store.
+        ThresholdNotStored: a threshold is not among the stored ones. ValueError: nothing is to change, the rule is
+            about classes that there are not, or needs what was not stored with the labels.
+        FileNotFoundError: the mask of the rule is not there. StoreConflict: an unfinished run holds the store.
     """
     (uri, options), started = _at(store), time.monotonic()
+    asked = rule if isinstance(rule, RuleConfig) else RuleConfig(threshold=rule)
+    if asked.is_empty:
+        raise ValueError("say what is to change in the rule, such as --threshold 0.8")
+    mask = ego_mask_of(asked)
+
+    def over(old: Rule, labels: LabelStore) -> Rule:
+        found = asked.over(old, None if mask is None else mask.of)
+        refuse_unknown_classes(found, labels.classes["names"])
+        return found
+
     done = rethreshold_store(
         uri,
-        threshold,
-        center_threshold=center_threshold,
-        instance_threshold=instance_threshold,
+        over,
+        mask=None if mask is None else mask.pixels,
         provenance=_provenance(),
         on_image=on_image,
         storage_options=options,
@@ -238,7 +243,7 @@ def rethreshold(
         rule=None if done.rule is None else done.rule.more or None,
         kept_share=summary.kept_share,
         classes_absent=classes_absent(summary),
-        warnings=[] if done.rule is None else warnings_of_version(after, summary, done.rule.threshold),
+        warnings=[] if done.rule is None else warnings_of_version(after, summary, done.rule),
         images_per_second=done.images_labelled / seconds if done.images_labelled else None,
         seconds=seconds,
     )

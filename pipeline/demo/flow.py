@@ -25,6 +25,7 @@ from hmsa_label.pipeline.monitor.progress import open_display
 from hmsa_label.pipeline.records import LabelSummary
 from hmsa_label.pipeline.report.of_store import report_version
 from hmsa_label.pipeline.report.pictures import write_report
+from hmsa_label.pipeline.rules import RuleConfig
 from hmsa_label.pipeline.teacher.evaluate import evaluate
 from hmsa_label.pipeline.training.config import AugmentConfig, ModelConfig, TrainConfig
 from hmsa_label.pipeline.training.log import TrainEvent
@@ -182,7 +183,7 @@ def _labeling(config: DemoConfig, teacher: TeacherConfig) -> LabelConfig:
         data=_data(config, "train_extra"),
         teacher=teacher,
         store=config.labels,
-        threshold=config.threshold,
+        rule=RuleConfig(threshold=config.threshold),
         engine=EngineConfig(executor=config.executor),
     )
 

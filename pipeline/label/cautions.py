@@ -4,6 +4,7 @@ from typing import Any
 
 from hmsa_label.pipeline.engine.events import Event, ImageLabeled
 from hmsa_label.stores.audit.summary import Summary
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.versions.label_store import LabelStore
 
 LITTLE = 0.05  # share of the pixels below which a label set is of no use to anybody
@@ -13,8 +14,8 @@ EARLY_IMAGES = 20
 class LittleKept:
     """Looks at the first images of a run, so that nobody learns of a useless threshold after the last one."""
 
-    def __init__(self, threshold: float) -> None:
-        self._threshold = threshold
+    def __init__(self, rule: Rule) -> None:
+        self._rule = rule
         self._shares: list[float] = []
 
     def __call__(self, event: Event) -> str | None:
@@ -27,7 +28,7 @@ class LittleKept:
             return None
         return (
             f"the teacher keeps {_percent(mean)} of the pixels of the first {EARLY_IMAGES} images at threshold "
-            f"{self._threshold:g}; press Ctrl-C and look at one of them with 'hmsa-label explain'"
+            f"{self._rule}; press Ctrl-C and look at one of them with 'hmsa-label explain'"
         )
 
 
@@ -46,11 +47,11 @@ def classes_absent(summary: Summary) -> list[str]:
     return [name for name, pixels in summary.class_px.items() if not pixels]
 
 
-def warnings_of_version(store: LabelStore, summary: Summary, threshold: float) -> list[str]:
+def warnings_of_version(store: LabelStore, summary: Summary, rule: Rule) -> list[str]:
     """Warnings that the figures of a whole version give rise to."""
     absent, classes, warnings = classes_absent(summary), len(summary.class_px), []
     if summary.kept_share is not None and summary.kept_share < LITTLE:
-        warnings.append(_little(store, summary.kept_share, threshold))
+        warnings.append(_little(store, summary.kept_share, rule))
     if 0 < len(absent) < classes:
         warnings.append(
             f"{len(absent)} of the teacher's {classes} classes have no pixel in version {store.version}: "
@@ -60,9 +61,9 @@ def warnings_of_version(store: LabelStore, summary: Summary, threshold: float) -
     return warnings
 
 
-def _little(store: LabelStore, kept_share: float, threshold: float) -> str:
+def _little(store: LabelStore, kept_share: float, rule: Rule) -> str:
     return (
-        f"the teacher kept {_percent(kept_share)} of the pixels at threshold {threshold:g}; look at one image with "
+        f"the teacher kept {_percent(kept_share)} of the pixels at threshold {rule}; look at one image with "
         "'hmsa-label explain' and check --weights and the options of the teacher; a lower threshold needs no teacher: "
         f"'hmsa-label rethreshold --store {store.uri} --threshold 0.5'"
     )

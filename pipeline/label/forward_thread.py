@@ -14,16 +14,11 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from hmsa_label.labelers.device_errors import is_device_lost, one_line
 from hmsa_label.labelers.taxonomy import ClassTable
 from hmsa_label.pipeline.errors import DeviceLost, EngineError
 from hmsa_label.pipeline.interrupt import THREAD_NAME
-from hmsa_label.pipeline.label.keeping import Keeping
-from hmsa_label.pipeline.records import U8, LabeledImage
-from hmsa_label.stores.format.rule import Rule
+from hmsa_label.pipeline.records import U8, LabeledImage, Wanted
 from hmsa_label.stores.images.source import BadImage
 
 CLOSE_SECONDS = 30.0
@@ -36,10 +31,8 @@ class AnyTeacher(Protocol):
     classes: ClassTable
     info: dict[str, Any]
 
-    def label(
-        self, images: list[U8], thresholds: NDArray[np.float32], rule: Rule, keep_evidence: bool
-    ) -> list[LabeledImage]:
-        """Labels and evidence of [H, W, 3] uint8 RGB images of one size."""
+    def evidence(self, images: list[U8], wanted: Wanted) -> list[LabeledImage]:
+        """What it says of [H, W, 3] uint8 RGB images of one size."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # arrays have no one truth value: only the object itself is equal
@@ -51,7 +44,7 @@ class _Waiting:
 
 
 class ForwardThread:
-    """Loads a teacher in a thread of its own and labels there what other threads bring.
+    """Loads a teacher in a thread of its own and asks it there about what other threads bring.
 
     Images that wait at the same time and are equal in size share a batch of up to `batch_size`; the device never waits
     for a batch to fill.
@@ -60,13 +53,13 @@ class ForwardThread:
         is_closed: whether it takes no images any more.
     """
 
-    def __init__(self, load: Callable[[], AnyTeacher], keeping: Keeping, batch_size: int) -> None:
+    def __init__(self, load: Callable[[], AnyTeacher], wanted: Wanted, batch_size: int) -> None:
         """Returns once the teacher is loaded.
 
         Raises:
             Exception: whatever `load` raised.
         """
-        self._keeping = keeping
+        self._wanted = wanted
         self._batch_size = batch_size
         self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
         self._waiting: deque[_Waiting] = deque()
@@ -80,7 +73,7 @@ class ForwardThread:
         self.classes, self.info = teacher.classes, teacher.info
 
     def label(self, image: U8) -> tuple[LabeledImage, float]:
-        """Labels of one [H, W, 3] uint8 RGB image, and the seconds that the teacher spent on it; waits its turn.
+        """What the teacher says of one [H, W, 3] uint8 RGB image, and the seconds that it took; waits its turn.
 
         Raises:
             DeviceLost: if the device cannot be used by this process any more.
@@ -147,14 +140,10 @@ class ForwardThread:
 
     def _forward(self, teacher: AnyTeacher, batch: list[_Waiting]) -> None:
         started = time.perf_counter()
-        labeled = self._label(teacher, [waiting.image for waiting in batch])
+        labeled = teacher.evidence([waiting.image for waiting in batch], self._wanted)
         seconds = (time.perf_counter() - started) / len(batch)
         for waiting, part in zip(batch, labeled, strict=True):
             waiting.answer.set_result((part, seconds))
-
-    def _label(self, teacher: AnyTeacher, images: list[U8]) -> list[LabeledImage]:
-        thresholds = np.asarray(self._keeping.thresholds, np.float32)
-        return teacher.label(images, thresholds, self._keeping.rule, self._keeping.keep_evidence)
 
 
 def _translate(error: Exception) -> Exception:

@@ -1,13 +1,37 @@
-"""What a run keeps of what its teacher predicts: the rule that decides the label, and whether evidence stays."""
+"""What a run keeps of what its teacher predicts: the rule that decides the label, and the evidence that stays."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from hmsa_label.labelers.base import PANOPTIC
-from hmsa_label.pipeline.config import LabelConfig, option_of
-from hmsa_label.stores.format.evidence import grid_with
+from hmsa_label.pipeline.config import (
+    CONFIDENCE,
+    DISAGREEMENT,
+    EVIDENCE,
+    GROWTH,
+    NO_EVIDENCE,
+    TOP2,
+    LabelConfig,
+    option_of,
+)
+from hmsa_label.pipeline.data.ego_mask import EgoMask, ego_mask_of
+from hmsa_label.pipeline.records import Wanted
+from hmsa_label.pipeline.rules import DEFAULT_THRESHOLD, takes_polygons
+from hmsa_label.stores.format import bounds as names
+from hmsa_label.stores.format.evidence import MARGIN_GRID, grid_with
 from hmsa_label.stores.format.rule import Rule
+from hmsa_label.stores.images.source import ImageRef
+
+# The arrays of an image that each kind of evidence consists of, where the image has them.
+ARRAYS_OF = {
+    CONFIDENCE: (names.TOP1, names.CODE, names.POLYGON),
+    TOP2: (names.TOP2, names.MARGIN),
+    DISAGREEMENT: (names.DISAGREEMENT,),
+    GROWTH: (names.GROWN, names.GROWN_PX),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,24 +39,70 @@ class Keeping:
     """How a prediction becomes what is stored.
 
     Attributes:
-        thresholds: the stored ones, ascending; that of the rule is among them.
-        keep_evidence: whether what the label was cut from is stored beside it.
+        evidence: kinds that are stored beside the label; `none` or `confidence` and more.
+        thresholds: of the confidence, that codes count, ascending; those of the rule are among them.
+        margins: that codes of the margin count, ascending; empty if no margin is asked for.
+        disagreement, growth: whether the views of the teacher are counted, and polygons grown.
+        ego_mask: pixels of the rule's mask; None if it has none.
     """
 
     rule: Rule
+    evidence: tuple[str, ...]
     thresholds: tuple[float, ...]
-    keep_evidence: bool
+    margins: tuple[float, ...] = ()
+    disagreement: bool = False
+    growth: bool = False
+    ego_mask: EgoMask | None = field(default=None, compare=False)
 
+    @property
+    def keeps_evidence(self) -> bool:
+        return NO_EVIDENCE not in self.evidence
 
-def rule_of(config: LabelConfig) -> Rule:
-    """What decides which pixels of a run become labels; its settings are fields of the config."""
-    return Rule(config.threshold, config.center_threshold, config.instance_threshold)
+    @property
+    def stored(self) -> frozenset[str]:
+        """Names of the arrays that stay, where an image has them. Instances always do."""
+        return frozenset({names.INSTANCE, *(name for kind in self.evidence for name in ARRAYS_OF.get(kind, ()))})
+
+    @property
+    def kinds_asked(self) -> list[str]:
+        """Kinds of evidence that not every teacher can give, and this run needs."""
+        return [TOP2] * bool(self.margins) + [DISAGREEMENT] * self.disagreement
+
+    @property
+    def wanted(self) -> Wanted:
+        """What a teacher is asked for."""
+        return Wanted(
+            thresholds=np.asarray(self.thresholds, np.float32),
+            margins=np.asarray(self.margins, np.float32) if self.margins else None,
+            disagreement=self.disagreement,
+        )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The part of a run's settings that says how labels are cut, and what is kept."""
+        return {**self.rule.settings, "evidence": list(self.evidence)}
 
 
 def keeping_of(config: LabelConfig) -> Keeping:
-    """What a run keeps."""
-    rule = rule_of(config)
-    return Keeping(rule=rule, thresholds=grid_with(rule.thresholds), keep_evidence=config.keep_evidence)
+    """What a run keeps. Evidence that its rule needs is kept as well, unless none is to be.
+
+    Raises:
+        FileNotFoundError: the mask of the rule is not there.
+        ValueError: the rule cannot be used.
+    """
+    mask = ego_mask_of(config.rule)
+    rule = config.rule.over(Rule(DEFAULT_THRESHOLD), None if mask is None else mask.of)
+    needed = {TOP2: rule.margin > 0, DISAGREEMENT: rule.max_disagreement is not None, GROWTH: rule.grow_px > 0}
+    asked = {kind for kind in EVIDENCE if kind in config.evidence or needed.get(kind)}
+    return Keeping(
+        rule=rule,
+        evidence=(NO_EVIDENCE,) if NO_EVIDENCE in asked else tuple(kind for kind in EVIDENCE if kind in asked),
+        thresholds=grid_with(rule.thresholds),
+        margins=grid_with(rule.margin, MARGIN_GRID) if TOP2 in asked else (),
+        disagreement=DISAGREEMENT in asked,
+        growth=GROWTH in asked,
+        ego_mask=mask,
+    )
 
 
 def refuse_rule_on_instances(rule: Rule, teacher: Mapping[str, Any]) -> None:
@@ -49,3 +119,24 @@ def refuse_rule_on_instances(rule: Rule, teacher: Mapping[str, Any]) -> None:
             f"{option_of(rule.of_instances[0])} needs instances, and the teacher {teacher.get('model')} tells none "
             "apart; leave it out, or label with a panoptic teacher"
         )
+
+
+def refuse_without_polygons(keeping: Keeping, images: Collection[ImageRef], root: str) -> None:
+    """Refuses a rule that takes polygons, or evidence of their growth, where no image has any.
+
+    Images without polygons among others that have some are fine: there is nothing to add to them.
+
+    Raises:
+        ValueError: naming the option and the way out.
+    """
+    if any(image.coarse is not None for image in images):
+        return
+    if takes_polygons(keeping.rule):
+        option = "--polygons" if keeping.rule.polygons != "off" else "--class-polygons"
+        raise ValueError(f"{option} takes polygons, and {_none_has(images, root)}, or leave {option} away")
+    if keeping.growth:
+        raise ValueError(f"--evidence growth grows polygons, and {_none_has(images, root)}, or leave growth out")
+
+
+def _none_has(images: Collection[ImageRef], root: str) -> str:
+    return f"none of the {len(images)} images of {root} has any; name their label type with --coarse-labels"

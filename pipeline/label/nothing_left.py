@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from hmsa_label.pipeline.config import LabelConfig
-from hmsa_label.pipeline.label.keeping import rule_of
+from hmsa_label.pipeline.label.keeping import Keeping
 from hmsa_label.pipeline.label.provenance import coarse_labels_of
 from hmsa_label.pipeline.teacher.identity import readable_settings
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, NotAStore
@@ -12,7 +12,9 @@ from hmsa_label.stores.runs.record import read_run
 from hmsa_label.stores.versions.label_store import LabelStore
 
 
-def finished_store(config: LabelConfig, images: list[ImageRef], known: Iterable[str] = ()) -> LabelStore | None:
+def finished_store(
+    config: LabelConfig, keeping: Keeping, images: list[ImageRef], known: Iterable[str] = ()
+) -> LabelStore | None:
     """The store at its last finished version, if that holds every image as this run would label it.
 
     Args:
@@ -33,7 +35,7 @@ def finished_store(config: LabelConfig, images: list[ImageRef], known: Iterable[
     settings, before = record["settings"], (record.get("config") or {}).get("teacher") or {}
     # With equal weights this decides the labels, on whatever device.
     absent = {"rule": None, "semantics": None, "coarse_labels": None}  # of most runs
-    told = {**readable_settings(config.teacher), **rule_of(config).settings, **coarse_labels_of(config)}
+    told = {**readable_settings(config.teacher), **keeping.settings, **coarse_labels_of(config)}
     asked = {"teacher_sha256": None, **absent, **told}
     settings = {**absent, **settings}
     same = all(name in settings and settings[name] == value for name, value in asked.items())

@@ -2,11 +2,13 @@
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 from hmsa_label.labelers.registry import is_built_in
 from hmsa_label.pipeline.config import COARSE_LABELS, EngineConfig, LabelConfig, TeacherConfig
 from hmsa_label.pipeline.data.decode import decode_image
 from hmsa_label.pipeline.data.selection import select_images
+from hmsa_label.pipeline.label.keeping import keeping_of, refuse_without_polygons
 from hmsa_label.pipeline.label.worklist import look_back
 from hmsa_label.pipeline.teacher.user_code import find_teacher
 from hmsa_label.stores.files import open_filesystem, public_uri
@@ -42,6 +44,8 @@ class LabelPlan(Result):
     Attributes:
         images_changed: of those to do, images with a label whose files are others now; images_not_retried: those that
             failed before and whose files are the same.
+        threshold, rule: what would decide which pixels become labels; rule is all but the threshold, None without more.
+        evidence: kinds that would be stored beside the labels.
         workers: None if only the cluster, once asked, can tell; device likewise.
         estimated_store_bytes: what the images to do will take in the store, from the sizes of a few of them.
         estimated_buffer_bytes: pixels and labels in flight over all workers, without the teacher's own memory.
@@ -55,6 +59,9 @@ class LabelPlan(Result):
     images_to_do: int
     images_changed: int
     images_not_retried: int
+    threshold: float
+    rule: dict[str, Any] | None
+    evidence: list[str]
     executor: str
     workers: int | None
     device: str | None
@@ -70,7 +77,9 @@ def plan_labels(config: LabelConfig) -> LabelPlan:
         FileNotFoundError: there is no such weights file here; on a cluster only its hosts can tell.
         ValueError: no images, or devices that this machine does not have.
     """
+    keeping = keeping_of(config)
     source, images = find_images(config)
+    refuse_without_polygons(keeping, images, source.root)
     if cluster_address(config.engine) is None:
         _check_weights(config.teacher)
     before = look_back(config, images)
@@ -78,7 +87,7 @@ def plan_labels(config: LabelConfig) -> LabelPlan:
     todo = [image for image in images if image.key not in left_out]
     placement = _local_placement(config)
     pixels = _mean_pixels(source, todo)
-    per_pixel = LABEL_BYTES_PER_PIXEL + EVIDENCE_BYTES_PER_PIXEL * config.keep_evidence
+    per_pixel = LABEL_BYTES_PER_PIXEL + EVIDENCE_BYTES_PER_PIXEL * keeping.keeps_evidence
     workers = len(placement.devices) if placement else config.engine.workers
     return LabelPlan(
         store=public_uri(config.store),
@@ -89,6 +98,9 @@ def plan_labels(config: LabelConfig) -> LabelPlan:
         images_to_do=len(todo),
         images_changed=len(before.changed),
         images_not_retried=len(before.known),
+        threshold=keeping.rule.threshold,
+        rule=keeping.rule.more or None,
+        evidence=list(keeping.evidence),
         executor=config.engine.executor,
         workers=workers,
         device=placement.devices[0] if placement else None,

@@ -11,7 +11,7 @@ from typing import Any
 
 from hmsa_label.labelers.registry import is_built_in
 from hmsa_label.pipeline.config import COARSE_LABELS, LabelConfig, TeacherConfig, to_dict
-from hmsa_label.pipeline.label.keeping import Keeping, rule_of
+from hmsa_label.pipeline.label.keeping import Keeping
 from hmsa_label.pipeline.label.plan import cluster_address
 from hmsa_label.pipeline.software import git_state, library_versions, package_version
 from hmsa_label.pipeline.teacher.identity import readable_settings, settings_of_options
@@ -48,11 +48,11 @@ def run_record(
         "settings": {
             **teacher["settings"],
             "classes": teacher["classes"]["names"],
-            **keeping.rule.settings,
+            **keeping.settings,
             **coarse_labels_of(config),
         },
         "data": _data(config, images, only_new),
-        "grid": list(keeping.thresholds) if keeping.keep_evidence else None,
+        "grid": list(keeping.thresholds) if keeping.keeps_evidence else None,
         "teacher": about,
         "classes": teacher["classes"],
         "images": {"count": len(images), "sha256": list_digest(images)},
@@ -66,7 +66,9 @@ def run_record(
     }
 
 
-def known_record(config: LabelConfig, images: list[ImageRef], *, only_new: bool = False) -> dict[str, Any]:
+def known_record(
+    config: LabelConfig, keeping: Keeping, images: list[ImageRef], *, only_new: bool = False
+) -> dict[str, Any]:
     """The part of `run_record` that decides whether a run may begin and is known before a teacher is loaded.
 
     The digest of the weights is among it if they are a file here that the workers read too.
@@ -75,15 +77,15 @@ def known_record(config: LabelConfig, images: list[ImageRef], *, only_new: bool 
     weights = [place for place in (teacher.weights, teacher.semantic_from) if place is not None]
     is_here = not weights or (cluster_address(config.engine) is None and "://" not in "".join(map(str, weights)))
     told = readable_settings(teacher) if is_here else settings_of_options(teacher)
-    settings = {**told, **rule_of(config).settings, **coarse_labels_of(config)}
+    settings = {**told, **keeping.settings, **coarse_labels_of(config)}
     if teacher.precision != "auto":
         settings["precision"] = teacher.precision
     return {"settings": settings, "data": _data(config, images, only_new)}
 
 
-def known_absent(config: LabelConfig) -> set[str]:
+def known_absent(config: LabelConfig, keeping: Keeping) -> set[str]:
     """Settings that the run's record will surely not have, although those of other runs may."""
-    more = set() if rule_of(config).more else {"rule"}
+    more = set() if keeping.rule.more else {"rule"}
     more |= set() if coarse_labels_of(config) else {"coarse_labels"}
     return more if config.teacher.semantic_from is not None else more | {"semantics", "semantics_sha256"}
 

@@ -32,7 +32,12 @@ from hmsa_label.pipeline.errors import EngineError
 from hmsa_label.pipeline.interrupt import drain_on_signals
 from hmsa_label.pipeline.label.cautions import LittleKept, classes_absent, warnings_of_teacher, warnings_of_version
 from hmsa_label.pipeline.label.failures import FailurePolicy
-from hmsa_label.pipeline.label.keeping import Keeping, keeping_of, refuse_rule_on_instances, rule_of
+from hmsa_label.pipeline.label.keeping import (
+    Keeping,
+    keeping_of,
+    refuse_rule_on_instances,
+    refuse_without_polygons,
+)
 from hmsa_label.pipeline.label.nothing_left import finished_store
 from hmsa_label.pipeline.label.open_executor import open_executor
 from hmsa_label.pipeline.label.plan import (
@@ -49,8 +54,11 @@ from hmsa_label.pipeline.label.shared_work import SharedWork
 from hmsa_label.pipeline.label.worklist import LookBack, look_back
 from hmsa_label.pipeline.monitor.run_log import RunLog
 from hmsa_label.pipeline.records import LabelSummary
+from hmsa_label.pipeline.rules import refuse_unknown_classes
+from hmsa_label.pipeline.teacher.evidence_kinds import refuse_evidence
 from hmsa_label.stores.audit.summary import summarize
 from hmsa_label.stores.credentials import secret_values
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.images.source import ImageRef
 from hmsa_label.stores.runs.claims import Claims
 from hmsa_label.stores.runs.may_begin import check_known_settings
@@ -83,13 +91,14 @@ def label_images(config: LabelConfig, on_event: OnEvent | None = None) -> LabelS
     started = time.monotonic()
     policy = FailurePolicy(on_error=config.engine.on_error, max_failures=config.engine.max_failures)
     keeping = keeping_of(config)
-    _, images = with_retries("listing the images", lambda: find_images(config))
+    source, images = with_retries("listing the images", lambda: find_images(config))
+    refuse_without_polygons(keeping, images, source.root)
     before = with_retries("reading the store", lambda: look_back(config, images))
     policy.check(list(before.known.values()))
-    watch = _Watch(on_event, config.threshold)
-    if not before.changed and (finished := _find_finished(config, images, before)) is not None:
-        return _nothing_to_do(config, finished, len(images), before, watch, started)
-    with_retries("reading the store", lambda: _check_may_begin(config, images, before))
+    watch = _Watch(on_event, keeping.rule)
+    if not before.changed and (finished := _find_finished(config, keeping, images, before)) is not None:
+        return _nothing_to_do(config, keeping, finished, len(images), before, watch, started)
+    with_retries("reading the store", lambda: _check_may_begin(config, keeping, images, before))
     with open_executor(config, keeping) as pool, drain_on_signals() as stop:
         watch(WorkersStarting(workers=pool.workers, where=cluster_address(config.engine) or config.engine.executor))
         dispatcher = Dispatcher(pool, _limits(config.engine), stop, watch)
@@ -99,6 +108,8 @@ def label_images(config: LabelConfig, on_event: OnEvent | None = None) -> LabelS
         if (text := about_held_out(config.data.split, first.info)) is not None:
             watch.warn([text])
         refuse_rule_on_instances(keeping.rule, first.info)
+        refuse_evidence(keeping.kinds_asked, first.info)
+        refuse_unknown_classes(keeping.rule, first.info["classes"]["names"])
         run = _begin_run(config, keeping, first.info, images, before)
         with _taking_part(run, config) as claims, RunLog(run.root, run.run_id, run.attempt, _secrets(config)) as log:
             with_retries("adopting receipts", run.adopt)
@@ -110,22 +121,24 @@ def label_images(config: LabelConfig, on_event: OnEvent | None = None) -> LabelS
             version = _label(dispatcher, SharedWork(claims, run, receipts, todo, watch), receipts, before)
         if not receipts.interrupted:
             claims.dissolve()
-    return with_retries("reading the store", lambda: _summarize(config, version, receipts, watch, started))
+    return with_retries("reading the store", lambda: _summarize(config, keeping, version, receipts, watch, started))
 
 
-def _find_finished(config: LabelConfig, images: list[ImageRef], before: LookBack) -> LabelStore | None:
-    return with_retries("reading the store", lambda: finished_store(config, images, before.known))
+def _find_finished(
+    config: LabelConfig, keeping: Keeping, images: list[ImageRef], before: LookBack
+) -> LabelStore | None:
+    return with_retries("reading the store", lambda: finished_store(config, keeping, images, before.known))
 
 
-def _check_may_begin(config: LabelConfig, images: list[ImageRef], before: LookBack) -> None:
+def _check_may_begin(config: LabelConfig, keeping: Keeping, images: list[ImageRef], before: LookBack) -> None:
     """Refuses what the store or a worker would refuse once a teacher is loaded, which may take minutes."""
     check_here(config)
     check_place(str(config.store), single_writer=config.single_writer, storage_options=config.storage_options)
     only_new = bool(before.changed)
     check_known_settings(
         str(config.store),
-        known_record(config, images, only_new=only_new),
-        absent=known_absent(config),
+        known_record(config, keeping, images, only_new=only_new),
+        absent=known_absent(config, keeping),
         relabel=config.relabel or only_new,
         join=_shares(config),
         storage_options=config.storage_options,
@@ -202,7 +215,13 @@ def _label(dispatcher: Dispatcher, work: SharedWork, receipts: ReceiptCommitter,
 
 
 def _nothing_to_do(
-    config: LabelConfig, store: LabelStore, images: int, before: LookBack, watch: "_Watch", started: float
+    config: LabelConfig,
+    keeping: Keeping,
+    store: LabelStore,
+    images: int,
+    before: LookBack,
+    watch: "_Watch",
+    started: float,
 ) -> LabelSummary:
     run, failed = store.commit.run or "", list(before.known.values())
     done = images - len(failed)
@@ -214,29 +233,29 @@ def _nothing_to_do(
         store=store.uri,
         version=store.version,
         digest=store.digest,
-        threshold=config.threshold,
-        rule=rule_of(config).more or None,
+        threshold=keeping.rule.threshold,
+        rule=keeping.rule.more or None,
         images_total=images,
         images_done_before=done,
         images_labelled=0,
         images_failed=len(failed),
         images_not_retried=len(failed),
         failed=failed,
-        **_figures(config, store, watch),
+        **_figures(keeping.rule, store, watch),
         seconds=time.monotonic() - started,
     )
 
 
 def _summarize(
-    config: LabelConfig, version: int, receipts: ReceiptCommitter, watch: "_Watch", started: float
+    config: LabelConfig, keeping: Keeping, version: int, receipts: ReceiptCommitter, watch: "_Watch", started: float
 ) -> LabelSummary:
     store = LabelStore.open(config.store, version, storage_options=config.storage_options)
     return LabelSummary(
         store=store.uri,
         version=store.version,
         digest=store.digest,
-        threshold=config.threshold,
-        rule=rule_of(config).more or None,
+        threshold=keeping.rule.threshold,
+        rule=keeping.rule.more or None,
         images_total=receipts.total,
         images_done_before=receipts.done_before,
         images_labelled=receipts.labeled,
@@ -244,14 +263,14 @@ def _summarize(
         images_not_retried=receipts.not_retried,
         images_labelled_elsewhere=receipts.labelled_elsewhere,
         failed=sorted(receipts.failures, key=lambda failure: failure.key),
-        **_figures(config, store, watch, whole=not receipts.interrupted),
+        **_figures(keeping.rule, store, watch, whole=not receipts.interrupted),
         images_per_second=receipts.labeled / receipts.seconds if receipts.labeled else None,
         seconds=time.monotonic() - started,
         interrupted=receipts.interrupted,
     )
 
 
-def _figures(config: LabelConfig, store: LabelStore, watch: "_Watch", *, whole: bool = True) -> dict[str, Any]:
+def _figures(rule: Rule, store: LabelStore, watch: "_Watch", *, whole: bool = True) -> dict[str, Any]:
     """Fields of a summary that tell of the labels of a version, after its warnings were shown.
 
     Args:
@@ -262,7 +281,7 @@ def _figures(config: LabelConfig, store: LabelStore, watch: "_Watch", *, whole: 
     summary = summarize(store)
     absent = classes_absent(summary)
     if whole:
-        watch.warn(warnings_of_version(store, summary, config.threshold))
+        watch.warn(warnings_of_version(store, summary, rule))
     return {"kept_share": summary.kept_share, "classes_absent": absent, "warnings": watch.warnings}
 
 
@@ -273,10 +292,10 @@ def _secrets(config: LabelConfig) -> frozenset[str]:
 class _Watch:
     """Passes events on, after doing what the run itself must do about them."""
 
-    def __init__(self, on_event: OnEvent | None, threshold: float) -> None:
+    def __init__(self, on_event: OnEvent | None, rule: Rule) -> None:
         self.receipts: ReceiptCommitter | None = None
         self.warnings: list[str] = []
-        self._little_kept = LittleKept(threshold)
+        self._little_kept = LittleKept(rule)
         self._on_event = on_event
         self._teacher: dict[str, Any] = {}
         self._early: list[Event] = []  # what happened before there was a run to log it for

@@ -8,18 +8,18 @@ import hashlib
 import os
 import socket
 import threading
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
-
-import numpy as np
 
 from hmsa_label.labelers.base import LabelerFault
 from hmsa_label.labelers.taxonomy import class_difference
 from hmsa_label.pipeline.config import DataConfig, TeacherConfig
 from hmsa_label.pipeline.data.classes import classes_of, known_classes_of
 from hmsa_label.pipeline.data.decode import decode_labels, decode_to_rgb, header_pixels
+from hmsa_label.pipeline.data.growth import grow
 from hmsa_label.pipeline.engine.executor import Task
 from hmsa_label.pipeline.engine.retry import with_retries
 from hmsa_label.pipeline.errors import DeviceLost, EngineError
@@ -27,9 +27,12 @@ from hmsa_label.pipeline.label.forward_thread import AnyTeacher, ForwardThread
 from hmsa_label.pipeline.label.keeping import Keeping
 from hmsa_label.pipeline.label.plan import usable_cores
 from hmsa_label.pipeline.records import U8, Failure, LabeledImage, NetworkFailure
+from hmsa_label.pipeline.teacher.cutting import cut_image
 from hmsa_label.pipeline.teacher.errors import NonFiniteLogits
 from hmsa_label.pipeline.teacher.user_code import UserCode, find_teacher
 from hmsa_label.stores.files import public_uri
+from hmsa_label.stores.format.bounds import GROWN, GROWN_PX, MASK, POLYGON, Pixels
+from hmsa_label.stores.format.cut import Cut
 from hmsa_label.stores.format.receipt import ImageFacts, Receipt
 from hmsa_label.stores.images.open import open_images
 from hmsa_label.stores.images.source import BadImage, ImageRef, check_name
@@ -107,7 +110,7 @@ class LabelWorker:
         )
         self._forward = ForwardThread(
             lambda: with_retries("loading the teacher", lambda: load_teacher(teacher, share, spec.code)),
-            spec.keeping,
+            spec.keeping.wanted,
             spec.batch_size,
         )
         self._classes = self._forward.classes
@@ -149,12 +152,13 @@ class LabelWorker:
             return Failure(key=ref.key, reason=str(error), **source)
         image = decoded.pixels
         try:
-            coarse = self._coarse(ref, image)
+            drawn = self._drawn(ref, image)
             labeled, seconds = self._ask_teacher(ref, image)
         except NonFiniteLogits as error:
             return NetworkFailure(key=ref.key, reason=str(error))
         except BadImage as error:  # without the digest: other polygons, options or memory may cure it
             return Failure(key=ref.key, reason=str(error))
+        made = self._cut(labeled, drawn)
         facts = ImageFacts(
             key=ref.key,
             source=ref.image,
@@ -162,24 +166,45 @@ class LabelWorker:
             converted=decoded.converted,
             device=", ".join(filter(None, (str(self.info["device"]), labeled.tiles))),
             mean_confidence=labeled.mean_confidence,
-            coarse_agreement=None if coarse is None else agreement(labeled.label, coarse, self._classes.ignore_index),
             seconds=seconds,
             instances=labeled.instances,
+            **made.facts,
         )
-        return self._write(task.run_id, facts, labeled)
+        stored = self._spec.keeping.stored
+        arrays = {name: pixels for name, pixels in {**labeled.arrays, **drawn}.items() if name in stored}
+        return self._write(task.run_id, facts, {**arrays, **made.arrays})
 
     def close(self) -> None:
         """Lets the teacher go."""
         self._forward.close()
 
-    def _coarse(self, ref: ImageRef, image: U8) -> U8 | None:
-        """[H, W] uint8 trainIds of the coarse polygons, None if the image has none.
+    def _drawn(self, ref: ImageRef, image: U8) -> dict[str, U8]:
+        """[H, W] uint8 arrays of what people drew for the image: its polygons and their growth, the mask of the rule.
 
         Raises:
-            BadImage: if they are there but unusable; the image counts as failed, for nobody would notice otherwise.
+            BadImage: if something is there but unusable; the image counts as failed, for nobody would notice otherwise.
         """
+        keeping, found = self._spec.keeping, {}
+        if keeping.ego_mask is not None:
+            found[MASK] = mask = keeping.ego_mask.pixels
+            if mask.shape != image.shape[:2]:
+                raise BadImage(f"the --ego-mask is of {_size(mask)} pixels, the image of {_size(image)}")
         if ref.coarse is None:
-            return None
+            return found
+        raw = self._raw_polygons(ref, image)
+        found[POLYGON] = polygon = self._polygon_ids[raw]
+        if keeping.growth:
+            void = (raw != 0) & (polygon == self._classes.ignore_index)  # drawn, of no class: nothing grows into it
+            found[GROWN], found[GROWN_PX] = grow(image, polygon, void)
+        return found
+
+    def _raw_polygons(self, ref: ImageRef, image: U8) -> U8:
+        """[H, W] uint8 ids of the polygons, as they are in the file.
+
+        Raises:
+            BadImage: if they cannot be used.
+        """
+        assert ref.coarse is not None
         path = ref.coarse
         try:
             raw = decode_labels(with_retries(f"reading {path}", lambda: self._source.read(path)))
@@ -187,7 +212,11 @@ class LabelWorker:
             raise BadImage(f"coarse labels {path}: {error}") from None
         if raw.shape != image.shape[:2]:
             raise BadImage(f"coarse labels {path}: size {raw.shape} differs from the image's {image.shape[:2]}")
-        return self._polygon_ids[raw]
+        return raw
+
+    def _cut(self, labeled: LabeledImage, drawn: dict[str, U8]) -> Cut:
+        """The label of an image by the rule, from what the teacher says and what people drew."""
+        return cut_image(labeled, self._spec.keeping.rule, self._spec.keeping.wanted, self._classes, drawn)
 
     def _class_difference(self) -> str | None:
         """How the teacher's classes differ from those of the data, where the data tells its own."""
@@ -200,6 +229,7 @@ class LabelWorker:
         return self._classes.train_ids_from(classes_of(self._source))
 
     def _ask_teacher(self, ref: ImageRef, image: U8) -> tuple[LabeledImage, float]:
+        """The evidence of an image, without a label yet, and the seconds that it took."""
         try:
             return self._forward.label(image)
         except (DeviceLost, BadImage, LabelerFault):
@@ -210,11 +240,11 @@ class LabelWorker:
                 f"the teacher failed on {ref.key} ({size} pixels): {type(error).__name__}: {error}"
             ) from error
 
-    def _write(self, run_id: str, facts: ImageFacts, labeled: LabeledImage) -> Receipt:
+    def _write(self, run_id: str, facts: ImageFacts, arrays: Mapping[str, Pixels]) -> Receipt:
         writer = self._writer(run_id)
         return with_retries(
             f"writing the labels of {facts.key}",
-            lambda: writer.write(facts, labeled.arrays),
+            lambda: writer.write(facts, arrays),
         )
 
     def _writer(self, run_id: str) -> SegmentWriter:
@@ -229,15 +259,14 @@ class LabelWorker:
         return SegmentWriter(
             spec.store,
             run_id,
-            grid=keeping.thresholds if keeping.keep_evidence else None,
+            grid=keeping.thresholds if keeping.keeps_evidence else None,
+            margins=keeping.margins if keeping.keeps_evidence else (),
+            mask=None if keeping.ego_mask is None else keeping.ego_mask.pixels,
             rule=keeping.rule,
             capacity=SEGMENT_ROWS,
             storage_options=spec.storage_options,
         )
 
 
-def agreement(label: U8, coarse: U8, ignore_index: int) -> float | None:
-    """Share of equal pixels among those where both [H, W] uint8 trainId maps have a class, 0..1; None if none."""
-    both = (label != ignore_index) & (coarse != ignore_index)
-    pixels = int(np.count_nonzero(both))
-    return int(np.count_nonzero((label == coarse) & both)) / pixels if pixels else None
+def _size(pixels: U8) -> str:
+    return f"{pixels.shape[0]} x {pixels.shape[1]}"

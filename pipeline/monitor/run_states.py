@@ -35,6 +35,7 @@ class RunState(Result):
     """A run, as far as its newest attempt tells.
 
     Attributes:
+        threshold, rule: what decides which pixels become labels; rule is all but the threshold, None without more.
         state: live, draining, finished, interrupted, failed or died.
         host: of the driver. seen_at: its last sign of life.
         images_per_second: of the newest attempt.
@@ -43,6 +44,8 @@ class RunState(Result):
     run: str
     kind: str | None
     began_at: str | None
+    threshold: float | None
+    rule: dict[str, Any] | None
     host: str | None
     state: str
     images_total: int | None
@@ -154,6 +157,8 @@ def _summary(root: FileRoot, run_id: str, attempts: list[dict[str, Any]]) -> dic
         "run": run_id,
         "kind": record.get("kind"),
         "began_at": record.get("began_at"),
+        "threshold": run.threshold if run else None,
+        "rule": run.rule if run else None,
         "host": newest.get("host") or record.get("host"),
         "state": newest["state"],
         **_taken(newest, _COUNTS),

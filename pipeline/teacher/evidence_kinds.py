@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from hmsa_label.labelers.base import LOGITS, PROBABILITIES
+from hmsa_label.pipeline.config import DISAGREEMENT, TOP2
 
-TOP2, DISAGREEMENT = "top2", "disagreement"
 MOST_VIEWS = 253  # a count of them is stored in 8 bits
 
 

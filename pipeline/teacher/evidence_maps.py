@@ -1,32 +1,16 @@
 """The evidence of a batch of images, gathered from the parts in which a labeler predicts them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from hmsa_label.labelers.base import Part
-from hmsa_label.pipeline.records import U8
+from hmsa_label.pipeline.records import Wanted
 from hmsa_label.pipeline.teacher.forms import Form
 from hmsa_label.pipeline.teacher.threshold import code_of_confidence
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Wanted:
-    """What is to be known of every pixel.
-
-    Attributes:
-        thresholds: [T] float32 that codes count, ascending.
-        margins: [M] float32 that margins are counted by, ascending; None for no runner-up and no margin.
-        disagreement: count the views that have another class.
-    """
-
-    thresholds: NDArray[np.float32]
-    margins: NDArray[np.float32] | None = None
-    disagreement: bool = False
 
 
 class EvidenceMaps:
@@ -41,6 +25,8 @@ class EvidenceMaps:
         names = ["top1", "code", *(["top2", "margin"] if wanted.margins is not None else [])]
         names += ["disagreement"] if wanted.disagreement else []
         self._maps = {name: torch.empty(size, dtype=torch.uint8, device=device) for name in names}
+        if wanted.confidence:
+            self._maps["confidence"] = torch.empty(size, device=device)
         self._form, self._wanted = form, wanted
         self._confidence = [0.0] * size[0]
 
@@ -52,6 +38,8 @@ class EvidenceMaps:
         self._maps["code"][place] = code_of_confidence(confidence, self._wanted.thresholds)
         if self._wanted.disagreement:
             self._maps["disagreement"][place] = disagreement_of(top1, part.views)
+        if self._wanted.confidence:
+            self._maps["confidence"][place] = confidence
         pixels = self._maps["top1"][0].numel()
         for index, one in zip(range(len(self._confidence))[part.images], confidence, strict=True):
             self._confidence[index] += float(one[None].mean(dim=(1, 2))) * one.numel() / pixels
@@ -66,7 +54,7 @@ class EvidenceMaps:
         self._maps["margin"][place] = code_of_confidence(margin, self._wanted.margins)
         return top1, confidence
 
-    def arrays(self) -> list[dict[str, U8]]:
+    def arrays(self) -> list[dict[str, NDArray[Any]]]:
         """The maps [H, W] of each image, by name."""
         whole = {name: values.cpu().numpy() for name, values in self._maps.items()}
         return [{name: values[index] for name, values in whole.items()} for index in range(len(self._confidence))]

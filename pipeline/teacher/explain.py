@@ -16,7 +16,9 @@ from hmsa_label.pipeline.config import ExplainConfig
 from hmsa_label.pipeline.data.decode import decode_image
 from hmsa_label.pipeline.records import U8, Explanation
 from hmsa_label.pipeline.report.panoptic_picture import with_instances
+from hmsa_label.pipeline.teacher.cutting import rule_for_one_image
 from hmsa_label.stores.files import open_filesystem, read_bytes
+from hmsa_label.stores.format.layout import IGNORE_INDEX
 from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.images.cityscapes import IMAGE_TYPE
 from hmsa_label.stores.images.source import image_stem
@@ -35,8 +37,8 @@ class ExplainSummary(Result):
         output: file of the picture.
         shares: mean share of each prediction in the result, by its name, 0..1; empty if the result is of one piece.
         agreement: share of pixels where such a prediction alone has the class of the result, by its name, 0..1.
-        mean_confidence, kept_share: of the result, 0..1; kept at `threshold` and, of a teacher that tells instances
-            apart, the thresholds of instances.
+        mean_confidence, kept_share: of the result, 0..1.
+        threshold, rule: what is kept by; rule is all but the threshold, None if nothing else decides.
         instances: number of instances; instances_kept: of them, those that reach the thresholds of instances. None of
             a teacher that tells none apart.
         classes: share of the pixels of each class of the result, largest first.
@@ -49,6 +51,7 @@ class ExplainSummary(Result):
     agreement: dict[str, float]
     mean_confidence: float
     threshold: float
+    rule: dict[str, Any] | None
     kept_share: float
     classes: dict[str, float]
     teacher: dict[str, Any]
@@ -76,11 +79,9 @@ def explain_image(image: Location, config: ExplainConfig) -> ExplainSummary:
     except ValueError as error:
         raise ValueError(f"cannot read {image}: {error}") from error
     teacher = Teacher(config.teacher)
-    rule = _rule_of(config)
-    teacher.check_rule(rule)
-    explanation = teacher.explain(pixels)
+    explanation, (rule, _) = teacher.explain(pixels, config.rule), rule_for_one_image(config.rule)
     _write_png(config.output, draw(pixels, explanation, teacher.classes, rule))
-    summary = summarize(explanation, teacher.classes, config, teacher.info)
+    summary = summarize(explanation, teacher.classes, config.output, rule, teacher.info)
     return replace(summary, warnings=warnings_of(str(image), teacher.classes))
 
 
@@ -93,20 +94,20 @@ def warnings_of(image: str, classes: ClassTable) -> list[str]:
 
 
 def summarize(
-    explanation: Explanation, classes: ClassTable, config: ExplainConfig, teacher: dict[str, Any]
+    explanation: Explanation, classes: ClassTable, output: Location, rule: Rule, teacher: dict[str, Any]
 ) -> ExplainSummary:
     """The numbers of an explanation."""
     fused = explanation.top1
-    rule = _rule_of(config)
     pixels = np.bincount(fused.ravel(), minlength=classes.num_classes)[: classes.num_classes] / fused.size
     told = explanation.instance is not None
     return ExplainSummary(
-        output=str(config.output),
+        output=str(output),
         shares={part.name: float(part.share.mean()) for part in explanation.parts},
         agreement={part.name: float((part.top1 == fused).mean()) for part in explanation.parts},
         mean_confidence=float(explanation.confidence.mean()),
-        threshold=config.threshold,
-        kept_share=float(_kept(explanation, rule).mean()),
+        threshold=rule.threshold,
+        rule=rule.more or None,
+        kept_share=float(_kept(explanation).mean()),
         classes={classes.names[index]: float(pixels[index]) for index in np.argsort(-pixels) if pixels[index] > 0},
         teacher=_facts(teacher) | {"classes": f"{classes.num_classes} of {classes.name!r}"},
         instances=len(explanation.instances) if told else None,
@@ -114,16 +115,9 @@ def summarize(
     )
 
 
-def _rule_of(config: ExplainConfig) -> Rule:
-    return Rule(config.threshold, config.center_threshold, config.instance_threshold)
-
-
-def _kept(explanation: Explanation, rule: Rule) -> NDArray[np.bool_]:
+def _kept(explanation: Explanation) -> NDArray[np.bool_]:
     """[H, W] bool, which predicted pixels become labels."""
-    kept: NDArray[np.bool_] = explanation.confidence >= np.float32(rule.threshold)
-    if explanation.instance is not None:
-        kept &= rule.keeps(explanation.instances)[explanation.instance]
-    return kept
+    return explanation.label != IGNORE_INDEX
 
 
 def _facts(teacher: dict[str, Any]) -> dict[str, Any]:
@@ -137,8 +131,8 @@ def draw(image: U8, explanation: Explanation, classes: ClassTable, rule: Rule) -
     """[h, w, 3] uint8 RGB picture of an explanation of `image` [H, W, 3]; instances in shades with a border."""
     colors = np.full((256, 3), PAPER, np.uint8)
     colors[: classes.num_classes] = classes.colors
-    kept, instance = _kept(explanation, rule), explanation.instance
-    result, labels_of = colors[explanation.top1], colors[np.where(kept, explanation.top1, classes.ignore_index)]
+    kept, instance = _kept(explanation), explanation.instance
+    result, labels_of = colors[explanation.top1], colors[explanation.label]
     if instance is not None:
         void = explanation.top1 == classes.ignore_index
         result, labels_of = with_instances(result, instance, void), with_instances(labels_of, instance, ~kept)

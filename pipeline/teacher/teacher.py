@@ -22,8 +22,10 @@ from hmsa_label.labelers.base import (
 )
 from hmsa_label.labelers.device_errors import is_out_of_memory, one_line
 from hmsa_label.labelers.registry import is_built_in
-from hmsa_label.pipeline.config import TeacherConfig
-from hmsa_label.pipeline.records import U8, Explanation, LabeledImage, Prediction, PredictionPart
+from hmsa_label.pipeline.config import DISAGREEMENT, TOP2, TeacherConfig
+from hmsa_label.pipeline.records import U8, Explanation, LabeledImage, Prediction, PredictionPart, Wanted
+from hmsa_label.pipeline.rules import RuleConfig, refuse_unknown_classes
+from hmsa_label.pipeline.teacher.cutting import cut_image, rule_for_one_image, wanted_for
 from hmsa_label.pipeline.teacher.devices import (
     allowed_bytes,
     arithmetic,
@@ -34,8 +36,8 @@ from hmsa_label.pipeline.teacher.devices import (
     return_freed_memory,
 )
 from hmsa_label.pipeline.teacher.errors import images_to_blame
-from hmsa_label.pipeline.teacher.evidence_kinds import DISAGREEMENT, TOP2, refuse_evidence
-from hmsa_label.pipeline.teacher.evidence_maps import EvidenceMaps, Wanted
+from hmsa_label.pipeline.teacher.evidence_kinds import refuse_evidence
+from hmsa_label.pipeline.teacher.evidence_maps import EvidenceMaps
 from hmsa_label.pipeline.teacher.forms import FORMS, check
 from hmsa_label.pipeline.teacher.identity import teacher_settings
 from hmsa_label.pipeline.teacher.instances import InstanceMaps
@@ -44,13 +46,12 @@ from hmsa_label.pipeline.teacher.traits import classes_of, num_views_of, trait
 from hmsa_label.pipeline.teacher.user_code import find_teacher
 from hmsa_label.pipeline.teacher.weight_files import open_weights
 from hmsa_label.stores.files import public_uri
-from hmsa_label.stores.format.bounds import Bounds, Pixels
-from hmsa_label.stores.format.cut import cut
 from hmsa_label.stores.format.evidence import level_of
 from hmsa_label.stores.format.rule import Rule
 
 P = ParamSpec("P")
 R = TypeVar("R")
+CUT_FROM = ("top1", "code")
 
 
 def _with_own_arithmetic(method: Callable[Concatenate["Teacher", P], R]) -> Callable[Concatenate["Teacher", P], R]:
@@ -166,7 +167,7 @@ class Teacher:
         batch = _batch(images)
         whole = torch.empty(len(images), self.classes.num_classes, *batch.shape[1:3], device=self.device)
 
-        def copy(parts: Iterator[Part], tiles: str | None) -> Tensor:
+        def copy(parts: Iterator[Part], cut: str | None) -> Tensor:
             for part in self._checked(parts, (batch.shape[1], batch.shape[2])):
                 whole[part.images, :, part.rows, part.columns] = part.values  # type: ignore[assignment]
             return whole
@@ -186,7 +187,7 @@ class Teacher:
         assert probabilities is not None
         whole = torch.empty(len(images), self.classes.num_classes, *size, device=self.device)
 
-        def copy(parts: Iterator[Part], tiles: str | None) -> Tensor:
+        def copy(parts: Iterator[Part], cut: str | None) -> Tensor:
             for part in self._checked(parts, size):
                 whole[part.images, :, part.rows, part.columns] = probabilities(part.values)
             return whole
@@ -200,7 +201,7 @@ class Teacher:
 
         size = (image.shape[0], image.shape[1])
 
-        def arg_max(parts: Iterator[Part], tiles: str | None) -> U8:
+        def arg_max(parts: Iterator[Part], cut: str | None) -> U8:
             top1 = torch.empty(size, dtype=torch.uint8, device=self.device)
             for part in self._checked(parts, size):
                 top1[part.rows, part.columns] = FORMS[self._gives].arg_max(part.values)[0].to(torch.uint8)
@@ -210,12 +211,16 @@ class Teacher:
 
     @_with_own_arithmetic
     @torch.inference_mode()
-    def explain(self, image: U8) -> Explanation:
-        """How the prediction for an image [H, W, 3] uint8 RGB comes about."""
-        batch = _batch([image])
+    def explain(self, image: U8, rule: RuleConfig | None = None) -> Explanation:
+        """How the prediction for an image [H, W, 3] uint8 RGB comes about, and what a rule keeps of it.
+
+        Raises:
+            ValueError: the rule cannot be used here.
+        """
+        asked, drawn = self._rule(rule or RuleConfig())
         explain = getattr(self._labeler, "explain", None)
-        views = [] if explain is None else explain(batch[0])
-        best = self._best(batch)
+        views = [] if explain is None else explain(_batch([image])[0])
+        found = self._cut_one(image, asked, drawn)
         return Explanation(
             parts=[
                 PredictionPart(
@@ -223,65 +228,56 @@ class Teacher:
                 )
                 for view in views
             ],
-            top1=best.top1,
-            confidence=best.confidence,
-            instance=best.instance,
-            instances=best.instances,
+            **vars(found),
         )
 
-    @_with_own_arithmetic
-    @torch.inference_mode()
     def predict(
-        self, image: U8, threshold: float = 0.9, center_threshold: float = 0.0, instance_threshold: float = 0.0
+        self,
+        image: U8,
+        threshold: float | None = None,
+        center_threshold: float | None = None,
+        instance_threshold: float | None = None,
+        *,
+        rule: RuleConfig | None = None,
     ) -> Prediction:
         """What the teacher says of one image, [H, W, 3] uint8 RGB of any size; the labels that a run would store.
 
         Args:
-            threshold: pixels whose confidence is below become ignore_index, 255.
+            threshold: pixels whose confidence is below become ignore_index, 255; 0.9 if nothing is given.
             center_threshold, instance_threshold: so do the pixels of instances whose center score or mean confidence
                 is below.
+            rule: says all this and more, in their place. Polygons have no say here.
 
         Raises:
-            ValueError: the array is no such image, or a threshold does not lie between 0 and 1.
+            ValueError: the array is no such image, or the rule cannot be used for it.
             BadImage: the image cannot be labeled, such as one that is too small for this teacher.
         """
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             given = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
             raise ValueError(f"an image is a NumPy array [height, width, 3] uint8 RGB; got {given}")
-        if not 0.0 < threshold < 1.0:
-            raise ValueError(f"threshold must lie between 0 and 1, both excluded; got {threshold}")
-        rule = Rule(threshold, center_threshold, instance_threshold)
+        own = RuleConfig(threshold=threshold, center_threshold=center_threshold, instance_threshold=instance_threshold)
+        if rule is not None and not own.is_empty:
+            raise ValueError("give a rule, or thresholds; a rule holds thresholds, too")
+        return self._cut_one(np.ascontiguousarray(image), *self._rule(rule or own))
+
+    def _rule(self, asked: RuleConfig) -> tuple[Rule, dict[str, U8]]:
+        """A rule for one image that this teacher can follow, and its mask."""
+        rule, drawn = rule_for_one_image(asked)
         self.check_rule(rule)
-        best = self._best(_batch([np.ascontiguousarray(image)]))
-        kept = best.confidence >= np.float32(threshold)
-        if best.instance is not None:
-            kept &= rule.keeps(best.instances)[best.instance]
-        label = np.where(kept, best.top1, np.uint8(self.classes.ignore_index))
-        return replace(best, label=label)
+        refuse_unknown_classes(rule, self.classes.names)
+        return rule, drawn
 
-    def _best(self, batch: Tensor) -> Prediction:
-        """What is predicted for a batch of one image, whatever its confidence."""
-        best, size = FORMS[self._gives].best, (batch.shape[1], batch.shape[2])
-
-        def whole(parts: Iterator[Part], tiles: str | None) -> Prediction:
-            top1, confidence = torch.empty(size, dtype=torch.uint8), torch.empty(size)
-            maps = InstanceMaps(1, size) if self.has_instances else None
-            for part in self._checked(parts, size):
-                classes, sure = best(part.values)
-                top1[part.rows, part.columns] = classes[0].to(torch.uint8).cpu()
-                confidence[part.rows, part.columns] = sure[0].cpu()
-                if maps is not None:
-                    maps.take(part)
-            instance, instances = (None, ()) if maps is None else maps.of(0)
-            return Prediction(
-                label=top1.numpy(),
-                top1=top1.numpy(),
-                confidence=confidence.numpy(),
-                instance=instance,
-                instances=instances,
-            )
-
-        return self._in_parts(batch, whole)
+    def _cut_one(self, image: U8, rule: Rule, drawn: dict[str, U8]) -> Prediction:
+        """What is predicted for an image, and the label that a rule makes of it."""
+        wanted = wanted_for(rule)
+        (found,) = self.evidence([image], wanted)
+        return Prediction(
+            label=cut_image(found, rule, wanted, self.classes, drawn).label,
+            top1=found.arrays["top1"],
+            confidence=found.arrays["confidence"],
+            instance=found.arrays.get("instance"),
+            instances=found.instances or (),
+        )
 
     def check_rule(self, rule: Rule) -> None:
         """Refuses a rule that this teacher's labels cannot follow.
@@ -297,6 +293,19 @@ class Teacher:
 
     @_with_own_arithmetic
     @torch.inference_mode()
+    def evidence(self, images: list[U8], wanted: Wanted) -> list[LabeledImage]:
+        """What the teacher says of every pixel of images [H, W, 3] uint8 RGB of one size; no label is cut from it yet.
+
+        Raises:
+            ValueError: it cannot tell what is wanted.
+            BadImage: an image cannot be labeled, such as one that is too large for the memory.
+            NonFiniteLogits: the network gave NaN or infinite numbers for an image.
+            LabelerFault: the labeler does not keep to the protocol.
+        """
+        refuse_evidence([TOP2] * (wanted.margins is not None) + [DISAGREEMENT] * wanted.disagreement, self.info)
+        batch = _batch(images)
+        return self._in_parts(batch, partial(self._gathered, batch, wanted), views=wanted.disagreement)
+
     def label(
         self,
         images: list[U8],
@@ -307,37 +316,32 @@ class Teacher:
         margins: NDArray[np.float32] | None = None,
         disagreement: bool = False,
     ) -> list[LabeledImage]:
-        """Hard labels and evidence of images [H, W, 3] uint8 RGB of one size.
+        """Hard labels of images [H, W, 3] uint8 RGB of one size, and their evidence.
 
         Args:
-            thresholds: [T] float32 stored grid, ascending; holds the threshold of the rule.
+            thresholds: [T] float32 stored grid, ascending; holds the thresholds of the rule.
             rule: what it does not keep becomes ignore_index.
             keep_evidence: keep arg-max and code beside the labels. Instances are kept without it too.
             margins: [M] float32 stored grid of margins, ascending; with it the arrays have `top2` and `margin`.
-            disagreement: the arrays have `disagreement`. Labels do not depend on either.
+            disagreement: the arrays have `disagreement`.
 
         Raises:
-            ValueError: the rule is about instances, and the teacher tells none apart; or it cannot tell what is asked.
-            BadImage: an image cannot be labeled, such as one that is too large for the memory.
-            NonFiniteLogits: the network gave NaN or infinite numbers for an image.
-            LabelerFault: the labeler does not keep to the protocol.
+            ThresholdNotStored: a threshold of the rule is not on its grid.
+            ValueError: the rule is about instances, and the teacher tells none apart; and as `evidence`.
+            BadImage, LabelerFault: as `evidence`.
         """
         self.check_rule(rule)
-        level_of(rule.threshold, thresholds.tolist())  # refuses one that is not stored before anything is computed
-        batch = _batch(images)
+        for threshold in rule.thresholds:  # before anything is computed
+            level_of(threshold, thresholds.tolist())
         wanted = Wanted(thresholds=thresholds, margins=margins, disagreement=disagreement)
-        refuse_evidence([TOP2] * (margins is not None) + [DISAGREEMENT] * disagreement, self.info)
-        return self._in_parts(batch, partial(self._labeled, batch, wanted, rule, keep_evidence), views=disagreement)
+        labeled = []
+        for found in self.evidence(images, wanted):
+            made = cut_image(found, rule, wanted, self.classes)
+            kept = {name: pixels for name, pixels in found.arrays.items() if keep_evidence or name not in CUT_FROM}
+            labeled.append(replace(found, arrays={**made.arrays, **kept}))
+        return labeled
 
-    def _labeled(
-        self,
-        images: Tensor,
-        wanted: Wanted,
-        rule: Rule,
-        keep_evidence: bool,
-        parts: Iterator[Part],
-        tiles: str | None,
-    ) -> list[LabeledImage]:
+    def _gathered(self, images: Tensor, wanted: Wanted, parts: Iterator[Part], tiles: str | None) -> list[LabeledImage]:
         count, height, width = images.shape[:3]
         evidence = EvidenceMaps((count, height, width), self.device, FORMS[self._gives], wanted)
         maps = InstanceMaps(count, (height, width)) if self.has_instances else None
@@ -345,24 +349,15 @@ class Teacher:
             evidence.take(part)
             if maps is not None:
                 maps.take(part)
-        labeled = []
-        for index, found in enumerate(evidence.arrays()):
+        gathered = []
+        for index, arrays in enumerate(evidence.arrays()):
             instance, instances = (None, None) if maps is None else maps.of(index)
-            told: dict[str, Pixels] = {} if instance is None else {"instance": instance}
+            told = {} if instance is None else {"instance": instance}
             mean = evidence.mean_confidence(index)
-            bounds = Bounds(
-                names=tuple(self.classes.names),
-                thresholds=tuple(wanted.thresholds.tolist()),
-                margins=() if wanted.margins is None else tuple(wanted.margins.tolist()),
-                instances=instances,
-                mean_confidence=mean,
+            gathered.append(
+                LabeledImage(arrays={**arrays, **told}, mean_confidence=mean, tiles=tiles, instances=instances)
             )
-            made = cut({**found, **told}, rule, bounds)
-            if not keep_evidence:
-                del found["top1"], found["code"]
-            arrays = {**made.arrays, **found, **told}
-            labeled.append(LabeledImage(arrays=arrays, mean_confidence=mean, tiles=tiles, instances=instances))
-        return labeled
+        return gathered
 
     def _refuse_without_scores(self) -> None:
         if not self.gives_probabilities:

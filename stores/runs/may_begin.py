@@ -11,6 +11,10 @@ from hmsa_label.stores.manifest.table import LABEL, RELABEL, Commit, Manifest
 from hmsa_label.stores.runs.claims import drivers_of, second_run
 from hmsa_label.stores.runs.record import Run, describe, differences, new_run, read_run
 
+# Options that are not called like their fields of a rule, and the fields whose default is 0.
+_OPTIONS = {"mask": "ego-mask", "border_px": "border"}
+_NUMBERS = ("center_threshold", "instance_threshold", "margin", "grow_px")
+
 
 def check_known_settings(
     store_uri: str,
@@ -110,8 +114,22 @@ def _made_otherwise(root: FileRoot, head: Commit, asked: Run) -> str:
 
 def _options(there: Rule | None, here: Rule | None) -> str:
     """The options of `rethreshold` that lead from one rule to the other."""
-    pairs = [(field.name, getattr(there, field.name, None), getattr(here, field.name, None)) for field in fields(Rule)]
-    return " ".join(f"--{name.replace('_', '-')} {new}" for name, old, new in pairs if new != old)
+    old, new = ({} if rule is None else {"threshold": rule.threshold, **rule.more} for rule in (there, here))
+    chosen = ("best_from", *(("threshold", "class_thresholds") if "class_share" in new else ()))  # by other fields
+    names = [field.name for field in fields(Rule) if field.name not in chosen]
+    pairs = [(name, new.get(name)) for name in names if old.get(name) != new.get(name)]
+    return " ".join(f"--{_OPTIONS.get(name, name.replace('_', '-'))} {_spelled(name, value)}" for name, value in pairs)
+
+
+def _spelled(name: str, value: Any) -> str:
+    """A field of a rule as the command line takes it; `off`, or 0 where that is a number, for one at its default."""
+    if name == "mask":
+        return "off" if value is None else "FILE"
+    if isinstance(value, dict):
+        return ",".join(f"{of}={one}" for of, one in value.items())
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return str(value) if value is not None else "0" if name in _NUMBERS else "off"
 
 
 def _selects(asked: Run) -> bool:

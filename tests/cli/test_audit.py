@@ -283,13 +283,13 @@ def test_a_reader_that_leaves_ends_the_command_without_a_word(store):
 def test_thresholds_of_instances_are_refused_for_labels_without_any(call, store, option):
     result = call("rethreshold", "--store", store, f"--{option}-threshold", 0.5)
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
-    assert f"the {option} threshold needs instances" in result.stderr
+    assert f"which the {option} threshold needs; label them with a panoptic teacher" in result.stderr
 
 
 def test_rethreshold_of_nothing_says_what_it_takes(call, store):
     result = call("rethreshold", "--store", store)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
-    assert "give at least one of threshold, center_threshold, instance_threshold" in result.stderr
+    assert "say what is to change in the rule, such as --threshold 0.8" in result.stderr
 
 
 def test_rethreshold_of_a_panoptic_store_shows_its_rule(call, call_json, tmp_path):

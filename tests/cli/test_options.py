@@ -112,7 +112,7 @@ def test_bad_value_is_refused_with_an_example(kind, given, message):
 def test_value_that_the_config_refuses_is_one_line_and_exit_code_2(call):
     result = call("run", "--data", "d", "--weights", "w", "--store", "s", "--threshold", "1.5")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == "Error: --threshold must lie between 0 and 1, both excluded; got 1.5\n"
+    assert result.stderr == "Error: --threshold must lie between 0 and 1, 1 excluded; got 1.5\n"
 
 
 @pytest.mark.parametrize(

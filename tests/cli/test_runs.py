@@ -21,10 +21,11 @@ def test_runs_and_status_show_what_a_rethreshold_made(call, call_json, labeled_t
     store = shutil.copytree(labeled_tree, tmp_path / "copy") / "labels"
     version = call_json("rethreshold", "--store", store, "--threshold", 0.8)["version"]
     shown = call("status", "--store", store).stdout
-    assert "images    5 of 5 done, 0 failed" in shown
-    assert f"version   {version}\n" in shown
+    assert "threshold  0.8\nimages     5 of 5 done, 0 failed" in shown
+    assert f"version    {version}\n" in shown
     listed = call_json("runs", "--store", store)["runs"]
-    assert [(run["kind"], run["images_done"]) for run in listed] == [("rethreshold", 5), ("label", 5)]
+    found = [(run["kind"], run["images_done"], run["threshold"], run["rule"]) for run in listed]
+    assert found == [("rethreshold", 5, 0.8, None), ("label", 5, 0.9, None)]
 
 
 def test_status_of_an_unknown_run_is_one_line(call, labeled_tree):

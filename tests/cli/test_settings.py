@@ -6,6 +6,7 @@ import click
 import pytest
 
 from hmsa_label.cli.main import main
+from hmsa_label.cli.parameters import AsGiven
 from hmsa_label.cli.settings import settings_of
 
 NEEDED = ("--data", "d", "--weights", "w", "--store", "s")
@@ -30,7 +31,7 @@ def test_each_source_of_a_value_gives_way_to_the_next_stronger_one(values_of, se
     monkeypatch.setenv("HMSA_LABEL_RUN_THRESHOLD", "0.75")
     steps.append(values_of("run", *NEEDED, "--config", file))
     steps.append(values_of("run", *NEEDED, "--config", file, "--threshold", "0.8"))
-    assert [step["threshold"] for step in steps] == [0.9, 0.65, 0.7, 0.75, 0.8]
+    assert [step["threshold"] for step in steps] == [None, 0.65, 0.7, 0.75, 0.8]
 
 
 def test_with_data_weights_and_store_in_the_environment_a_threshold_is_enough(values_of, monkeypatch):
@@ -174,6 +175,8 @@ def _example(option):
         return str(not option.default), not option.default
     if isinstance(option.type, click.Choice):
         return option.type.choices[-1], option.type.choices[-1]
+    if isinstance(option.type, AsGiven):
+        return "what its config reads", "what its config reads"
     if option.type.name == "section":
         return '{"anon": true}', {"anon": True}
     examples = {

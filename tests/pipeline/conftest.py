@@ -15,6 +15,7 @@ from hmsa_label.pipeline.engine.events import Event
 from hmsa_label.pipeline.interrupt import THREAD_NAME
 from hmsa_label.pipeline.label.run import label_images
 from hmsa_label.pipeline.records import U8, LabelSummary
+from hmsa_label.pipeline.rules import RuleConfig
 from hmsa_label.pipeline.training import log as train_log
 from hmsa_label.stores.versions.label_store import LabelStore
 from tests.atomic_s3 import make_puts_atomic
@@ -60,8 +61,9 @@ class Bench:
             draw_image(self.folder / "all" / f"{number:03}.png", number, **options)
 
     def config(self, teacher: TeacherConfig | str = FAKE, *, limit: int | None = None, **options: Any) -> LabelConfig:
-        """A run of a teacher (its config, or its weights) on everything; options that EngineConfig has go there."""
+        """A run of a teacher (its config, or its weights) on everything; options of engine and rule go there."""
         engine = {name: options.pop(name) for name in list(options) if name in EngineConfig.__dataclass_fields__}
+        rule = {name: options.pop(name) for name in list(options) if name in RuleConfig.__dataclass_fields__}
         if isinstance(teacher, str):
             teacher = TeacherConfig(weights=teacher, options={"scales": options.pop("scales", (1.0,))})
         elif teacher.teacher == PLACE:
@@ -71,6 +73,7 @@ class Bench:
             teacher=teacher,
             store=options.pop("store", self.store),
             engine=EngineConfig(**{**self.options, **engine}),
+            rule=RuleConfig(**rule),
             **options,
         )
 

@@ -18,6 +18,7 @@ from hmsa_label.pipeline.audit.store import card
 from hmsa_label.pipeline.audit.trace import trace
 from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, TeacherConfig, TraceConfig
 from hmsa_label.pipeline.label.run import label_images
+from hmsa_label.pipeline.rules import RuleConfig
 from hmsa_label.pipeline.training.config import AutoLabels, CoarseLabels
 from hmsa_label.pipeline.training.loop import train_student, train_teacher
 from hmsa_label.stores.versions.label_store import LabelStore
@@ -57,7 +58,7 @@ def made(tmp_path_factory):
             data=DataConfig(root=str(root / "data"), split="train_extra"),
             teacher=teacher,
             store=str(root / "labels"),
-            threshold=0.5,
+            rule=RuleConfig(threshold=0.5),
             engine=EngineConfig(executor="local", workers=1),
         )
     )
@@ -267,7 +268,7 @@ def test_student_of_a_student_is_followed_to_the_end(chain):
         weights=str(chain / "student/last.safetensors"), device="cpu", options={"scales": (1.0,), "fusion": "single"}
     )
     engine = EngineConfig(executor="local", workers=1)
-    label_images(LabelConfig(data=data, teacher=teacher, store=labels, threshold=0.5, engine=engine))
+    label_images(LabelConfig(data=data, teacher=teacher, store=labels, rule=RuleConfig(threshold=0.5), engine=engine))
     train_student(train_config(chain, "grandchild", second=AutoLabels(store=labels)))
     found = traced(chain, "grandchild")
     assert found.ok
@@ -324,7 +325,7 @@ def test_teacher_that_told_the_classes_of_fused_labels_is_a_link_of_its_own(made
             data=DataConfig(root=str(made / "data"), split="train_extra"),
             teacher=replace(fake(instances=True), semantic_from=str(weights), semantic_settings=look),
             store=str(tmp_path / "fused"),
-            threshold=0.5,
+            rule=RuleConfig(threshold=0.5),
             engine=EngineConfig(executor="local", workers=1),
         )
     )

@@ -16,6 +16,7 @@ from hmsa_label.pipeline.compare.comparison import compare
 from hmsa_label.pipeline.compare.page import headline, render_comparison
 from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig
 from hmsa_label.pipeline.label.run import label_images
+from hmsa_label.pipeline.rules import RuleConfig
 from hmsa_label.pipeline.training.config import AutoLabels, CoarseLabels, CompareConfig
 from hmsa_label.stores.errors import NotAStore
 from hmsa_label.stores.images.open import open_images
@@ -51,9 +52,9 @@ def tree(tmp_path_factory):
 
 def label(root, teacher, **options):
     engine = EngineConfig(executor="local", workers=1)
-    data = DataConfig(root=str(root), split="train_extra")
+    data, rule = DataConfig(root=str(root), split="train_extra"), RuleConfig(threshold=0.5)
     return label_images(
-        LabelConfig(data=data, teacher=teacher, store=str(root / "labels"), threshold=0.5, engine=engine, **options)
+        LabelConfig(data=data, teacher=teacher, store=str(root / "labels"), rule=rule, engine=engine, **options)
     )
 
 

@@ -13,6 +13,7 @@ from hmsa_label.pipeline.data.label_checks import about_held_out
 from hmsa_label.pipeline.data.scores import labeled_images
 from hmsa_label.pipeline.engine.events import Warned
 from hmsa_label.pipeline.label.run import label_images
+from hmsa_label.pipeline.rules import RuleConfig
 from hmsa_label.pipeline.teacher.evaluate import evaluate
 from hmsa_label.pipeline.training.config import CoarseLabels
 from hmsa_label.pipeline.training.loop import train_teacher
@@ -76,7 +77,7 @@ def test_labeling_the_split_that_was_held_out_is_noticed(blocks, trained, tmp_pa
     events = []
     config = LabelConfig(
         data=DataConfig(root=str(blocks), split=split, limit=2), teacher=trained, store=str(tmp_path / "labels"),
-        threshold=0.5, engine=EngineConfig(executor="local", workers=1),
+        rule=RuleConfig(threshold=0.5), engine=EngineConfig(executor="local", workers=1),
     )  # fmt: skip
     summary = label_images(config, events.append)
     assert summary.images_labelled == 2

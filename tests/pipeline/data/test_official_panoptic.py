@@ -22,6 +22,7 @@ from hmsa_label.pipeline.data.classes import classes_of
 from hmsa_label.pipeline.data.panoptic_labels import images_with_instances, panoptic_map
 from hmsa_label.pipeline.data.panoptic_scores import PanopticEvaluation
 from hmsa_label.pipeline.label.run import label_images
+from hmsa_label.pipeline.rules import RuleConfig
 from hmsa_label.pipeline.teacher.evaluate import evaluate
 from hmsa_label.stores.format.instances import StoredInstance, exact
 from hmsa_label.stores.format.receipt import ImageFacts
@@ -246,7 +247,9 @@ def test_evaluate_scores_a_teacher_as_the_published_evaluators_score_its_exporte
     data, fake_teacher = DataConfig(root=tmp_path / "tree", split="val"), fake(instances=True)
     scores = evaluate(EvaluateConfig(data=data, teacher=fake_teacher))
     store, engine = str(tmp_path / "store"), EngineConfig(executor="local", workers=1)
-    label_images(LabelConfig(data=data, teacher=fake_teacher, store=store, threshold=1e-6, engine=engine))
+    label_images(
+        LabelConfig(data=data, teacher=fake_teacher, store=store, rule=RuleConfig(threshold=1e-6), engine=engine)
+    )
     export_labels(StoreConfig(uri=store), tmp_path / "exported", layout="coco")
     counts, categories = official_counts(evaluator, tmp_path / "tree", tmp_path / "exported", tmp_path)
     average, by_class = counts.pq_average(categories, isthing=None)

@@ -13,6 +13,7 @@ from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
 from hmsa_label.pipeline.audit.store import export_labels
 from hmsa_label.pipeline.config import DataConfig, EngineConfig, EvaluateConfig, LabelConfig, StoreConfig, TeacherConfig
 from hmsa_label.pipeline.label.run import label_images
+from hmsa_label.pipeline.rules import RuleConfig
 from hmsa_label.pipeline.teacher.evaluate import evaluate
 
 ABSENT = (31, 32)  # raw ids of train and motorcycle, which no label and no prediction holds
@@ -70,7 +71,7 @@ def test_scores_are_those_of_the_official_scripts_on_exported_files(tree, teache
     data = DataConfig(root=str(tree), split="val")
     scores = evaluate(EvaluateConfig(data=data, teacher=teacher))
     store, engine = str(tmp_path / "labels"), EngineConfig(executor="local", workers=1)
-    label_images(LabelConfig(data=data, teacher=teacher, store=store, threshold=1e-6, engine=engine))
+    label_images(LabelConfig(data=data, teacher=teacher, store=store, rule=RuleConfig(threshold=1e-6), engine=engine))
     export_labels(StoreConfig(uri=store), str(tmp_path / "exported"))
     predicted = sorted(map(str, (tmp_path / "exported").rglob("*_labelIds.png")))
     labels = sorted(map(str, (tree / "gtFine/val").rglob("*_labelIds.png")))

@@ -13,12 +13,10 @@ from hmsa_label.pipeline.engine.executor import LocalExecutor, Task, TaskDone
 from hmsa_label.pipeline.errors import DeviceLost, EngineError
 from hmsa_label.pipeline.interrupt import threads_left
 from hmsa_label.pipeline.label.forward_thread import ForwardThread
-from hmsa_label.pipeline.label.keeping import Keeping
-from hmsa_label.pipeline.records import Failure, LabeledImage
-from hmsa_label.stores.format.rule import Rule
+from hmsa_label.pipeline.records import Failure, LabeledImage, Wanted
 from hmsa_label.stores.images.source import BadImage, ImageRef
 
-KEEPING = Keeping(rule=Rule(0.9), thresholds=(0.5, 0.9), keep_evidence=False)
+WANTED = Wanted(thresholds=np.array([0.5, 0.9], np.float32))
 
 
 class Recorder:
@@ -31,7 +29,7 @@ class Recorder:
         self.hold: Callable[[], None] = lambda: None  # what each pass begins with
         self._error, self._failures = error, failures
 
-    def label(self, images, thresholds, rule, keep_evidence):
+    def evidence(self, images, wanted):
         self.threads.add(threading.get_ident())
         self.batches.append([image.shape for image in images])
         self.hold()
@@ -79,7 +77,7 @@ def test_teacher_is_built_and_called_in_one_thread_which_is_not_ours():
         teachers.append(Recorder())
         return teachers[0]
 
-    forward = ForwardThread(load, KEEPING, 1)
+    forward = ForwardThread(load, WANTED, 1)
     label_at_once(forward, images([(2, 3)] * 5))
     assert len(teachers[0].threads) == 1
     assert threading.get_ident() not in teachers[0].threads
@@ -88,7 +86,7 @@ def test_teacher_is_built_and_called_in_one_thread_which_is_not_ours():
 
 def test_batches_hold_images_of_one_size_and_everybody_gets_his_own_labels():
     teacher = Recorder()
-    forward = ForwardThread(lambda: teacher, KEEPING, 3)
+    forward = ForwardThread(lambda: teacher, WANTED, 3)
     asked = images([(2, 3), (4, 5), (2, 3), (4, 5), (2, 3), (2, 3), (2, 3), (4, 5)])
     hold_the_first_pass(teacher, forward, 8)
     labels = label_at_once(forward, asked)
@@ -101,7 +99,7 @@ def test_batches_hold_images_of_one_size_and_everybody_gets_his_own_labels():
 
 def test_batch_of_one_never_joins_images():
     teacher = Recorder()
-    forward = ForwardThread(lambda: teacher, KEEPING, 1)
+    forward = ForwardThread(lambda: teacher, WANTED, 1)
     hold_the_first_pass(teacher, forward, 6)
     label_at_once(forward, images([(2, 3)] * 6))
     assert [len(batch) for batch in teacher.batches] == [1] * 6
@@ -113,7 +111,7 @@ def test_error_while_loading_reaches_the_caller():
         raise ValueError("these weights are for another network")
 
     with pytest.raises(ValueError, match="another network"):
-        ForwardThread(load, KEEPING, 1)
+        ForwardThread(load, WANTED, 1)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +123,7 @@ def test_error_while_loading_reaches_the_caller():
     ],
 )
 def test_error_of_the_teacher_reaches_the_caller_and_the_thread_goes_on(error, expected):
-    forward = ForwardThread(lambda: Recorder(error=error, failures=1), KEEPING, 1)
+    forward = ForwardThread(lambda: Recorder(error=error, failures=1), WANTED, 1)
     (image,) = images([(2, 3)])
     with pytest.raises(expected):
         forward.label(image)
@@ -135,14 +133,14 @@ def test_error_of_the_teacher_reaches_the_caller_and_the_thread_goes_on(error, e
 
 def test_of_a_batch_only_the_image_that_does_not_fit_fails():
     class Tight(Recorder):
-        def label(self, images, thresholds, rule, keep_evidence):
-            labeled = super().label(images, thresholds, rule, keep_evidence)
+        def evidence(self, images, wanted):
+            labeled = super().evidence(images, wanted)
             if any(image[0, 0, 0] == 1 for image in images):
                 raise BadImage("an image of 2 x 3 px ran out of memory")
             return labeled
 
     teacher = Tight()
-    forward = ForwardThread(lambda: teacher, KEEPING, 3)
+    forward = ForwardThread(lambda: teacher, WANTED, 3)
     hold_the_first_pass(teacher, forward, 4)
     outcomes: dict[int, object] = {}
 
@@ -176,7 +174,7 @@ class SlowToFree(Recorder):
 
 def test_closing_waits_until_the_teacher_is_freed():
     freed: list[str] = []
-    forward = ForwardThread(lambda: SlowToFree(freed), KEEPING, 1)
+    forward = ForwardThread(lambda: SlowToFree(freed), WANTED, 1)
     label_at_once(forward, images([(2, 3)] * 2))
     forward.close()
     assert freed == ["freed"]
@@ -190,15 +188,15 @@ class Gate(Recorder):
         super().__init__()
         self.begun, self.opened = threading.Event(), threading.Event()
 
-    def label(self, *arguments):
+    def evidence(self, *arguments):
         self.begun.set()
         assert self.opened.wait(10)
-        return super().label(*arguments)
+        return super().evidence(*arguments)
 
 
 def test_closing_drops_what_waits_and_takes_nothing_more():
     teacher = Gate()
-    forward = ForwardThread(lambda: teacher, KEEPING, 1)
+    forward = ForwardThread(lambda: teacher, WANTED, 1)
     outcomes: dict[int, str] = {}
 
     def ask(number: int) -> None:

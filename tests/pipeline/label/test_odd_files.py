@@ -69,10 +69,10 @@ def test_what_stands_where_an_image_was_expected_is_named_and_not_waited_for(dra
 
 def test_teacher_that_refuses_one_image_does_not_end_the_run(drawn, monkeypatch):
     class Narrow(Teacher):
-        def label(self, images, thresholds, rule, keep_evidence):
+        def evidence(self, images, wanted):
             if images[0].shape[0] > 16:
                 raise BadImage("an image of 24 x 40 px needs more memory than there is")
-            return super().label(images, thresholds, rule, keep_evidence)
+            return super().evidence(images, wanted)
 
     monkeypatch.setattr(worker, "load_teacher", lambda config, *rest: Narrow(config))
     summary = drawn.label()

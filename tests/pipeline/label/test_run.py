@@ -127,7 +127,7 @@ def test_run_that_the_store_refuses_loads_no_teacher(drawn, weights, options, di
 def test_run_without_the_thresholds_of_instances_that_the_store_has_loads_no_teacher(drawn):
     drawn.label(fake(instances=True), limit=3, center_threshold=0.1)
     drawn.events.clear()
-    with pytest.raises(StoreConflict, match=r"center threshold 0.1, not 0.9\).*rethreshold --center-threshold 0.0`"):
+    with pytest.raises(StoreConflict, match=r"center threshold 0.1, not 0.9\).*rethreshold --center-threshold 0`"):
         drawn.label(fake(instances=True, start="fail"))
     assert drawn.events == []
 
@@ -301,7 +301,7 @@ def test_second_signal_leaves_at_once_and_loses_nothing_committed(drawn):
 
 def test_images_without_evidence_have_labels_and_instances_alone(drawn, both_kinds):
     with_evidence = drawn.label(store=drawn.store + "2")
-    summary = drawn.label(keep_evidence=False)
+    summary = drawn.label(evidence=("none",))
     assert summary.digest == with_evidence.digest
     rows = drawn.open().table().to_pylist()
     assert {row["code_sha256"] for row in rows} == {None}

@@ -65,6 +65,7 @@ def test_picture_shows_every_map_in_its_place(weights):
         parts=[PredictionPart(name="1", title="1x", top1=top1[:, ::-1], share=share)],
         top1=top1,
         confidence=np.array([[0.95, 0.5]], np.float32).repeat(2, 0),
+        label=np.array([[0, 255]], np.uint8).repeat(2, 0),
     )
     picture = draw(np.zeros((2, 2, 3), np.uint8), explanation, CITYSCAPES, Rule(0.9))
     column_px, row_px = 512 + 2 * GAP_PX, TITLE_PX + 512 + GAP_PX

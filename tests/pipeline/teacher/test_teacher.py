@@ -103,7 +103,7 @@ def test_predict_refuses_what_is_no_image_by_its_type_and_shape(folder, given, m
 
 
 def test_predict_refuses_a_threshold_that_is_no_share(folder, image):
-    with pytest.raises(ValueError, match="threshold must lie between 0 and 1, both excluded; got 90"):
+    with pytest.raises(ValueError, match="threshold must lie between 0 and 1, 1 excluded; got 90"):
         teacher(folder).predict(image, threshold=90)
 
 

@@ -194,7 +194,7 @@ def test_large_images_pass_one_at_a_time_and_small_ones_go_on(bench, monkeypatch
     for path in (bench.folder / "all").iterdir():
         path.write_bytes(path.read_bytes()[:-20])  # the header is whole, the pixels are not: no store is needed
     config = bench.config()
-    keeping = Keeping(rule=Rule(0.9), thresholds=(0.9,), keep_evidence=False)
+    keeping = Keeping(rule=Rule(0.9), evidence=("none",), thresholds=(0.9,))
     labeler = worker.LabelWorker(
         worker.WorkerSpec(
             data=config.data, teacher=config.teacher, store=config.store, keeping=keeping, devices=("cpu",)

@@ -1,0 +1,33 @@
+"""The options of a rule, which decides what predicted pixels become labels: one table for all commands."""
+
+from hmsa_label.cli.given import Setting
+from hmsa_label.cli.parameters import AsGiven
+from hmsa_label.pipeline import POLYGON_MODES, PRESETS, SCORES
+
+RULE = (
+    Setting("preset", "--preset", "Named rule to begin with.", tuple(PRESETS)),
+    Setting("threshold", "--threshold",
+            "Confidence below which a pixel is left out (255); 0 keeps all.  [default: 0.9; of labels, as it is]"),
+    Setting("class_thresholds", "--class-thresholds",
+            "Those of single classes, road=0.9,pole=off, or a JSON file such as calibrate's.",
+            kind=AsGiven("NAME=NUMBER,...|FILE", mapping=True)),
+    Setting("margin", "--margin", "Distance of the two highest probabilities below which a pixel is left out."),
+    Setting("max_disagreement", "--max-disagreement", "Most views of the teacher that may see another class.",
+            kind=AsGiven("N|off")),
+    Setting("center_threshold", "--center-threshold", "Center score below which an instance is left out (255)."),
+    Setting("instance_threshold", "--instance-threshold", "Mean confidence below which an instance is left out."),
+    Setting("border_px", "--border", "Pixels at the edges to leave out: top,right,bottom,left.",
+            kind=AsGiven("PIXELS,...")),
+    Setting("ego_mask", "--ego-mask", "PNG file or URL; pixels that are not 0 there are left out.",
+            kind=AsGiven("FILE|off")),
+    Setting("polygons", "--polygons", "What polygons drawn by hand say about labels.", POLYGON_MODES),
+    Setting("class_polygons", "--class-polygons", "The same for single classes, such as truck=seen,bus=seen.",
+            kind=AsGiven("NAME=MODE,...", mapping=True)),
+    Setting("grow_px", "--grow-px", "Pixels by which polygons grow into what is not labeled."),
+    Setting("class_share", "--class-share", "Keep this share of each class, its surest pixels.",
+            kind=AsGiven("SHARE|off")),
+    Setting("share_cap", "--share-cap", "Highest threshold that follows from --class-share.  [default: 0.9]"),
+    Setting("best_share", "--best-share", "Keep this share of the images, the best ones.",
+            kind=AsGiven("SHARE|off")),
+    Setting("best_by", "--best-by", "Which images are the best.  [default: mean_confidence]", SCORES),
+)  # fmt: skip
