@@ -66,7 +66,7 @@ def build(uri: str) -> Facts:
     label(uri, sorted(SIZES), seed=0)
     label(uri, ["a", "d"], seed=100, relabel=True)
     tag(uri, TAG, message="what the students were trained on")
-    rethreshold(uri, 0.8, center_threshold=0.3, provenance={"command": "rethreshold"}, threads=1)
+    rethreshold(uri, Rule(0.8, 0.3), provenance={"command": "rethreshold"}, threads=1)
     label(uri, ["b"], seed=200, relabel=True, rule=Rule(0.8, 0.3))
     gc(uri, keep_last=2, apply=True)
     versions = [entry.version for entry in store_log(uri) if entry.finished and not entry.pruned]

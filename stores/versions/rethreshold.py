@@ -51,10 +51,8 @@ RuleOf = Callable[[Rule, LabelStore], Rule]
 
 def rethreshold(
     uri: str,
-    rule: Rule | RuleOf | float | None = None,
+    rule: Rule | RuleOf | float,
     *,
-    center_threshold: float | None = None,
-    instance_threshold: float | None = None,
     mask: U8 | None = None,
     before_finish: Callable[[RunWriter], None] | None = None,
     provenance: dict[str, Any] | None = None,
@@ -71,7 +69,6 @@ def rethreshold(
     Args:
         rule: the new one; or what makes it of that of the run that made the labels, and of the store; or a number, the
             threshold, which changes alone.
-        center_threshold, instance_threshold: as in `Rule`; what is left out stays as it was.
         mask: [H, W] uint8 pixels of the rule's mask, if the store does not have them yet.
         before_finish: called when all images are done and nothing is visible yet; an error ends the run without them.
         provenance: joined to the run's record (command, host, ...).
@@ -79,12 +76,12 @@ def rethreshold(
 
     Raises:
         ThresholdNotStored: if a threshold or a margin is not on the grid of every image.
-        ValueError: if nothing is asked for, a value is no number within its bounds, the rule is about other classes, or
-            images do not have what it needs; before anything is written.
+        ValueError: if a value is none that the rule takes, the rule is about other classes, or images do not have what
+            it needs; before anything is written.
         StoreConflict: if an unfinished run holds the store.
         LabelCorrupt: if evidence is damaged or gone, naming the images and the command that labels them again.
     """
-    rule_of = _checked(rule, center_threshold, instance_threshold)
+    rule_of = _rule_of(rule)
     store = LabelStore.open(uri, storage_options=storage_options)
     receipts = [Receipt.from_row(row) for row in store.table().to_pylist()]
     if not receipts:
@@ -147,29 +144,15 @@ def rule_of_labels(store: LabelStore) -> Rule | None:
     return Rule.from_settings(settings) or store.rule(next(iter(store)))
 
 
-def _checked(rule: Rule | RuleOf | float | None, center: float | None, instance: float | None) -> RuleOf:
+def _rule_of(rule: Rule | RuleOf | float) -> RuleOf:
     """What makes the new rule of the old one."""
     if isinstance(rule, Rule):
         return lambda old, store: rule
     if callable(rule):
         return rule
-    asked = {"threshold": rule, "center_threshold": center, "instance_threshold": instance}
-    given: dict[str, Any] = {name: _number(name, value) for name, value in asked.items() if value is not None}
-    if not given:
-        raise ValueError(f"say what is to change; give at least one of {', '.join(asked)}")
-    return lambda old, store: replace(old, **given)
-
-
-def _number(name: str, value: Any) -> float:
-    said = f"the {name.replace('_', ' ')} must"
-    if not isinstance(value, Real) or isinstance(value, bool):
-        raise ValueError(f"{said} be a number such as 0.9; got {value!r}")
-    number = float(value)
-    if name == "threshold" and not 0 <= number < 1:
-        raise ValueError(f"{said} lie between 0 and 1, 1 excluded; got {value}")
-    if not 0 <= number <= 1:
-        raise ValueError(f"{said} lie between 0 and 1; got {value}")
-    return number
+    if not isinstance(rule, Real) or isinstance(rule, bool):
+        raise ValueError(f"the threshold must be a number such as 0.9; got {rule!r}")
+    return lambda old, store: replace(old, threshold=float(rule))
 
 
 @contextmanager

@@ -39,6 +39,7 @@ from hmsa_label.stores.versions.log import store_log
 from hmsa_label.stores.versions.rethreshold import rethreshold
 from hmsa_label.stores.versions.rollback import rollback
 from hmsa_label.stores.versions.tags import tag, tags
+from tests.stores.conftest import changed
 
 CLASSES = {
     "name": "three",
@@ -76,7 +77,7 @@ class SmallStore:
         tag(self.uri, "first", message="why")
         rethreshold(self.uri, 0.7)
         self._fill(0.7, relabel=True, panoptic=True)
-        rethreshold(self.uri, center_threshold=0.5)
+        rethreshold(self.uri, changed(center_threshold=0.5))
         gc(self.uri, keep_last=2, apply=True)
         finished = [entry.version for entry in store_log(self.uri) if not entry.pruned]
         self.versions = finished
@@ -252,7 +253,7 @@ WRITERS: tuple[Question, ...] = (
     _begin,
     lambda store, random: rollback(store.uri, store.versions[0]),
     lambda store, random: rethreshold(store.uri, 0.9, threads=1),
-    lambda store, random: rethreshold(store.uri, instance_threshold=0.8, threads=1),
+    lambda store, random: rethreshold(store.uri, changed(instance_threshold=0.8), threads=1),
     lambda store, random: tag(store.uri, random.choice(("first", "second"))),
 )
 QUESTIONS: tuple[Question, ...] = READERS + WRITERS

@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,11 @@ class Labeling:
         arrays = drawn.arrays(self.rule, evidence=self.evidence, panoptic=self.panoptic)
         self.labels[key] = arrays["label"]
         return self.segment.write(facts, arrays)
+
+
+def changed(**fields: Any) -> Callable[[Rule, LabelStore], Rule]:
+    """What `rethreshold` makes the new rule with: some fields of the old one are others."""
+    return lambda old, store: replace(old, **fields)
 
 
 def settings(rule: Rule, teacher: str = "a") -> dict[str, Any]:

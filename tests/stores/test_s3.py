@@ -10,9 +10,12 @@ import zarr
 
 from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.errors import StoreError
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.versions.gc import gc
 from hmsa_label.stores.versions.label_store import LabelStore
+from hmsa_label.stores.versions.rethreshold import rethreshold
 from hmsa_label.stores.versions.rollback import rollback
+from tests.stores.rules import HOOD, RULES, fill, image, made
 
 SECRETS = ("AKIAMADEUPFORTESTS", "made-up-secret-of-the-tests", "AKIAGIVENASOPTION", "secret-given-as-option")
 
@@ -121,3 +124,18 @@ def test_store_in_a_bucket_that_is_not_there_is_named(options: dict[str, Any]) -
         StoreError, match=r"cannot make a store at s3://nobodys/labels: .*; make the bucket, or correct"
     ):
         LabelStore.create("s3://nobodys/labels", classes, storage_options=options)
+
+
+def test_a_rule_of_every_kind_on_s3(s3_environment: str) -> None:
+    uri, images = "s3://labels/rules", [image(1), image(2, polygons=False)]
+    fill(uri, Rule(0.9), images)
+    rule = RULES["all"]
+    rethreshold(uri, rule, mask=HOOD)
+    store = LabelStore.open(uri)
+    for arrays, facts in images:
+        expected = made(arrays, facts, rule)
+        np.testing.assert_array_equal(store.read(facts.key), expected.label)
+        np.testing.assert_array_equal(store.origin(facts.key), expected.origins)
+    np.testing.assert_array_equal(store.mask(rule.mask), HOOD)
+    assert verify(uri, every=True) == []
+    assert gc(uri, keep_last=1).objects > 0

@@ -15,6 +15,7 @@ from hmsa_label.stores.runs.segment import SegmentWriter
 from hmsa_label.stores.runs.writer import RunWriter
 from hmsa_label.stores.versions.label_store import LabelStore
 from hmsa_label.stores.versions.rethreshold import rethreshold
+from tests.stores.conftest import changed
 
 
 def put(uri: str, images: dict[str, list[list[int]]], teacher: str = "a", relabel: bool = False) -> int:
@@ -82,7 +83,7 @@ def test_confusion_puts_ignore_last() -> None:
 
 def test_instances_that_came_went_and_changed_are_counted(uri: str, labels: Any) -> None:
     labels.fill(uri, panoptic=True, threshold=0.5)
-    rethreshold(uri, center_threshold=0.5)
+    rethreshold(uri, changed(center_threshold=0.5))
     found = diff(uri, 3)
     store = LabelStore.open(uri)
     gone: Counter[str] = Counter()

@@ -18,6 +18,7 @@ from hmsa_label.stores.format import layout
 from hmsa_label.stores.format.chunks import digest_of, encode
 from hmsa_label.stores.format.instances import StoredInstance, table_digest
 from hmsa_label.stores.format.receipt import ImageFacts, Receipt, StoredArray, to_table
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.format.self_digest import seal
 from hmsa_label.stores.manifest.table import _pixel_folders
 from hmsa_label.stores.runs.writer import RunWriter
@@ -416,3 +417,57 @@ def test_bytes_of_file_names_that_are_no_text_do_not_make_a_record_unreadable(ur
     (shown,) = show(uri).runs
     assert shown["outcomes"][0]["failures"][0]["reason"] == "no such file: \\udcff.png"
     assert verify(uri) == []
+
+
+MANY = {f"class {number}": 0.5 for number in range(300)}
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"class_thresholds": MANY}, "class_thresholds must have at most 253 entries; it has 300"),
+        ({"class_thresholds": {"car": 1.0}}, "class_thresholds.car must be a number from 0 to below 1, or 'off'"),
+        ({"class_thresholds": {"": 0.5}}, "a name in .*class_thresholds must be printable text of 1 to 200 characters"),
+        ({"class_thresholds": [0.5]}, "class_thresholds must be an object with fields"),
+        ({"mask": {"sha256": "../../etc/passwd", "height": 4, "width": 4}}, "mask.sha256 must be a digest of 64 hex"),
+        ({"mask": {"sha256": "0" * 64, "height": 0, "width": 4}}, "mask.height must be a whole number from 1"),
+        ({"mask": {"sha256": "0" * 64, "height": 4}}, "mask has no 'width'"),
+        ({"border_px": [1, 2, 3]}, "border_px must be four whole numbers of px: top, right, bottom, left"),
+        ({"border_px": [1, 2, 3, -4]}, "border_px must be four whole numbers of px"),
+        ({"polygons": "always"}, "polygons must be 'off' or 'trust' or 'add' or 'veto' or 'seen'; it is 'always'"),
+        ({"class_polygons": {"car": 1}}, "class_polygons.car must be 'off' or"),
+        ({"grow_px": 17}, "grow_px must be a whole number from 0 to 16; it is 17"),
+        ({"max_disagreement": -1}, "max_disagreement must be a whole number from 0 to 253; it is -1"),
+        ({"margin": 1}, "margin must be a number from 0 to below 1; it is 1"),
+        ({"best_by": "luck"}, "best_by must be 'mean_confidence' or 'kept_share'; it is 'luck'"),
+    ],
+)  # fmt: skip
+def test_a_rule_that_is_none_is_refused_in_one_line(uri: str, labels: Any, more: Any, said: str) -> None:
+    run = labels.begin(uri)
+    run.writer.append([replace(run.write("a"), rule=json.dumps(more))])
+    for read in (lambda: LabelStore.open(uri, "head").rule("a"), lambda: Rule.of(0.9, more)):
+        with pytest.raises(LabelCorrupt, match=said) as raised:
+            read()
+        assert "\n" not in str(raised.value)
+    assert any(re.search(said, problem.detail) for problem in verify(uri, "head"))
+
+
+def test_a_rule_about_classes_that_the_store_does_not_have_is_named(uri: str, labels: Any) -> None:
+    run = labels.begin(uri)
+    run.writer.append([replace(run.write("a"), rule='{"class_thresholds":{"tram":0.5}}')])
+    run.writer.finish()
+    said = "the rule is about 'tram', which is no class; there are road, car, person, sky, bus"
+    with pytest.raises(LabelCorrupt, match=f"a: {said}"):
+        LabelStore.open(uri).rule("a")
+    assert any(problem.kind == "rule" and said in problem.detail for problem in verify(uri))
+    np.testing.assert_array_equal(LabelStore.open(uri).read("a"), run.labels["a"])
+
+
+def test_a_rule_longer_than_a_column_takes_is_refused(uri: str, labels: Any) -> None:
+    long = {"class_thresholds": {"x" * 190 + f"{number:05d}": 0.123456789 for number in range(253)}}
+    run = labels.begin(uri)
+    run.writer.append([replace(run.write("a"), rule=json.dumps(long))])
+    assert Rule.parse(*LabelStore.open(uri, "head")._values(["threshold", "rule"], 0)).class_thresholds
+    run.writer.append([replace(run.write("b"), rule=json.dumps({**long, "note": "x" * 20_000}))])
+    with pytest.raises(LabelCorrupt, match=r"a text of 7.* bytes; 65536 are the most"):
+        LabelStore.open(uri, "head").table(["rule"])

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 from hmsa_label.stores.audit.verify import verify
+from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.versions.label_store import LabelStore
+from hmsa_label.stores.versions.rethreshold import rethreshold
+from tests.stores.rules import HOOD, RULES, fill, image, made
 
 DRIVER = """
 import os, signal, sys
@@ -84,3 +87,43 @@ def test_killed_drivers_lose_nothing_and_show_nothing(
         np.testing.assert_array_equal(store.read(key), np.full((8, 8), int(key) % 5))
         assert len(store.instances(key)[1]) == store.instances(key)[0].max() == (int(key) % 5 in (1, 2, 4))
     assert verify(uri) == []
+
+
+CHANGE = """
+import os, signal, sys
+from hmsa_label.stores.versions.rethreshold import rethreshold
+from tests.stores.rules import HOOD, RULES
+
+uri, last = sys.argv[1], int(sys.argv[2])
+seen = 0
+def die_at_the_last(event, args):
+    global seen
+    if event in ("open", "os.rename", "os.link", "os.remove") and str(args[0]).startswith(os.path.dirname(uri)):
+        seen += 1
+        if seen == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(die_at_the_last)
+rethreshold(uri, RULES["all"], mask=HOOD, threads=1)
+"""
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("places", [(45, 112), pytest.param(range(1, 212, 7), marks=pytest.mark.slow, id="many")])
+def test_a_killed_change_of_the_rule_goes_on_where_it_stopped(uri: str, places: Sequence[int]) -> None:
+    images = [image(seed, polygons=seed % 2 == 0) for seed in range(6)]
+    fill(uri, Rule(0.9), images)
+    for last in places:
+        words = [sys.executable, "-c", CHANGE, uri, str(last)]
+        killed = subprocess.run(words, check=False, cwd=Path(__file__).parents[3]).returncode
+        assert killed in (-signal.SIGKILL, 0)
+        rules = {LabelStore.open(uri).rule(key) for key in LabelStore.open(uri)}  # killed after its commit, it is done
+        assert rules in (({Rule(0.9)}, {RULES["all"]}) if killed else ({RULES["all"]},))
+        assert verify(uri, "head") == []
+    done = rethreshold(uri, RULES["all"], mask=HOOD)
+    assert done.images_total == 6
+    store = LabelStore.open(uri)
+    for arrays, facts in images:
+        expected = made(arrays, facts, RULES["all"])
+        np.testing.assert_array_equal(store.read(facts.key), expected.label)
+        np.testing.assert_array_equal(store.origin(facts.key), expected.origins)
+    assert verify(uri, every=True) == []

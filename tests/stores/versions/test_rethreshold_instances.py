@@ -16,6 +16,7 @@ from hmsa_label.stores.versions.label_store import LabelStore
 from hmsa_label.stores.versions.log import store_log
 from hmsa_label.stores.versions.rethreshold import rethreshold
 from hmsa_label.stores.versions.rollback import rollback
+from tests.stores.conftest import changed
 
 FROM = {"threshold": 0.9, "center_threshold": 0.3}
 RULES = [
@@ -47,8 +48,8 @@ def test_labels_are_those_that_a_fresh_run_by_the_rule_makes(
 def test_what_is_left_out_stays_as_it_was(uri: str, labels: Any) -> None:
     labels.fill(uri, panoptic=True, **FROM)
     assert rethreshold(uri, 0.5).rule == Rule(0.5, 0.3)
-    assert rethreshold(uri, instance_threshold=0.8).rule == Rule(0.5, 0.3, 0.8)
-    assert rethreshold(uri, center_threshold=0).rule == Rule(0.5, 0.0, 0.8)
+    assert rethreshold(uri, changed(instance_threshold=0.8)).rule == Rule(0.5, 0.3, 0.8)
+    assert rethreshold(uri, changed(center_threshold=0)).rule == Rule(0.5, 0.0, 0.8)
     assert [entry.rule for entry in store_log(uri)] == [
         {"center_threshold": 0.3},
         {"center_threshold": 0.3},
@@ -63,9 +64,9 @@ def test_a_rule_in_force_changes_nothing_and_the_way_back_is_exact(uri: str, lab
     labels.fill(uri, panoptic=True, **FROM)
     before = LabelStore.open(uri)
     assert rethreshold(uri, Rule(**FROM)).version == before.version
-    rethreshold(uri, center_threshold=0.7)
+    rethreshold(uri, changed(center_threshold=0.7))
     assert LabelStore.open(uri).digest != before.digest
-    rethreshold(uri, center_threshold=0.3)
+    rethreshold(uri, changed(center_threshold=0.3))
     assert LabelStore.open(uri).digest == before.digest
     rollback(uri, before.version)
     assert store_log(uri)[-1].rule == {"center_threshold": 0.3}
@@ -73,7 +74,7 @@ def test_a_rule_in_force_changes_nothing_and_the_way_back_is_exact(uri: str, lab
 
 def test_the_same_teacher_may_go_on_by_the_new_rule_alone(uri: str, labels: Any) -> None:
     labels.fill(uri, panoptic=True)
-    rethreshold(uri, center_threshold=0.4)
+    rethreshold(uri, changed(center_threshold=0.4))
     labels.fill(uri, ["z"], panoptic=True, center_threshold=0.4)
     assert len(LabelStore.open(uri)) == 4
     way = "hmsa-label rethreshold --center-threshold 0 --instance-threshold 0.5"
@@ -89,10 +90,10 @@ def test_killed_midway_it_goes_on_where_it_stopped(uri: str, labels: Any) -> Non
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        rethreshold(uri, center_threshold=0.5, on_image=stop, threads=1)
+        rethreshold(uri, changed(center_threshold=0.5), on_image=stop, threads=1)
     with pytest.raises(StoreConflict, match="unfinished run"):
-        rethreshold(uri, center_threshold=0.6)
-    done = rethreshold(uri, center_threshold=0.5)
+        rethreshold(uri, changed(center_threshold=0.6))
+    done = rethreshold(uri, changed(center_threshold=0.5))
     assert (done.images_done_before, done.images_labelled) == (2, 1)
     assert verify(uri) == []
 
@@ -100,11 +101,9 @@ def test_killed_midway_it_goes_on_where_it_stopped(uri: str, labels: Any) -> Non
 def test_a_rule_on_instances_is_refused_for_labels_without_any(uri: str, labels: Any) -> None:
     labels.fill(uri)
     with pytest.raises(ValueError, match=r"center threshold needs instances, and 3 of 3 images .* \(such as a\)"):
-        rethreshold(uri, center_threshold=0.5)
-    with pytest.raises(ValueError, match="say what is to change; give at least one of threshold, center_threshold, "):
-        rethreshold(uri)
-    with pytest.raises(ValueError, match=r"the instance threshold must lie between 0 and 1; got 1\.5"):
-        rethreshold(uri, instance_threshold=1.5)
+        rethreshold(uri, changed(center_threshold=0.5))
+    with pytest.raises(ValueError, match=r"rule.instance_threshold must be a number from 0 to 1; it is 1\.5"):
+        rethreshold(uri, changed(instance_threshold=1.5))
     assert Manifest(uri).head().version == 3
 
 
@@ -113,7 +112,7 @@ def test_a_damaged_map_of_instances_is_named(uri: str, labels: Any) -> None:
     path = Path(uri) / LabelStore.open(uri).receipt("b").path_of("instance")
     path.write_bytes(path.read_bytes()[:-4] + b"0000")
     with pytest.raises(LabelCorrupt, match="1 of 3 images have damaged evidence: b"):
-        rethreshold(uri, center_threshold=0.5)
+        rethreshold(uri, changed(center_threshold=0.5))
 
 
 def test_the_metadata_of_a_segment_says_the_rule(uri: str, labels: Any) -> None:
