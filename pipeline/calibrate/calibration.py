@@ -36,7 +36,10 @@ METHOD = (
     "rests on at least {px} kept pixels from {units} of these. {levels}"
 )
 EXACT = "Confidence is the teacher's own."
-MIDDLE = "Of stored labels only the level of confidence is known; error and temperature take the middle of it."
+MIDDLE = (
+    "Of stored labels only the level of confidence is known; error and temperature take the middle of it, and are "
+    "rough where most pixels lie above the highest threshold."
+)
 
 OnImage = Callable[[int, int], None]
 
