@@ -11,7 +11,7 @@ from hmsa_label.pipeline import DEFAULT_TEACHER
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """How a config field looks on the command line; a flag `--a/--no-a` comes in both forms.
+    """How a config field looks on the command line; a flag `--a/--no-a` comes in both forms, `A` is an argument.
 
     Attributes:
         kind: type of its value, where the field's annotation and `choices` do not tell.
@@ -33,8 +33,8 @@ def parameter_of(setting: Setting) -> str:
 
 
 def name_of(flag: str) -> str:
-    """The same of a flag: `--a-b/--no-a-b` is `a_b`."""
-    return flag.partition("/")[0].lstrip("-").replace("-", "_")
+    """The same of a flag: `--a-b/--no-a-b` is `a_b`, and `A` is `a`."""
+    return flag.partition("/")[0].lstrip("-").replace("-", "_").lower()
 
 
 def holds_config(annotation: object) -> bool:

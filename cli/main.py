@@ -15,6 +15,7 @@ COMMANDS = {
     "calibrate": "hmsa_label.cli.commands.calibrate:calibrate",
     "explain": "hmsa_label.cli.commands.explain:explain",
     "run": "hmsa_label.cli.commands.label:run",
+    "import": "hmsa_label.cli.commands.imports:import_",
     "runs": "hmsa_label.cli.commands.runs:runs",
     "status": "hmsa_label.cli.commands.runs:status",
     "rethreshold": "hmsa_label.cli.commands.versions:rethreshold",

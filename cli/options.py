@@ -19,6 +19,7 @@ from hmsa_label import (
     ExplainConfig,
     HmsaLoss,
     HmsaOptions,
+    ImportConfig,
     LabelConfig,
     ModelConfig,
     PanopticLoss,
@@ -40,6 +41,7 @@ from hmsa_label.cli.given import (
     teacher_options,
     the_one_asked_for,
 )
+from hmsa_label.cli.import_options import IMPORT
 from hmsa_label.cli.parameters import Section, Word, admits_none, not_on_command_line, shown, type_of
 from hmsa_label.cli.rule_options import RULE
 from hmsa_label.cli.settings import OptionAttributes, SettingOption, use_settings_file
@@ -87,6 +89,7 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
         Setting("cpu_threads", "--cpu-threads", "Threads of the model on a CPU."),
         Setting("max_memory_gb", "--max-memory", "GB that a pass may take; hmsa cuts larger images into tiles."),
     )),
+    ImportConfig: ("Import", IMPORT),
     LabelConfig: ("Labels", (
         Setting("store", "--store", "Folder or URL of the label store; made on first use."),
         Setting("evidence", "--evidence",
@@ -323,6 +326,8 @@ def command(name: str, *, example: str) -> Callable[[Function], Command]:
 def _option(
     config: type, setting: Setting, section: str, defaults: dict[str, object]
 ) -> Callable[[Function], Function]:
+    if not setting.flag.startswith("-"):
+        return argument(parameter_of(setting), required=True)
     holder = config if setting.part is None else setting.part[1]
     field = next(field for field in dataclasses.fields(holder) if field.name == setting.field)
     default = defaults.get(field.name, field.default)

@@ -92,6 +92,9 @@ from hmsa_label.pipeline.engine.events import WorkerStarted as WorkerStarted
 from hmsa_label.pipeline.engine.events import WorkerUnusable as WorkerUnusable
 from hmsa_label.pipeline.errors import DeviceLost as DeviceLost
 from hmsa_label.pipeline.errors import EngineError as EngineError
+from hmsa_label.pipeline.import_config import ImportConfig as ImportConfig
+from hmsa_label.pipeline.label.importing import ImportSummary as ImportSummary
+from hmsa_label.pipeline.label.importing import import_labels as import_labels
 from hmsa_label.pipeline.label.plan import LabelPlan as LabelPlan
 from hmsa_label.pipeline.label.plan import plan_labels as plan_labels
 from hmsa_label.pipeline.label.run import label_images as label_images

@@ -16,7 +16,8 @@ GROUP = "hmsa_label.labelers"  # entry points: name = module:Class
 DEFAULT_TEACHER = "hmsa"
 MAX_SHOWN = 8
 RESERVED = frozenset(
-    {"teacher_sha256", "model", "teacher", "precision", "classes", "threshold", "rule", "semantics", "semantics_sha256"}
+    {"teacher_sha256", "model", "teacher", "precision", "classes", "threshold", "rule", "semantics"}
+    | {"semantics_sha256", "imported"}
 )
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", type(None): "null"}
 

@@ -10,6 +10,8 @@ from hmsa_label.pipeline.config import EXECUTORS as EXECUTORS
 from hmsa_label.pipeline.config import EXPORT_LAYOUTS as EXPORT_LAYOUTS
 from hmsa_label.pipeline.config import ON_ERROR as ON_ERROR
 from hmsa_label.pipeline.config import PRECISIONS as PRECISIONS
+from hmsa_label.pipeline.import_config import IDS as IDS
+from hmsa_label.pipeline.import_config import IMPORT_FORMATS as IMPORT_FORMATS
 from hmsa_label.pipeline.interrupt import threads_left as threads_left
 from hmsa_label.pipeline.monitor.progress import open_display as open_display
 from hmsa_label.pipeline.rule_presets import PRESETS as PRESETS

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hmsa_label.labelers.registry import DEFAULT_TEACHER, checked_options, place_of
+from hmsa_label.pipeline.import_config import ImportConfig
 from hmsa_label.pipeline.rules import RuleConfig
 from hmsa_label.stores.credentials import refuse_in_url
 from hmsa_label.stores.location import Location, keep_as_text, location_text
@@ -204,6 +205,7 @@ class LabelConfig:
     """One labeling run: data, teacher, rule, store, engine.
 
     Attributes:
+        teacher: what labels; or labels that were made elsewhere, which `import_labels` takes in its place.
         rule: which pixels become labels; without a word those whose confidence is at least 0.9.
         evidence: what is stored beside the labels, so that `rethreshold` can change the rule: `confidence`, polygons
             included, and on top of it `top2`, `disagreement`, `growth`; or `none`.
@@ -217,7 +219,7 @@ class LabelConfig:
     """
 
     data: DataConfig
-    teacher: TeacherConfig
+    teacher: TeacherConfig | ImportConfig
     store: Location
     rule: RuleConfig = field(default_factory=RuleConfig)
     evidence: tuple[str, ...] = (CONFIDENCE,)

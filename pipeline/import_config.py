@@ -1,7 +1,7 @@
 """What is asked of an import: which files hold labels that were made elsewhere, and what is in them."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from hmsa_label.stores.credentials import refuse_in_url
 from hmsa_label.stores.location import Location, keep_as_text
@@ -47,8 +47,9 @@ class ImportConfig:
     ids: str | None = None
     classes: Location | None = None
     images_json: Location | None = None
-    made_by: str = ""
-    sha256: str | None = None
+    made_by: str | None = None
+    sha256: str | None = field(default=None, metadata={"found": True})
+    device: ClassVar[str] = "cpu"  # files are read on no GPU
     storage_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -50,10 +50,17 @@ def _chain(found: "hmsa_label.Trace") -> dict[str, str | None]:
         "its fine data": _data(None if found.student is None else found.student.trained_on),
         "labels": labels,
         **{f"run {run.run}": _run(run) for run in found.runs},
-        "teacher": _network(found.teacher) or (found.teacher_sha256 and f"sha256 {found.teacher_sha256[:16]}"),
+        "teacher": _network(found.teacher) or _without_file(found),
         "its training data": _data(found.teacher_trained_on) or "not recorded",
         "its coarse data": _data(None if found.teacher is None else found.teacher.coarse_labels),
     }
+
+
+def _without_file(found: "hmsa_label.Trace") -> str | None:
+    if found.teacher_sha256 is None:
+        return None
+    kind = "imported labels, " if any(run.imported for run in found.runs) else ""
+    return f"{kind}sha256 {found.teacher_sha256[:16]}"
 
 
 def _polygons(student: "hmsa_label.StudentFacts") -> str:
@@ -83,7 +90,9 @@ def _run(run: "hmsa_label.RunFacts") -> str:
     package = run.package or {}
     commit = (package.get("git") or {}).get("commit")
     made_by = f"hmsa-label {package.get('version')}" + (f" at {commit[:12]}" if commit else "")
-    return f"{run.kind}, {run.began_at}, {made_by}"
+    imported = run.imported or {}
+    source = f", imported from {imported['labels']} ({imported['format']})" if imported else ""
+    return f"{run.kind}{source}, {run.began_at}, {made_by}"
 
 
 def _verdict(found: "hmsa_label.Trace") -> str:

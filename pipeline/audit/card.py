@@ -61,6 +61,9 @@ def _origin(facts: Card) -> list[str]:
         for source in facts.sources
     ]
     for settings in facts.settings:
+        if "imported" in settings:
+            lines.append(_imported(facts, settings))
+            continue
         shown = ("threshold", "rule", "teacher", "options", *option_names(), "precision")
         chosen = (f"{name} {_value(settings[name])}" for name in shown if name in settings)
         lines.append(
@@ -76,6 +79,20 @@ def _origin(facts: Card) -> list[str]:
             + (f", teacher trained on {code(trained)}" if trained else "")
         )
     return lines
+
+
+def _imported(facts: Card, settings: dict[str, Any]) -> str:
+    """Where imported labels are from, and what nobody recorded of them."""
+    sha256 = str(settings.get("teacher_sha256"))
+    told = [(run.get("teacher") or {}).get("imported") or {} for run in facts.runs]
+    about: dict[str, Any] = next((one for one in told if one.get("sha256") == sha256), {})
+    made_by = f", made by {text(about['made_by'])}" if about.get("made_by") else ""
+    place = code(about["labels"]) if "labels" in about else "a place that no record names"
+    chosen = ", ".join(f"{name} {_value(settings[name])}" for name in ("threshold", "rule") if name in settings)
+    return (
+        f"- Imported from {place} ({text(about.get('format', 'unknown format'))}{made_by}), sha256 of all files "
+        f"{code(sha256[:SHORT] + '...')}; {chosen}; what its teacher was trained on is not known"
+    )
 
 
 def _other_classes(settings: dict[str, Any]) -> str:

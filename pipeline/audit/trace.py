@@ -80,6 +80,7 @@ class RunFacts(Result):
 
     Attributes:
         rule: what decided beside the threshold; None if nothing did.
+        imported: where the labels are from, their format and digest, if no teacher of ours made them.
     """
 
     run: str
@@ -90,6 +91,7 @@ class RunFacts(Result):
     teacher_sha256: str | None
     package: dict[str, Any] | None
     base_run: str | None
+    imported: dict[str, Any] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +176,8 @@ def _student_links(prefix: str, info: dict[str, Any], config: TraceConfig) -> tu
         links += found
     recorded = [run.record["teacher"] for run in runs if run.record.get("teacher")]
     place = config.teacher or next((teacher.get("weights") for teacher in recorded), None)
-    data, link = check_weights(f"{prefix}teacher", place and str(place), auto["teacher_sha256"])
+    imported = next((teacher["imported"] for teacher in recorded if "imported" in teacher), None)
+    data, link = check_weights(f"{prefix}teacher", place and str(place), auto["teacher_sha256"], imported)
     teacher, below = _teacher_links(prefix, data, recorded, config)
     facts = None if data is None else NetworkFacts(**_network_facts(teacher, str(place), auto["teacher_sha256"]))
     trained_on = _without_keys(teacher.get("trained_on"))
@@ -251,4 +254,5 @@ def _run_facts(run: Run) -> RunFacts:
         teacher_sha256=run.teacher_sha256,
         package=record.get("package"),
         base_run=record.get("base_run"),
+        imported=(record.get("teacher") or {}).get("imported"),
     )

@@ -236,8 +236,18 @@ def check_runs(part: str, store: LabelStore, teacher_sha256: str) -> tuple[list[
     return runs, links
 
 
-def check_weights(part: str, place: str | None, sha256: str) -> tuple[bytes | None, Link]:
-    """The teacher's weights file, if it is there and the one that labeled."""
+def check_weights(
+    part: str, place: str | None, sha256: str, imported: dict[str, Any] | None = None
+) -> tuple[bytes | None, Link]:
+    """The teacher's weights file, if it is there and the one that labeled.
+
+    Args:
+        imported: what a run recorded of labels made elsewhere; then there is no such file.
+    """
+    if imported is not None:
+        made_by = f", made by {imported['made_by']}" if imported.get("made_by") else ""
+        detail = f"the labels were imported from {imported.get('labels')} ({imported.get('format')}{made_by}); "
+        return None, Link(part=part, check="weights", state=UNCHECKED, detail=f"{detail}no record of their teacher")
     if place is None:
         detail = "no run tells where the file was; --teacher names one"
         return None, Link(part=part, check="weights", state=UNCHECKED, detail=detail)

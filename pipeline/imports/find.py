@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hmsa_label.labelers.taxonomy import CITYSCAPES, ClassTable
@@ -34,18 +34,30 @@ class Found:
         without_labels: keys of the others. without_image: files, or names in a file, that belong to no image.
         sha256: of all files that can be labels, whoever they belong to: that of the lines which `sha256sum` prints of
             them in the order of their paths.
-        warnings: lines about what does not match.
+        warnings: lines about what is left out of the files themselves.
     """
 
     images: list[ImageRef]
     without_labels: list[str]
     without_image: list[str]
     sha256: str
-    warnings: list[str]
+    warnings: list[str] = field(default_factory=list)
+
+    def about_unmatched(self, place: str) -> list[str]:
+        """Lines that name and count what does not match."""
+        lines, images = [], len(self.images) + len(self.without_labels)
+        if lost := self.without_labels:
+            lines.append(
+                f"{len(lost)} of {counted(images, 'image')} without labels in {place}, left out: {_named(lost)}"
+            )
+        if strange := self.without_image:
+            verb = "belongs" if len(strange) == 1 else "belong"
+            lines.append(f"{counted(len(strange), 'label')} in {place} {verb} to no image: {_named(strange)}")
+        return lines
 
 
 def find_labels(config: ImportConfig, images: Sequence[ImageRef], classes: ClassTable) -> Found:
-    """The labels of all images of a split.
+    """The labels of all images of a split. The digest is that of the config, if it has one: it costs reading all files.
 
     Raises:
         NotAStore: there is nothing at the place of the labels.
@@ -84,7 +96,7 @@ def _in_maps(
     beside = {} if config.confidence_files is None else match_files(images, confidences, config.confidence_files).of
     made = {key: tuple(filter(None, (path, beside.get(key)))) for key, path in matched.of.items()}
     _check_ids(config, files, sorted(matched.of.values()), classes)
-    return _found(images, made, matched.without_image, digest_of(config, files, [*labels, *confidences]), place)
+    return _found(images, made, matched.without_image, digest_of(config, files, [*labels, *confidences]))
 
 
 def _in_folders(config: ImportConfig, files: FileRoot, paths: list[str], images: Sequence[ImageRef]) -> Found:
@@ -99,7 +111,7 @@ def _in_folders(config: ImportConfig, files: FileRoot, paths: list[str], images:
     inside = tuple(f"{folder}/" for folder in folders)
     made = {key: (folder,) for key, folder in matched.of.items()}
     own = [path for path in paths if path.startswith(inside)]
-    return _found(images, made, matched.without_image, digest_of(config, files, own), place)
+    return _found(images, made, matched.without_image, digest_of(config, files, own))
 
 
 def _in_results(config: ImportConfig, images: Sequence[ImageRef], classes: ClassTable) -> Found:
@@ -123,7 +135,7 @@ def _in_results(config: ImportConfig, images: Sequence[ImageRef], classes: Class
             f"no category of {place} is a class of {classes.name}: it has {shown(lost)}; say what the classes are with "
             "--classes"
         )
-    found = _found(images, {key: (one,) for key, one in of.items()}, without_image, sha256, place)
+    found = _found(images, {key: (one,) for key, one in of.items()}, without_image, sha256)
     if lost:
         found.warnings.append(
             f"{len(lost)} of {len(used)} categories in {place} are no classes of {classes.name}, and their masks are "
@@ -147,7 +159,7 @@ def _categories(
 
 
 def digest_of(config: ImportConfig, files: FileRoot, paths: Sequence[str]) -> str:
-    """Hex sha256 of the lines that `sha256sum` prints of files, in the order of their paths.
+    """The digest that is known, else the hex sha256 of the lines that `sha256sum` prints of files, by their paths.
 
     Files that say what the numbers in them stand for come after them, under the names of their options. A file that is
     there and cannot be read counts with a digest of zeros; its image is named when its turn comes.
@@ -155,6 +167,8 @@ def digest_of(config: ImportConfig, files: FileRoot, paths: Sequence[str]) -> st
     Raises:
         OSError: the storage fails.
     """
+    if config.sha256 is not None:
+        return config.sha256
     names = sorted(paths)
     digests = map_threads(lambda path: _digest(files, path), names, READERS)
     pairs = [*zip(digests, names, strict=True), *_beside(config)]
@@ -186,31 +200,14 @@ def _check_ids(config: ImportConfig, files: FileRoot, paths: list[str], classes:
 
 
 def _found(
-    images: Sequence[ImageRef], made: Mapping[str, tuple[str, ...]], without_image: list[str], sha256: str, place: str
+    images: Sequence[ImageRef], made: Mapping[str, tuple[str, ...]], without_image: list[str], sha256: str
 ) -> Found:
-    without = [image.key for image in images if image.key not in made]
-    warnings = []
-    if without:
-        warnings.append(
-            f"{len(without)} of {counted(len(images), 'image')} without labels in {place}, left out: {_named(without)}"
-        )
-    if without_image:
-        verb = "belongs" if len(without_image) == 1 else "belong"
-        warnings.append(
-            f"{counted(len(without_image), 'label')} in {place} {verb} to no image: {_named(without_image)}"
-        )
     return Found(
         images=[replace(image, made=made[image.key]) for image in images if image.key in made],
-        without_labels=without,
+        without_labels=[image.key for image in images if image.key not in made],
         without_image=without_image,
         sha256=sha256,
-        warnings=warnings,
     )
-
-
-def _named(names: list[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
 
 
 def _there(paths: list[str], fitting_paths: list[str]) -> str:
@@ -222,3 +219,8 @@ def _require(files: FileRoot) -> None:
     if not filesystem.isdir(root):
         what = "is a file" if filesystem.isfile(root) else "does not exist"
         raise NotAStore(f"the folder of labels {public_uri(files.uri)} {what}; correct LABELS")
+
+
+def _named(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more

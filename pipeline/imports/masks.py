@@ -79,13 +79,13 @@ def paint(masks: Iterable[Scored], categories: Categories, size: tuple[int, int]
 
     Of masks with equal scores the first one wins.
     """
-    top1, score = np.full(size, categories.classes.ignore_index, np.uint8), np.zeros(size, np.float32)
+    top1, score = np.full(size, categories.classes.ignore_index, np.uint8), np.full(size, -1, np.float32)
     for mask in masks:
         train_id = categories.train_id(mask.category)
         if train_id != categories.classes.ignore_index:
             won = mask.pixels & (np.float32(mask.score) > score)
             top1[won], score[won] = train_id, mask.score
-    return top1, Confidence(values=score)
+    return top1, Confidence(values=np.maximum(score, 0))
 
 
 def masks_of_results(entries: Iterable[Mapping[str, Any]], size: tuple[int, int]) -> Iterable[Scored]:

@@ -62,6 +62,9 @@ class LabelReader:
         labeled = LabeledImage(arrays={"top1": top1, "code": code}, mean_confidence=mean)
         return labeled, time.perf_counter() - started
 
+    def close(self) -> None:
+        """Nothing is held open."""
+
     def _maps(self, ref: ImageRef, size: tuple[int, int]) -> tuple[U8, Confidence | None]:
         config, path = self._config, ref.made[0]
         if config.has_confidence and len(ref.made) < 2:

@@ -18,11 +18,12 @@ from hmsa_label.pipeline.config import (
     option_of,
 )
 from hmsa_label.pipeline.data.ego_mask import EgoMask, ego_mask_of
+from hmsa_label.pipeline.import_config import ImportConfig
 from hmsa_label.pipeline.records import Wanted
 from hmsa_label.pipeline.rules import DEFAULT_THRESHOLD, takes_polygons
 from hmsa_label.stores.format import bounds as names
 from hmsa_label.stores.format.evidence import MARGIN_GRID, grid_with
-from hmsa_label.stores.format.rule import Rule
+from hmsa_label.stores.format.rule import MEAN_CONFIDENCE, Rule
 from hmsa_label.stores.images.source import ImageRef
 
 # The arrays of an image that each kind of evidence consists of, where the image has them.
@@ -91,13 +92,17 @@ def keeping_of(config: LabelConfig) -> Keeping:
         ValueError: the rule cannot be used.
     """
     mask = ego_mask_of(config.rule)
-    rule = config.rule.over(Rule(DEFAULT_THRESHOLD), None if mask is None else mask.of)
+    has_confidence = not isinstance(config.teacher, ImportConfig) or config.teacher.has_confidence
+    base = Rule(DEFAULT_THRESHOLD if has_confidence else 0.0)
+    rule = config.rule.over(base, None if mask is None else mask.of)
+    if not has_confidence:
+        refuse_confidence(rule)
     needed = {TOP2: rule.margin > 0, DISAGREEMENT: rule.max_disagreement is not None, GROWTH: rule.grow_px > 0}
     asked = {kind for kind in EVIDENCE if kind in config.evidence or needed.get(kind)}
     return Keeping(
         rule=rule,
         evidence=(NO_EVIDENCE,) if NO_EVIDENCE in asked else tuple(kind for kind in EVIDENCE if kind in asked),
-        thresholds=grid_with(rule.thresholds),
+        thresholds=grid_with(rule.thresholds) if has_confidence else (),
         margins=grid_with(rule.margin, MARGIN_GRID) if TOP2 in asked else (),
         disagreement=DISAGREEMENT in asked,
         growth=GROWTH in asked,
@@ -118,6 +123,25 @@ def refuse_rule_on_instances(rule: Rule, teacher: Mapping[str, Any]) -> None:
         raise ValueError(
             f"{option_of(rule.of_instances[0])} needs instances, and the teacher {teacher.get('model')} tells none "
             "apart; leave it out, or label with a panoptic teacher"
+        )
+
+
+def refuse_confidence(rule: Rule) -> None:
+    """Refuses a rule about confidence for labels that came without any.
+
+    Raises:
+        ValueError: naming the option.
+    """
+    asked = {
+        "--threshold": rule.threshold,
+        "--class-thresholds": rule.thresholds,
+        "--class-share": rule.class_share,
+        "--best-by mean_confidence": rule.best_by == MEAN_CONFIDENCE,
+    }
+    if found := next((option for option, value in asked.items() if value), None):
+        raise ValueError(
+            f"{found} asks for the confidence of pixels, and these labels have none; leave it out, or name their files "
+            "of confidences with --confidence-files"
         )
 
 

@@ -4,8 +4,7 @@ from collections.abc import Iterable
 
 from hmsa_label.pipeline.config import LabelConfig
 from hmsa_label.pipeline.label.keeping import Keeping
-from hmsa_label.pipeline.label.provenance import coarse_labels_of
-from hmsa_label.pipeline.teacher.identity import readable_settings
+from hmsa_label.pipeline.label.provenance import coarse_labels_of, told_settings
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, NotAStore
 from hmsa_label.stores.images.source import ImageRef
 from hmsa_label.stores.runs.record import read_run
@@ -34,9 +33,9 @@ def finished_store(
         return None
     settings, before = record["settings"], (record.get("config") or {}).get("teacher") or {}
     # With equal weights this decides the labels, on whatever device.
-    absent = {"rule": None, "semantics": None, "coarse_labels": None}  # of most runs
-    told = {**readable_settings(config.teacher), **keeping.settings, **coarse_labels_of(config)}
+    absent = {"rule": None, "semantics": None, "coarse_labels": None, "imported": None}  # of most runs
+    told = {**told_settings(config.teacher), **keeping.settings, **coarse_labels_of(config)}
     asked = {"teacher_sha256": None, **absent, **told}
     settings = {**absent, **settings}
     same = all(name in settings and settings[name] == value for name, value in asked.items())
-    return store if same and before.get("precision") == config.teacher.precision else None
+    return store if same and before.get("precision") == getattr(config.teacher, "precision", None) else None

@@ -6,8 +6,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 
-from hmsa_label.pipeline.config import LabelConfig
+from hmsa_label.labelers.taxonomy import CITYSCAPES
+from hmsa_label.pipeline.config import LabelConfig, TeacherConfig
 from hmsa_label.pipeline.engine.executor import Executor, LocalExecutor, Worker
+from hmsa_label.pipeline.import_config import ImportConfig
 from hmsa_label.pipeline.label.keeping import Keeping
 from hmsa_label.pipeline.label.plan import (
     Placement,
@@ -80,7 +82,7 @@ def _open_ray(config: LabelConfig, keeping: Keeping, stack: ExitStack) -> Execut
         threads=images_in_flight(config.engine),
     )
     # Without a number, Ray's hosts tell how many fit, now and when others join.
-    build = partial(_build_anywhere, _spec(config, keeping, placement, code_of(config.teacher)))
+    build = partial(_build_anywhere, _spec(config, keeping, placement, _code_of(config.teacher)))
     return RayExecutor(build, config.engine.workers, options, is_own=cluster.is_own)
 
 
@@ -93,14 +95,9 @@ def _build_anywhere(spec: WorkerSpec, number: int) -> Worker:
 
 def _spec(config: LabelConfig, keeping: Keeping, placement: Placement, code: UserCode | None = None) -> WorkerSpec:
     """What workers are built from; local paths become absolute, because workers run in other folders."""
-    teacher = replace(
-        config.teacher,
-        weights=_weights_here(config.teacher.weights),
-        semantic_from=_weights_here(config.teacher.semantic_from),
-    )
     return WorkerSpec(
         data=replace(config.data, root=_absolute(config.data.root)),
-        teacher=replace(teacher, cpu_threads=config.engine.cpus_per_worker),
+        teacher=_teacher_here(config),
         store=_absolute(config.store),
         keeping=keeping,
         devices=placement.devices,
@@ -109,6 +106,26 @@ def _spec(config: LabelConfig, keeping: Keeping, placement: Placement, code: Use
         code=code,
         storage_options=config.storage_options,
     )
+
+
+def _teacher_here(config: LabelConfig) -> TeacherConfig | ImportConfig:
+    teacher = config.teacher
+    if isinstance(teacher, ImportConfig):
+        images_json = None if teacher.images_json is None else _absolute(teacher.images_json)
+        classes = teacher.classes
+        if classes is not None and str(classes) != CITYSCAPES.name:
+            classes = _absolute(classes)
+        return replace(teacher, labels=_absolute(teacher.labels), images_json=images_json, classes=classes)
+    return replace(
+        teacher,
+        weights=_weights_here(teacher.weights),
+        semantic_from=_weights_here(teacher.semantic_from),
+        cpu_threads=config.engine.cpus_per_worker,
+    )
+
+
+def _code_of(teacher: TeacherConfig | ImportConfig) -> UserCode | None:
+    return None if isinstance(teacher, ImportConfig) else code_of(teacher)
 
 
 def _weights_here(place: Location | None) -> Location | None:

@@ -1,13 +1,16 @@
 """What a labeling run would do, decided before anything starts: images, workers, devices, bytes."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hmsa_label.labelers.registry import is_built_in
 from hmsa_label.pipeline.config import COARSE_LABELS, EngineConfig, LabelConfig, TeacherConfig
 from hmsa_label.pipeline.data.decode import decode_image
 from hmsa_label.pipeline.data.selection import select_images
+from hmsa_label.pipeline.import_config import ImportConfig
+from hmsa_label.pipeline.imports.classes import classes_for
+from hmsa_label.pipeline.imports.find import Found, find_labels
 from hmsa_label.pipeline.label.keeping import keeping_of, refuse_without_polygons
 from hmsa_label.pipeline.label.worklist import look_back
 from hmsa_label.pipeline.teacher.user_code import find_teacher
@@ -119,6 +122,26 @@ def find_images(config: LabelConfig) -> tuple[ImageSource, list[ImageRef]]:
         ValueError: the split holds no images, or none of a name that is asked for, or there are no labels at all of the
             type that another one than gtCoarse was named as.
     """
+    source, images = _list_split(config)
+    if isinstance(config.teacher, ImportConfig):
+        # Without a digest of the files: that takes reading all of them, and a run is given it.
+        teacher = replace(config.teacher, sha256=config.teacher.sha256 or "")
+        images = find_labels(teacher, images, classes_for(teacher, source)).images
+    return source, select_images(images, config.keys)[: config.data.limit]
+
+
+def find_imported(config: LabelConfig) -> Found:
+    """The labels made elsewhere of all images of the split, with the digest of their files.
+
+    Raises:
+        NotAStore, ValueError: as `find_images`, `find_labels` and `classes_for`.
+    """
+    assert isinstance(config.teacher, ImportConfig)
+    source, images = _list_split(config)
+    return find_labels(config.teacher, images, classes_for(config.teacher, source))
+
+
+def _list_split(config: LabelConfig) -> tuple[ImageSource, list[ImageRef]]:
     source = open_images(config.data.dataset, config.data.root, config.data.storage_options)
     if config.coarse_labels != COARSE_LABELS and not source.has_label_type(config.coarse_labels):
         raise ValueError(
@@ -128,7 +151,7 @@ def find_images(config: LabelConfig) -> tuple[ImageSource, list[ImageRef]]:
     images = source.list(config.data.split, coarse=config.coarse_labels)
     if not images:
         raise ValueError(f"no images of split {config.data.split!r} in {source.root}")
-    return source, select_images(images, config.keys)[: config.data.limit]
+    return source, images
 
 
 def images_in_flight(engine: EngineConfig) -> int:
@@ -136,7 +159,7 @@ def images_in_flight(engine: EngineConfig) -> int:
     return max(engine.threads, 2 * engine.batch_size)
 
 
-def place(engine: EngineConfig, teacher: TeacherConfig, gpus: float, cpus: float) -> Placement:
+def place(engine: EngineConfig, teacher: TeacherConfig | ImportConfig, gpus: float, cpus: float) -> Placement:
     """Devices of the workers, given the GPUs and CPUs there are.
 
     Raises:
@@ -185,7 +208,7 @@ def cluster_address(engine: EngineConfig) -> str | None:
     return None if address in (None, "", "local") else address
 
 
-def visible_gpus(teacher: TeacherConfig) -> int:
+def visible_gpus(teacher: TeacherConfig | ImportConfig) -> int:
     """CUDA devices of this process; 0 without looking if the teacher would not use one."""
     if teacher.device == "cpu":
         return 0
@@ -203,7 +226,7 @@ def _may_grow(engine: EngineConfig) -> bool:
     return cluster_address(engine) is not None
 
 
-def _cuda(engine: EngineConfig, teacher: TeacherConfig, worker: int, gpus: float) -> str:
+def _cuda(engine: EngineConfig, teacher: TeacherConfig | ImportConfig, worker: int, gpus: float) -> str:
     """Device of one worker: Ray shows each process its own GPUs only, threads share all of them."""
     if engine.executor == "ray":
         if teacher.device not in ("auto", "cuda", "cuda:0"):
@@ -228,6 +251,8 @@ def check_here(config: LabelConfig) -> None:
         FileNotFoundError: there is no such weights file.
         ValueError: the weights are a folder, or a device is not there; the teacher's class cannot be imported.
     """
+    if isinstance(config.teacher, ImportConfig):
+        return
     for name in (config.teacher.teacher, config.teacher.semantic_teacher):
         if not is_built_in(name):
             find_teacher(name)
@@ -238,7 +263,9 @@ def check_here(config: LabelConfig) -> None:
         _local_placement(config)
 
 
-def _check_weights(teacher: TeacherConfig) -> None:
+def _check_weights(teacher: TeacherConfig | ImportConfig) -> None:
+    if isinstance(teacher, ImportConfig):
+        return
     for weights in (teacher.weights, teacher.semantic_from):
         if weights is not None:
             _check_file(weights)

@@ -11,6 +11,8 @@ from typing import Any
 
 from hmsa_label.labelers.registry import is_built_in
 from hmsa_label.pipeline.config import COARSE_LABELS, LabelConfig, TeacherConfig, to_dict
+from hmsa_label.pipeline.import_config import ImportConfig
+from hmsa_label.pipeline.imports.identity import import_settings
 from hmsa_label.pipeline.label.keeping import Keeping
 from hmsa_label.pipeline.label.plan import cluster_address
 from hmsa_label.pipeline.software import git_state, library_versions, package_version
@@ -54,6 +56,7 @@ def run_record(
         "data": _data(config, images, only_new),
         "grid": list(keeping.thresholds) if keeping.keeps_evidence else None,
         "teacher": about,
+        **_note(about),
         "classes": teacher["classes"],
         "images": {"count": len(images), "sha256": list_digest(images)},
         "config": settings,
@@ -66,6 +69,12 @@ def run_record(
     }
 
 
+def _note(about: dict[str, Any]) -> dict[str, str]:
+    """What the log says of a version of imported labels."""
+    imported = about.get("imported")
+    return {} if imported is None else {"note": f"imported ({imported['format']})"}
+
+
 def known_record(
     config: LabelConfig, keeping: Keeping, images: list[ImageRef], *, only_new: bool = False
 ) -> dict[str, Any]:
@@ -73,21 +82,32 @@ def known_record(
 
     The digest of the weights is among it if they are a file here that the workers read too.
     """
+    settings = {**_known_of_teacher(config), **keeping.settings, **coarse_labels_of(config)}
+    return {"settings": settings, "data": _data(config, images, only_new)}
+
+
+def _known_of_teacher(config: LabelConfig) -> dict[str, Any]:
     teacher = config.teacher
+    if isinstance(teacher, ImportConfig):
+        return import_settings(teacher)
     weights = [place for place in (teacher.weights, teacher.semantic_from) if place is not None]
     is_here = not weights or (cluster_address(config.engine) is None and "://" not in "".join(map(str, weights)))
     told = readable_settings(teacher) if is_here else settings_of_options(teacher)
-    settings = {**told, **keeping.settings, **coarse_labels_of(config)}
-    if teacher.precision != "auto":
-        settings["precision"] = teacher.precision
-    return {"settings": settings, "data": _data(config, images, only_new)}
+    return told if teacher.precision == "auto" else {**told, "precision": teacher.precision}
 
 
 def known_absent(config: LabelConfig, keeping: Keeping) -> set[str]:
     """Settings that the run's record will surely not have, although those of other runs may."""
     more = set() if keeping.rule.more else {"rule"}
     more |= set() if coarse_labels_of(config) else {"coarse_labels"}
-    return more if config.teacher.semantic_from is not None else more | {"semantics", "semantics_sha256"}
+    if isinstance(config.teacher, ImportConfig):
+        return more | {"semantics", "semantics_sha256", "precision"}
+    return {*more, "imported"} | (set() if config.teacher.semantic_from else {"semantics", "semantics_sha256"})
+
+
+def told_settings(teacher: TeacherConfig | ImportConfig) -> dict[str, Any]:
+    """What decides the bytes of labels, as far as it can be told from here without a teacher."""
+    return import_settings(teacher) if isinstance(teacher, ImportConfig) else readable_settings(teacher)
 
 
 def coarse_labels_of(config: LabelConfig) -> dict[str, Any]:
@@ -105,9 +125,12 @@ def _data(config: LabelConfig, images: list[ImageRef], only_new: bool) -> dict[s
     }
 
 
-def teacher_as_asked(config: TeacherConfig) -> dict[str, Any]:
+def teacher_as_asked(config: TeacherConfig | ImportConfig) -> dict[str, Any]:
     """What was asked of a teacher, as records hold it: options of one of this package stand beside the others."""
     document = to_dict(config)
+    if isinstance(config, ImportConfig):
+        places = ("labels", "classes", "images_json")
+        return document | {name: hide_in_text(document[name]) for name in places if document[name] is not None}
     document["weights"] = None if config.weights is None else hide_in_text(str(config.weights))
     if config.semantic_from is None:
         for name in ("semantic_from", "semantic_teacher", "semantic_settings"):

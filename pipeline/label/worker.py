@@ -11,7 +11,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from hmsa_label.labelers.base import LabelerFault
@@ -23,6 +23,8 @@ from hmsa_label.pipeline.data.growth import grow
 from hmsa_label.pipeline.engine.executor import Task
 from hmsa_label.pipeline.engine.retry import with_retries
 from hmsa_label.pipeline.errors import DeviceLost, EngineError
+from hmsa_label.pipeline.import_config import ImportConfig
+from hmsa_label.pipeline.imports.reader import LabelReader
 from hmsa_label.pipeline.label.forward_thread import AnyTeacher, ForwardThread
 from hmsa_label.pipeline.label.keeping import Keeping
 from hmsa_label.pipeline.label.plan import usable_cores
@@ -54,7 +56,7 @@ class WorkerSpec:
     """
 
     data: DataConfig
-    teacher: TeacherConfig
+    teacher: TeacherConfig | ImportConfig
     store: str
     keeping: Keeping
     devices: tuple[str, ...]
@@ -103,19 +105,14 @@ class LabelWorker:
             Exception: as `load_teacher` and `open_images` do.
         """
         self._spec = spec
-        data, teacher = spec.data, replace(spec.teacher, device=spec.devices[number])
-        share = min(1.0, teacher.cpu_threads / usable_cores()) if spec.memory_share is None else spec.memory_share
+        data = spec.data
         self._source = with_retries(
             f"opening {public_uri(data.root)}", lambda: open_images(data.dataset, data.root, data.storage_options)
         )
-        self._forward = ForwardThread(
-            lambda: with_retries("loading the teacher", lambda: load_teacher(teacher, share, spec.code)),
-            spec.keeping.wanted,
-            spec.batch_size,
-        )
-        self._classes = self._forward.classes
+        self._maker = self._open_maker(spec, number)
+        self._classes = self._maker.classes
         self.info: dict[str, Any] = {
-            **self._forward.info,
+            **self._maker.info,
             "classes": self._classes.to_dict(),
             "class_difference": self._class_difference(),
             "host": socket.gethostname(),
@@ -176,7 +173,18 @@ class LabelWorker:
 
     def close(self) -> None:
         """Lets the teacher go."""
-        self._forward.close()
+        self._maker.close()
+
+    def _open_maker(self, spec: WorkerSpec, number: int) -> ForwardThread | LabelReader:
+        """What labels: a teacher in a thread of its own, or a reader of labels that were made elsewhere."""
+        if isinstance(config := spec.teacher, ImportConfig):
+            return with_retries(
+                "reading the labels", partial(LabelReader, config, self._source, spec.keeping.thresholds)
+            )
+        teacher = replace(config, device=spec.devices[number])
+        share = min(1.0, teacher.cpu_threads / usable_cores()) if spec.memory_share is None else spec.memory_share
+        load = partial(load_teacher, teacher, share, spec.code)
+        return ForwardThread(lambda: with_retries("loading the teacher", load), spec.keeping.wanted, spec.batch_size)
 
     def _drawn(self, ref: ImageRef, image: U8) -> dict[str, U8]:
         """[H, W] uint8 arrays of what people drew for the image: its polygons and their growth, the mask of the rule.
@@ -230,8 +238,10 @@ class LabelWorker:
 
     def _ask_teacher(self, ref: ImageRef, image: U8) -> tuple[LabeledImage, float]:
         """The evidence of an image, without a label yet, and the seconds that it took."""
+        if isinstance(self._maker, LabelReader):
+            return self._maker.label(ref, (image.shape[0], image.shape[1]))
         try:
-            return self._forward.label(image)
+            return self._maker.label(image)
         except (DeviceLost, BadImage, LabelerFault):
             raise
         except Exception as error:

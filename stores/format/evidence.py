@@ -54,6 +54,11 @@ def level_of(threshold: float, grid: Sequence[float], what: str = "threshold") -
         return 0
     stored = np.asarray(grid, np.float32)
     places = np.flatnonzero(stored == np.float32(threshold))
+    if not len(grid) and what == "threshold":
+        raise ThresholdNotStored(
+            f"threshold {spelled(threshold)} asks for the confidence of pixels, and these labels came without "
+            "confidences: only threshold 0 can be met"
+        )
     if not len(places):
         listed = ", ".join(map(spelled, grid)) or "none"
         raise ThresholdNotStored(

@@ -126,8 +126,16 @@ _TRAINED_ON = Record(
     {}, {"data": TEXT, "split": TEXT, "labels": TEXT, "images": COUNT, "keys": Each(TEXT), "keys_sha256": TEXT}
 )
 _SEMANTICS = Record({"weights_sha256": TEXT}, {"weights": TEXT, "trained_on": Maybe(_TRAINED_ON)})
+_IMPORTED = Record({}, dict.fromkeys(("labels", "format", "made_by", "sha256"), Maybe(TEXT)))
 _TEACHER = Record(
-    {}, {"weights": TEXT, "sha256": Maybe(TEXT), "trained_on": Maybe(_TRAINED_ON), "semantics": Maybe(_SEMANTICS)}
+    {},
+    {
+        "weights": TEXT,
+        "sha256": Maybe(TEXT),
+        "trained_on": Maybe(_TRAINED_ON),
+        "semantics": Maybe(_SEMANTICS),
+        "imported": Maybe(_IMPORTED),
+    },
 )
 _DATA = Record({}, dict.fromkeys(("dataset", "root", "split"), Maybe(TEXT)))
 RUN = Record(
@@ -143,7 +151,7 @@ RUN = Record(
         "teacher": Maybe(_TEACHER),
         "config": Maybe(Record({}, {"teacher": Maybe(Record())})),
         "package": Maybe(Record()),
-        "host": Maybe(TEXT),
+        **dict.fromkeys(("host", "note"), Maybe(TEXT)),
     },
 )
 

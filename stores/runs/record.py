@@ -61,6 +61,12 @@ class Run:
         return None if value is None else float(value)
 
     @property
+    def note(self) -> str | None:
+        """What the log shall say of its version beside its kind."""
+        value = self.record.get("note")
+        return None if value is None else str(value)
+
+    @property
     def rule(self) -> dict[str, Any] | None:
         """What decides beside the threshold, as settings hold it; None if nothing does."""
         return self.settings.get("rule") or None

@@ -245,6 +245,7 @@ class RunWriter:
             teacher_sha256=self.run.teacher_sha256,
             run=self.run_id,
             run_sha256=self.run.sha256,
+            note=self.run.note,
             **self._ending,
             **state,
         )

@@ -239,7 +239,7 @@ def _refuse_other_sizes(receipts: list[Receipt], mask: MaskOf) -> None:
 def _record(store: LabelStore, base: Run, rule: Rule, provenance: dict[str, Any] | None) -> dict[str, Any]:
     """The record of the run that made the labels, with the new rule; so the teacher's next run may add to them."""
     inherited: dict[str, Any] = {
-        name: base.record[name] for name in ("teacher", "data", "classes") if name in base.record
+        name: base.record[name] for name in ("teacher", "data", "classes", "note") if name in base.record
     }
     settings = {name: value for name, value in base.settings.items() if name != "rule"} | rule.settings
     return {**inherited, **(provenance or {}), "settings": settings, "base_run": base.id, "base_version": store.version}

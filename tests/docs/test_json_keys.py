@@ -16,7 +16,11 @@ TEACHER = "--weights teacher/best.safetensors --scales 0.5,1.0"
 PANOPTIC = '--weights none --teacher tests.fake_teacher:FakeTeacher --teacher-options {"instances":true}'
 # Heading of the page -> calls, in an order in which each finds what it needs.
 CALLS = {
-    "run, rethreshold": [f"run --data streets {TEACHER} --store labels", "rethreshold --store labels --threshold 0.5"],
+    "run, rethreshold, import": [
+        f"run --data streets {TEACHER} --store labels",
+        "rethreshold --store labels --threshold 0.5",
+        "import streets/gtCoarse --label-files {name}_gtCoarse_labelIds.png --data streets --store imported",
+    ],
     "evaluate": [f"evaluate --data streets --split val {teacher}" for teacher in (TEACHER, PANOPTIC)],
     "calibrate": [f"calibrate --data streets {TEACHER} --target-precision 0.9 --resamples 100 --output calibrated"],
     "explain": [f"explain photos/drive1/0001.jpg {TEACHER} --output explained.png"],

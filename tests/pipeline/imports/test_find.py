@@ -41,7 +41,7 @@ def test_both_layouts_of_nvidia_are_found(labels, top):
     result = found(labels, format="nvidia")
     stems = [f"{top}bonn_0_{n}_leftImg8bit" for n in range(3)]
     assert [image.made for image in result.images] == [(f"{stem}.png", f"{stem}_prob.png") for stem in stems]
-    assert (result.without_labels, result.without_image, result.warnings) == ([], [], [])
+    assert (result.without_labels, result.without_image, result.about_unmatched("here")) == ([], [], [])
 
 
 def test_what_does_not_match_is_named_and_counted(labels):
@@ -51,11 +51,9 @@ def test_what_does_not_match_is_named_and_counted(labels):
     assert [image.key for image in result.images] == ["val/bonn/bonn_0_1"]
     assert result.without_labels == ["val/bonn/bonn_0_0", "val/bonn/bonn_0_2"]
     assert result.without_image == ["hamm_0_1.png"]
-    without, strange = result.warnings
-    assert without.startswith("2 of 3 images without labels in ")
-    assert "left out: val/bonn/bonn_0_0, val/bonn/bonn_0_2" in without
-    assert strange.startswith("1 label in ")
-    assert strange.endswith("hamm_0_1.png")
+    without, strange = result.about_unmatched("here")
+    assert without == "2 of 3 images without labels in here, left out: val/bonn/bonn_0_0, val/bonn/bonn_0_2"
+    assert strange == "1 label in here belongs to no image: hamm_0_1.png"
 
 
 def test_the_digest_is_that_of_sha256sum_and_covers_confidences(labels):

@@ -65,6 +65,12 @@ def test_where_masks_overlap_the_higher_score_wins_in_any_order():
         assert score.values[2:, 3].tolist() == [0.0, 0.0]
 
 
+def test_a_mask_with_score_0_is_a_label_all_the_same():
+    top1, score = paint([Scored(3, 0.0, block(0, 0, 4, 4))], NAMED, SIZE)
+    assert (top1 == CITYSCAPES.names.index("car")).all()
+    assert (score.values == 0).all()
+
+
 def test_of_masks_with_equal_scores_the_first_one_wins_and_a_score_of_a_foreign_class_counts_for_nothing():
     masks = [Scored(3, 0.6, block(0, 0, 4, 4)), Scored(1, 0.6, block(0, 0, 4, 4)), Scored(5, 0.9, block(0, 0, 4, 4))]
     assert set(paint(masks, NAMED, SIZE)[0].ravel()) == {CITYSCAPES.names.index("car")}
