@@ -40,10 +40,7 @@ def _chain(found: "hmsa_label.Trace") -> dict[str, str | None]:
         own = output.rule(found.threshold, found.rule)
         own = "their own threshold" if own is None else f"threshold {own}"
         chosen = "".join(f", {name} {value}" for name, value in found.class_thresholds.items())
-        drawn = _polygons(found.student)
-        labels = (
-            f"version {found.version}, digest {(found.digest or '-')[:16]}, {own}{chosen}{drawn}, mix {found.mix:g}"
-        )
+        labels = f"version {found.version}, digest {(found.digest or '-')[:16]}, {own}{chosen}, mix {found.mix:g}"
         labels = f"{labels}; {found.store}"
     return {
         "student": _network(found.student),
@@ -61,12 +58,6 @@ def _without_file(found: "hmsa_label.Trace") -> str | None:
         return None
     kind = "imported labels, " if any(run.imported for run in found.runs) else ""
     return f"{kind}sha256 {found.teacher_sha256[:16]}"
-
-
-def _polygons(student: "hmsa_label.StudentFacts") -> str:
-    if not student.polygons:
-        return ""
-    return f", {student.polygons} polygons over {student.polygons_images} of {student.images}"
 
 
 def _network(facts: "hmsa_label.NetworkFacts | None") -> str | None:

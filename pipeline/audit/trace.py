@@ -15,7 +15,6 @@ from hmsa_label.pipeline.audit.trace_links import (
     Link,
     check_files,
     check_labels,
-    check_polygons,
     check_runs,
     check_store,
     check_training_data,
@@ -28,7 +27,7 @@ from hmsa_label.stores.location import Location, location_text
 from hmsa_label.stores.result import Result
 from hmsa_label.stores.runs.record import Run
 
-STUDENT_FACTS = ("fine_tail", "polygons", "polygons_images", "images", "leaked")
+STUDENT_FACTS = ("fine_tail", "images", "images_left_out", "leaked")
 NETWORK_FACTS = ("model", "step", "val_miou", "hmsa_label", "code")
 MAX_TEACHERS = 8  # of teachers' teachers; a chain that is longer goes in a circle
 
@@ -62,15 +61,14 @@ class StudentFacts(NetworkFacts):
     """A network that was trained on auto labels too.
 
     Attributes:
-        fine_tail: share of the steps, at the end, on fine labels alone. images: with auto labels.
-        polygons: label type of polygons that counted over the labels; polygons_images: images that have them.
+        fine_tail: share of the steps, at the end, on fine labels alone. images: with auto labels; images_left_out:
+            those that had no labeled pixel.
         leaked: images held out for scoring that were trained on, as `allow_leak` admits.
     """
 
     fine_tail: float | None
-    polygons: str | None
-    polygons_images: int | None
     images: int | None
+    images_left_out: int | None
     leaked: list[str] | None
 
 
@@ -170,7 +168,6 @@ def _student_links(prefix: str, info: dict[str, Any], config: TraceConfig) -> tu
     runs: list[Run] = []
     if store is not None:
         links += check_labels(f"{prefix}labels", store, auto, info, config.deep)
-        links += check_polygons(f"{prefix}labels", store, auto, info, config)
         links += [check_files(f"{prefix}labels", store, info, config)] if config.deep else []
         runs, found = check_runs(f"{prefix}run", store, auto["teacher_sha256"])
         links += found

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hmsa_label.pipeline.config import TraceConfig
-from hmsa_label.pipeline.data.auto_images import ImageRoot
-from hmsa_label.pipeline.data.datasets import AutoLabelDataset, FineLabelDataset
+from hmsa_label.pipeline.data.datasets import FineLabelDataset
 from hmsa_label.pipeline.teacher.weight_files import read_weights
 from hmsa_label.pipeline.training.crops import keys_digest
 from hmsa_label.pipeline.training.lineage import HELD_OUT_SPLITS, file_digests, held_out_images
@@ -20,6 +19,7 @@ from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.errors import NotAStore, StoreError
 from hmsa_label.stores.files import FileRoot
 from hmsa_label.stores.format.evidence import level_of
+from hmsa_label.stores.format.rule import OFF
 from hmsa_label.stores.images.open import open_images
 from hmsa_label.stores.images.source import split_names
 from hmsa_label.stores.runs.record import Run, read_run
@@ -120,22 +120,6 @@ def _check_drawn_now(
     return links
 
 
-def check_polygons(
-    part: str, store: LabelStore, auto: dict[str, Any], info: dict[str, Any], config: TraceConfig
-) -> list[Link]:
-    """The polygons that counted over the teacher's labels, as they are now; no link if there were none."""
-    if not auto.get("polygons"):
-        return []
-    data, options = (info.get("config") or {}).get("data") or {}, config.data_options
-    fine = ImageRoot(root=config.data or info["trained_on"]["data"], dataset=data.get("dataset"), options=options)
-
-    def digest() -> str | None:
-        kind, place = auto["polygons"], config.auto_data
-        return AutoLabelDataset(store, place, polygons=kind, storage_options=options, near=fine).polygons_digest
-
-    return [_check_drawn_labels(part, "polygons", auto.get("polygons_sha256"), digest)]
-
-
 def _check_drawn_labels(part: str, check: str, recorded: str | None, digest: Callable[[], str | None]) -> Link:
     if recorded is None:
         return Link(part=part, check=check, state=UNCHECKED, detail="the checkpoint has no digest of them")
@@ -197,7 +181,7 @@ def check_files(part: str, store: LabelStore, info: dict[str, Any], config: Trac
 
 
 def _check_thresholds(part: str, store: LabelStore, auto: dict[str, Any]) -> Link:
-    wanted = {auto.get("threshold"), *(auto.get("class_thresholds") or {}).values()} - {None}
+    wanted = {auto.get("threshold"), *(auto.get("class_thresholds") or {}).values()} - {None, OFF}
     rows = store.table(["threshold", "evidence_segment", "code_sha256"])
     own, without = set(rows["threshold"].to_pylist()), rows["code_sha256"].null_count
     rows = rows.filter(rows["code_sha256"].is_valid())

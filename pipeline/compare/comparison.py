@@ -67,9 +67,7 @@ def _setup(config: CompareConfig) -> Setup:
         refuse_leak(leaked_images(source, refs, [ref for images in drawn.values() for ref in images], auto))
     trained_on = {kind: len(images) for kind, images in drawn.items()}
     if auto is not None:
-        trained_on["auto"] = len(auto)
-        if auto.polygons:
-            trained_on["polygons_over_auto"] = auto.images_with_polygons
+        trained_on |= {"auto": len(auto), **({"auto_left_out": len(auto.left_out)} if auto.left_out else {})}
     return Setup(
         config=pinned, steps=steps, trained_on=trained_on, source=source, split=split, refs=refs, classes=classes
     )

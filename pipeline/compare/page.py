@@ -12,7 +12,7 @@ IMAGES = {
     "fine": "Images with fine labels",
     "coarse": "Images with polygons",
     "auto": "Auto-labeled images",
-    "polygons_over_auto": "Of these with polygons",
+    "auto_left_out": "Left out, without a label",
 }
 MORE_STYLE = """
 :root { --fine: #7b808a; --coarse: #b9791f; --auto: #3b6ea8; --better: #2e7d4f; --worse: #b3403a; }
@@ -91,7 +91,6 @@ def _facts(found: dict[str, Any]) -> str:
         "Images scored": f"{found['images']:,} of {found['split']}",
         **{IMAGES[kind]: f"{count:,}" for kind, count in found["trained_on"].items()},
         "Threshold": _rule(labels),
-        "Polygons over them": labels["polygons"] or "none",
         "Share of auto or coarse": f"{100 * labels['mix']:g} %",
         "Label version": f"{labels['version']}",
         "Model": found["about"]["config"]["model"]["name"],

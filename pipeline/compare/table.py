@@ -53,8 +53,8 @@ class Comparison(Result):
         page: the HTML file. arms, seeds: in the order of the tables. seeds_missing: those still to train, which
             `compare.json` has while the comparison is at work. steps: of every training. split, images: that were
             scored, and how many.
-        trained_on: images with fine labels and, by arm, those with labels of its own; `polygons_over_auto` those with
-            auto labels that have polygons over them.
+        trained_on: images with fine labels and, by arm, those with labels of its own; `auto_left_out` those with auto
+            labels that have no labeled pixel.
         miou: by arm.
         iou: by arm and class, averaged over the seeds; None for a class that the labels do not hold.
         differences: for each pair of arms.
@@ -174,8 +174,7 @@ def _labels(setup: Setup) -> dict[str, Any]:
         "images": len(store),
         "threshold": store.commit.threshold if auto.threshold is None else auto.threshold,
         "rule": store.commit.rule,
-        "class_thresholds": auto.class_thresholds,
-        "polygons": auto.polygons,
+        "class_thresholds": auto.read_class_thresholds or {},
         "mix": train.mix,
         "fine_tail": train.fine_tail,
         "teacher_sha256": store.commit.teacher_sha256,

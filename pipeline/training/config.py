@@ -1,5 +1,6 @@
 """Settings of trainings: data to learn from, network, augmentation, schedule. This module imports nothing heavy."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from hmsa_label.pipeline.config import (
     one_of,
     option_of,
 )
+from hmsa_label.pipeline.rule_values import class_thresholds
 from hmsa_label.stores.location import Location, keep_as_text
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "radam-lookahead")
@@ -75,10 +77,9 @@ class AutoLabels:
         data: root of the labeled images, a path or URL; None is that of the fine ones if they are there, or else where
             the runs of the store found them. dataset: how it is laid out; None as it was then.
         version: number or tag; None is the last finished version.
-        threshold: another stored threshold than the labels' own; class_thresholds: one for some classes, by name.
+        threshold: another stored threshold than that of the labels' rule. class_thresholds: others of single classes,
+            by name, in place of those of the rule, as in `RuleConfig`.
         confidence_weight: weight each pixel's loss by the lowest confidence that its code allows.
-        polygons: label type of polygons drawn by hand that count over the teacher's labels, on the images that have
-            them; None leaves them out.
         allow_leak: train although images that are validated on are among those trained on.
     """
 
@@ -87,9 +88,8 @@ class AutoLabels:
     dataset: str | None = None
     version: str | None = None
     threshold: float | None = None
-    class_thresholds: dict[str, float] = field(default_factory=dict)
+    class_thresholds: Mapping[str, float | str] | Location | None = None
     confidence_weight: bool = False
-    polygons: str | None = None
     allow_leak: bool = False
     storage_options: dict[str, Any] = field(default_factory=dict)
     data_options: dict[str, Any] = field(default_factory=dict)
@@ -98,6 +98,15 @@ class AutoLabels:
         keep_as_text(self, "store", "data")
         if self.dataset is not None:
             one_of("--auto-dataset", self.dataset, DATASETS)
+        if self.class_thresholds is not None:
+            given = class_thresholds("--class-thresholds", self.class_thresholds)
+            object.__setattr__(self, "class_thresholds", given)
+
+    @property
+    def read_class_thresholds(self) -> dict[str, float | str] | None:
+        """By class name, as they were given or read from the file; None if none were."""
+        assert self.class_thresholds is None or isinstance(self.class_thresholds, dict)  # read on construction
+        return self.class_thresholds
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,6 +61,7 @@ class ImageSets:
     images: ClassFolders
     val: ClassFolders | None
     label_version: None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def classes(self) -> ImageClasses:

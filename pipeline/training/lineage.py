@@ -44,20 +44,23 @@ def open_auto_labels(
         )
     if not len(store):
         raise ValueError(f"version {store.version} of {store.uri} holds no labels yet; finish a run first")
-    threshold: float | dict[str, float] | None = labels.threshold
-    if labels.class_thresholds:
-        rest = {} if labels.threshold is None else dict.fromkeys(classes.names, labels.threshold)
-        threshold = {**rest, **labels.class_thresholds}
     data = config.data
-    return AutoLabelDataset(
+    auto = AutoLabelDataset(
         store,
         labels.data,
         dataset=labels.dataset,
-        threshold=threshold,
-        polygons=labels.polygons,
+        threshold=labels.threshold,
+        class_thresholds=labels.read_class_thresholds,
+        keep_empty=False,
         storage_options=labels.data_options or data.storage_options,
         near=ImageRoot(root=data.root, dataset=data.dataset, options=data.storage_options),
     )
+    if not len(auto):
+        raise ValueError(
+            f"none of {len(store)} images of version {store.version} of {store.uri} has a labeled pixel; train on "
+            "labels of a lower threshold (hmsa-label rethreshold)"
+        )
+    return auto
 
 
 def held_out_images(source: ImageSource, val_split: str, *, besides: Iterable[str] = ()) -> list[ImageRef]:
@@ -173,15 +176,13 @@ def _auto_labels(config: TrainConfig, auto: AutoLabelDataset, leaked: list[str])
         "digest": store.digest,
         "threshold": commit.threshold if labels.threshold is None else labels.threshold,
         "rule": commit.rule,
-        "class_thresholds": labels.class_thresholds,
+        "class_thresholds": labels.read_class_thresholds or {},
         "images": len(auto),
+        "images_left_out": len(auto.left_out),
         "data": auto.images.places,
         "mix": config.mix,
         "fine_tail": config.fine_tail,
         "confidence_weight": labels.confidence_weight,
-        "polygons": labels.polygons,
-        "polygons_images": auto.images_with_polygons,
-        "polygons_sha256": auto.polygons_digest,
         "run": commit.run,
         "teacher_sha256": commit.teacher_sha256,
         "teacher": teacher,

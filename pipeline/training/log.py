@@ -23,6 +23,7 @@ class TrainEvent:
         images_per_second: crops of all processes.
         score: on the validation split; the log has its figures among the other numbers.
         estimate: what the training will take, in words; sent once, before the first step, if it is a large one.
+        note: what else is to be known of it, in words; sent before the first step.
     """
 
     step: int
@@ -32,6 +33,7 @@ class TrainEvent:
     images_per_second: float | None = None
     score: Score | None = None
     estimate: str | None = None
+    note: str | None = None
 
 
 class TrainLog:

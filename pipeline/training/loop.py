@@ -126,8 +126,11 @@ def _take_part(
             if on_event is not None:
                 on_event(event)
 
-    if trainer.estimate is not None and processes.leads and on_event is not None:
-        on_event(_event(trainer, estimate=str(trainer.estimate)))
+    if processes.leads and on_event is not None:
+        if trainer.estimate is not None:
+            on_event(_event(trainer, estimate=str(trainer.estimate)))
+        for note in trainer.data.notes:
+            on_event(_event(trainer, note=note))
     started = time.monotonic()
     finished = _train(trainer, batches, tell, stop)
     if log is not None:

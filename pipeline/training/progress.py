@@ -23,8 +23,8 @@ class TrainLines:
         self._score: Score | None = None
 
     def __call__(self, event: TrainEvent) -> None:
-        if event.estimate is not None:
-            print(event.estimate, file=self._stream, flush=True)
+        if (words := event.estimate or event.note) is not None:
+            print(words, file=self._stream, flush=True)
             return
         now = self._clock()
         self._began = self._began or (now, event.step)
@@ -60,8 +60,8 @@ class TrainBar:
         self._notes: dict[str, str] = {}
 
     def __call__(self, event: TrainEvent) -> None:
-        if event.estimate is not None:
-            print(event.estimate, file=self._stream, flush=True)
+        if (words := event.estimate or event.note) is not None:
+            print(words, file=self._stream, flush=True)
             return
         if self._bar is None:
             self._open(event)

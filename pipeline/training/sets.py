@@ -1,7 +1,7 @@
 """Everything a training reads: fine labels, labels mixed with them, and the images it is validated on."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -68,6 +68,14 @@ class TrainingSets:
     def val_pair(self, number: int) -> tuple[U8, LabelMap]:
         """(image [H, W, 3] uint8 RGB, trainIds or panoptic map) of an image to validate on."""
         return (read_panoptic if self.panoptic else read_pair)(self.source, self.val_refs[number], self.classes)
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What is to be known of the data before the first step, a line each."""
+        if self.auto is None or not self.auto.left_out:
+            return ()
+        first, count = self.auto.left_out[0], f"{len(self.auto.left_out)} of {len(self.auto.store)}"
+        return [f"{count} auto-labeled images have no labeled pixel and are left out, such as {first}"]
 
     @cached_property
     def about(self) -> dict[str, Any]:

@@ -2,9 +2,7 @@
 
 import shutil
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from hmsa_label.stores.versions.label_store import LabelStore
 
@@ -53,17 +51,6 @@ def test_broken_chain_is_named_and_the_exit_code_is_1(call, call_json, street):
     assert "broken" in broken.stdout.splitlines()[-1]
     chain = call_json("audit", "trace", checkpoint, exit_code=1)
     assert {problem["part"] for problem in chain["problems"]} == {"labels", "run"}
-
-
-def test_chain_says_on_how_many_images_polygons_counted_over_the_teacher(call, call_json, street):
-    store = LabelStore.open(str(street / "labels"))
-    key = store.keys()[0]
-    polygon = street / f"gtCoarse/{key}_gtCoarse_labelIds.png"
-    polygon.parent.mkdir(parents=True)
-    Image.fromarray(np.full(store.read(key).shape, 7, np.uint8)).save(polygon)
-    found = call_json(*compared(street), "--arms", "auto", "--seeds", 3, "--polygons", "gtCoarse")
-    chain = call("audit", "trace", found["students"][0]["checkpoint"])
-    assert f"gtCoarse polygons over 1 of {len(store)}, mix" in chain.stdout
 
 
 def test_unknown_arm_is_one_line(call, street):

@@ -53,6 +53,8 @@ def one_image(
     run = RunWriter(uri, {"settings": rule.settings, "data": data})
     told, known = ({"instance": INSTANCE} if panoptic else {}), {"top1": TOP1, "code": CODE}
     bounds = Bounds(names=tuple(CITYSCAPES.names), thresholds=GRID, instances=INSTANCES if panoptic else None)
+    if drawn is not None:
+        known["polygon"] = CITYSCAPES.train_id_of[drawn]
     arrays = {**cut({**known, **told}, rule, bounds).arrays, **(known if evidence else {})}
     facts = ImageFacts(key=KEY, source=f"leftImg8bit/{KEY}_leftImg8bit.png", instances=INSTANCES if panoptic else None)
     segment = SegmentWriter(uri, run.run_id, GRID if evidence else None, rule, 1)

@@ -1,7 +1,6 @@
 """A comparison of tiny students on drawn blocks: fair, pinned, resumable, and told in one page."""
 
 import json
-import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -147,16 +146,6 @@ def test_report_counts_the_images_of_each_kind_of_label(compared, tree, tmp_path
     assert len(info(tmp_path, "coarse")["coarse_labels"]["keys"]) == 2
 
 
-def test_report_counts_the_auto_labels_that_have_polygons_over_them(tree, tmp_path):
-    root = tmp_path / "tree"
-    shutil.copytree(tree, root)
-    next((root / "gtCoarse").rglob("*_labelIds.png")).unlink()
-    auto = AutoLabels(store=str(root / "labels"), polygons="gtCoarse")
-    found = compare(settings(root, tmp_path / "compared", auto=auto, arms=("auto",)))
-    assert found.trained_on == {"fine": 4, "auto": 3, "polygons_over_auto": 2}
-    assert "Of these with polygons</dt><dd>2<" in (tmp_path / "compared/compare.html").read_text()
-
-
 def test_second_call_trains_nothing_and_finds_the_same(compared, tree, monkeypatch):
     found, folder, _ = compared
     monkeypatch.setattr(compare_runs, "train_teacher", None)
@@ -217,15 +206,13 @@ def test_page_tells_how_the_auto_labels_were_used(compared):
     _, folder, _ = compared
     document = json.loads((folder / "compare.json").read_text())
     text = render_comparison(document)
-    assert "<dt>Polygons over them</dt><dd>none</dd>" in text
     assert "Thresholds of classes" not in text
-    document["labels"] |= {"threshold": 0.9, "class_thresholds": {"rider": 0.5}, "polygons": "gtCoarse"}
+    document["labels"] |= {"threshold": 0.9, "class_thresholds": {"rider": 0.5}}
     text = render_comparison(document)
     assert "<dt>Threshold</dt><dd>0.9</dd>" in text
     document["labels"]["rule"] = {"center_threshold": 0.3}
     assert "<dt>Threshold</dt><dd>0.9, center threshold 0.3</dd>" in render_comparison(document)
     assert "<dt>Thresholds of classes</dt><dd>rider 0.5</dd>" in text
-    assert "<dt>Polygons over them</dt><dd>gtCoarse</dd>" in text
 
 
 def test_headline_says_by_how_much_and_what_is_missing():

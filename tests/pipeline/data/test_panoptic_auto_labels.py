@@ -1,6 +1,7 @@
 """Panoptic maps of auto labels, for training: instances after the rule, crowds, polygons drawn by hand."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hmsa_label.pipeline.data.datasets import AutoLabelDataset
 from hmsa_label.pipeline.data.panoptic_labels import numbered_per_class
 from hmsa_label.stores.errors import LabelMissing
 from hmsa_label.stores.format.rule import Rule
-from tests.pipeline.panoptic_store import CAR, PERSON, ROAD, one_image
+from tests.pipeline.panoptic_store import CAR, KEY, PERSON, ROAD, one_image
 
 
 def panoptic(*pairs: tuple[int, int] | None) -> list[list[int]]:
@@ -31,22 +32,38 @@ def test_instances_that_the_rule_drops_are_void(tmp_path: Path) -> None:
     assert data.panoptic(0).tolist() == panoptic((ROAD, 0), (CAR, 1), (CAR, 1), None, (PERSON, 1), (PERSON, 1))
 
 
-@pytest.mark.parametrize("threshold", [0.5, {"car": 0.5}])
-def test_another_threshold_keeps_what_the_rule_says_of_instances(tmp_path: Path, threshold: object) -> None:
-    data = AutoLabelDataset(one_image(tmp_path, Rule(0.9, center_threshold=0.5)), threshold=threshold)
-    last = (PERSON, 1) if threshold == 0.5 else None
+@pytest.mark.parametrize("asked", [{"threshold": 0.5}, {"class_thresholds": {"car": 0.5}}])
+def test_another_threshold_keeps_what_the_rule_says_of_instances(tmp_path: Path, asked: dict[str, Any]) -> None:
+    data = AutoLabelDataset(one_image(tmp_path, Rule(0.9, center_threshold=0.5)), **asked)
+    last = (PERSON, 1) if "threshold" in asked else None
     assert data.panoptic(0).tolist() == panoptic((ROAD, 0), (CAR, 1), (CAR, 1), None, (PERSON, 1), last)
     np.testing.assert_array_equal(data.label(0), np.minimum(data.panoptic(0) // DIVISOR, 255))
 
 
-def test_polygons_of_another_class_are_a_crowd_and_others_keep_their_instance(tmp_path: Path) -> None:
-    # labelIds: 26 car, 24 person, 7 road, 0 unlabeled
-    drawn = np.array([[26, 26, 26, 24, 0, 7]], np.uint8)
-    data = AutoLabelDataset(one_image(tmp_path, Rule(0.9), drawn=drawn), polygons="gtCoarse")
-    crowd_of_car, crowd_of_persons = (CAR, 0), (PERSON, 0)
-    assert data.panoptic(0).tolist() == panoptic(
-        crowd_of_car, (CAR, 1), crowd_of_car, crowd_of_persons, (PERSON, 1), (ROAD, 0)
-    )
+# labelIds: 26 car, 24 person, 7 road, 0 unlabeled
+DRAWN = np.array([[26, 26, 26, 24, 0, 7]], np.uint8)
+CROWD_OF_CARS, CROWD_OF_PERSONS = (CAR, 0), (PERSON, 0)
+
+
+@pytest.mark.parametrize("threshold", [None, 0.9])
+def test_polygons_of_another_class_are_a_crowd_and_others_confirm_the_instance(
+    tmp_path: Path, threshold: float | None
+) -> None:
+    rule = Rule(0.9 if threshold is None else 0.5, polygons="trust")
+    store = one_image(tmp_path, rule, drawn=DRAWN)
+    data = AutoLabelDataset(store, threshold=threshold)
+    # The teacher is unsure of the third pixel; with the polygon's class it is a pixel of car 1 all the same.
+    expected = panoptic(CROWD_OF_CARS, (CAR, 1), (CAR, 1), CROWD_OF_PERSONS, (PERSON, 1), (ROAD, 0))
+    assert data.panoptic(0).tolist() == expected
+    labeled = [[0, 1, 1, 0, 3, 0]]
+    assert store.instances(KEY)[0].tolist() == store.instance_map(KEY).tolist() == labeled
+
+
+def test_polygons_do_not_bring_an_instance_back_that_the_rule_drops(tmp_path: Path) -> None:
+    rule = Rule(0.9, center_threshold=0.5, polygons="trust")
+    drawn = np.array([[7, 26, 26, 26, 0, 0]], np.uint8)
+    data = AutoLabelDataset(one_image(tmp_path, rule, drawn=drawn))
+    assert data.panoptic(0).tolist() == panoptic((ROAD, 0), (CAR, 1), (CAR, 1), CROWD_OF_CARS, (PERSON, 1), None)
 
 
 def test_labels_without_instances_have_no_panoptic_map(tmp_path: Path) -> None:

@@ -103,9 +103,9 @@ def test_auto_labels_come_at_any_stored_threshold_and_by_class(bench):
     top1, code, grid = store.read_evidence(key)
     at_half = AutoLabelDataset(store, folder, dataset="folder", threshold=0.5)[0][1]
     np.testing.assert_array_equal(at_half, label_at(top1, code, level_of(0.5, grid)))
-    by_class = AutoLabelDataset(store, folder, dataset="folder", threshold={"road": 0.5})[0][1]
+    by_class = AutoLabelDataset(store, folder, dataset="folder", class_thresholds={"road": 0.5})[0][1]
     np.testing.assert_array_equal(by_class, np.where(top1 == 0, at_half, store.read(key)))
     with pytest.raises(ThresholdNotStored):
         AutoLabelDataset(store, folder, dataset="folder", threshold=0.123)
-    with pytest.raises(ValueError, match="no class 'roads'"):
-        AutoLabelDataset(store, folder, dataset="folder", threshold={"roads": 0.5})
+    with pytest.raises(ValueError, match="'roads', which is no class"):
+        AutoLabelDataset(store, folder, dataset="folder", class_thresholds={"roads": 0.5})

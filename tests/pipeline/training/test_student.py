@@ -12,12 +12,10 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from PIL import Image
 
 from hmsa_label.cli.main import main
 from hmsa_label.labelers.weights.checkpoints import decode_checkpoint
 from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig
-from hmsa_label.pipeline.data.datasets import AutoLabelDataset
 from hmsa_label.pipeline.label.run import label_images
 from hmsa_label.pipeline.training.config import AugmentConfig, AutoLabels, CoarseLabels
 from hmsa_label.pipeline.training.distributed import Processes
@@ -177,79 +175,25 @@ def test_a_limit_takes_the_first_images_with_polygons(data, tmp_path):
         CoarseLabels(split="train_extra", limit=0)
 
 
-def polygon_of(root, key):
-    name = key.removeprefix("train_extra/town/")
-    return root / f"gtCoarse/train_extra/town/{name}_gtCoarse_labelIds.png"
-
-
-def test_polygons_count_over_the_teacher_and_nowhere_else(data, tmp_path):
-    root = tmp_path / "tree"
-    shutil.copytree(data[0], root)
-    store = LabelStore.open(data[1])
-    for key in store:
-        ids = np.zeros((96, 128), np.uint8)
-        ids[20:50, 30:90] = 26  # car, trainId 13
-        Image.fromarray(ids).save(polygon_of(root, key))
-    plain, drawn = (AutoLabelDataset(store, str(root), threshold=0.5, polygons=kind) for kind in (None, "gtCoarse"))
-    inside = np.zeros((96, 128), bool)
-    inside[20:50, 30:90] = True
-    for index in range(len(drawn)):
-        assert (drawn.label(index)[inside] == 13).all()
-        assert np.array_equal(drawn.label(index)[~inside], plain.label(index)[~inside])
-        assert (drawn.weights(index)[inside] == 1).all()
-        assert np.array_equal(drawn.weights(index)[~inside], plain.weights(index)[~inside])
-    assert drawn.digest != plain.digest
-    before = AutoLabelDataset(store, str(root), threshold=0.5, polygons="gtCoarse").digest
-    assert before == drawn.digest
-    Image.fromarray(np.zeros((96, 128), np.uint8)).save(polygon_of(root, store.keys()[0]))
-    assert AutoLabelDataset(store, str(root), threshold=0.5, polygons="gtCoarse").digest != before
-
-
-def test_images_without_polygons_keep_the_labels_of_the_teacher(data, tmp_path):
-    root = tmp_path / "tree"
-    shutil.copytree(data[0], root)
-    store = LabelStore.open(data[1])
-    plain, full = (AutoLabelDataset(store, str(data[0]), polygons=kind) for kind in (None, "gtCoarse"))
-    polygon_of(root, store.keys()[2]).unlink()
-    some = AutoLabelDataset(store, str(root), polygons="gtCoarse")
-    assert (full.images_with_polygons, some.images_with_polygons, plain.images_with_polygons) == (4, 3, 0)
-    assert np.array_equal(some.label(2), plain.label(2))
-    assert np.array_equal(some.weights(2), plain.weights(2))
-    assert not np.array_equal(some.label(1), plain.label(1))
-    assert np.array_equal(some.label(1), full.label(1))
-    assert len({plain.digest, some.digest, full.digest}) == 3
-
-
-def test_label_and_weights_of_an_item_read_its_files_once(data, monkeypatch):
-    labels = AutoLabelDataset(LabelStore.open(data[1]), str(data[0]), threshold=0.5, polygons="gtCoarse")
-    read, evidence = [], labels.store.read_evidence
-    monkeypatch.setattr(labels.store, "read_evidence", lambda key: read.append(key) or evidence(key))
-    source = labels.images.sources[0].read
-    monkeypatch.setattr(labels.images.sources[0], "read", lambda path: read.append(path) or source(path))
-    labels.label(1)
-    labels.weights(1)
-    assert read == [labels.keys[1], "gtCoarse/train_extra/town/town_000001_000000_gtCoarse_labelIds.png"]
-
-
-def test_polygons_that_no_image_has_or_of_another_size_are_refused(data, tmp_path):
-    root = tmp_path / "tree"
-    shutil.copytree(data[0], root)
-    store = LabelStore.open(data[1])
-    first, *others = (polygon_of(root, key) for key in store)
-    Image.fromarray(np.zeros((9, 9), np.uint8)).save(first)
-    with pytest.raises(ValueError, match=r"000000_000000_gtCoarse_labelIds\.png has \(9, 9\) px.*\(96, 128\)"):
-        AutoLabelDataset(store, str(root), polygons="gtCoarse").label(0)
-    for polygon in (first, *others):
-        polygon.unlink()
-    with pytest.raises(ValueError, match=f"^none of 4 labeled images, such as {store.keys()[0]}, has gtCoarse"):
-        AutoLabelDataset(store, str(root), polygons="gtCoarse")
-
-
-def test_checkpoint_names_the_polygons_that_counted_over_the_teacher(data, tmp_path):
-    train_student(settings(data, tmp_path, max_steps=1, auto={"polygons": "gtCoarse"}))
-    labels = info_of(tmp_path / "last.safetensors")["auto_labels"]
-    assert (labels["polygons"], labels["polygons_images"]) == ("gtCoarse", 4)
-    assert len(labels["polygons_sha256"]) == 64
+def test_images_without_a_labeled_pixel_are_left_out_and_that_is_said(data, tmp_path):
+    root, store = data[0], str(tmp_path / "labels")
+    shutil.copytree(data[1], store)
+    shares = sorted(LabelStore.open(store).table(["kept_share"])["kept_share"].to_pylist())
+    rethreshold(store, lambda rule, labels: replace(rule, best_by="kept_share", best_from=shares[-2]))
+    labels = LabelStore.open(store)
+    empty = [key for key in labels if (labels.read(key) == 255).all()]
+    assert 0 < len(empty) < len(labels) == 4
+    events = []
+    train_student(settings((root, store), tmp_path / "student", max_steps=1), events.append)
+    said = f"{len(empty)} of 4 auto-labeled images have no labeled pixel and are left out, such as {empty[0]}"
+    assert [event.note for event in events if event.note] == [said]
+    recorded = info_of(tmp_path / "student/last.safetensors")["auto_labels"]
+    assert (recorded["images"], recorded["images_left_out"]) == (4 - len(empty), len(empty))
+    drawn = draws_of(settings((root, store), tmp_path / "draws", mix=1.0, max_steps=8))
+    assert {draw.position for batch in drawn for draw in batch} == set(range(6, 10 - len(empty)))
+    rethreshold(store, lambda rule, labels: replace(rule, best_from=1.0))
+    with pytest.raises(ValueError, match=r"^none of 4 images of version \d+ of .* has a labeled pixel; .*rethreshold"):
+        train_student(settings((root, store), tmp_path / "none", max_steps=1))
 
 
 def test_an_auto_labeled_copy_of_a_validation_image_is_refused(data, tmp_path):
