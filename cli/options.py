@@ -43,7 +43,7 @@ from hmsa_label.cli.given import (
 )
 from hmsa_label.cli.import_options import IMPORT
 from hmsa_label.cli.parameters import Section, Word, admits_none, not_on_command_line, shown, type_of
-from hmsa_label.cli.rule_options import RULE
+from hmsa_label.cli.rule_options import BY_CLASS, RULE
 from hmsa_label.cli.settings import OptionAttributes, SettingOption, use_settings_file
 from hmsa_label.pipeline import (
     AUX_LOSSES,
@@ -200,7 +200,8 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
         Setting("dataset", "--auto-dataset", "How that root is laid out.  [default: as it was]", DATASETS),
         Setting("version", "--version", "Number or tag.  [default: the last finished version]"),
         Setting("threshold", "--threshold", "Another stored threshold.  [default: that of the labels]"),
-        Setting("class_thresholds", "--class-thresholds", "Other stored thresholds of single classes, or off."),
+        Setting("class_thresholds", "--class-thresholds", "Those of single classes in place of the labels' own.",
+                kind=BY_CLASS),
         Setting("confidence_weight", "--confidence-weight", "Weight pixels by their confidence; needs --loss ce."),
         Setting("allow_leak", "--allow-leak", "Train although held-out images are trained on; this is recorded."),
         Setting("storage_options", "--store-options", STORE_OPTIONS),

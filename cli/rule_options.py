@@ -4,13 +4,14 @@ from hmsa_label.cli.given import Setting
 from hmsa_label.cli.parameters import AsGiven
 from hmsa_label.pipeline import POLYGON_MODES, PRESETS, SCORES
 
+BY_CLASS = AsGiven("NAME=NUMBER,...|FILE", mapping=True)
 RULE = (
     Setting("preset", "--preset", "Named rule to begin with.", tuple(PRESETS)),
     Setting("threshold", "--threshold",
             "Confidence below which a pixel is left out (255); 0 keeps all.  [default: 0.9; of labels, as it is]"),
     Setting("class_thresholds", "--class-thresholds",
             "Those of single classes, road=0.9,pole=off, or a JSON file such as calibrate's.",
-            kind=AsGiven("NAME=NUMBER,...|FILE", mapping=True)),
+            kind=BY_CLASS),
     Setting("margin", "--margin", "Distance of the two highest probabilities below which a pixel is left out."),
     Setting("max_disagreement", "--max-disagreement", "Most views of the teacher that may see another class.",
             kind=AsGiven("N|off")),

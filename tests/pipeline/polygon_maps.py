@@ -72,6 +72,8 @@ def origin_of(label: np.ndarray, origin: np.ndarray | None) -> np.ndarray:
 def store_of(root: Path, rule: Rule, codes: dict[str, np.ndarray] | None = None) -> LabelStore:
     """A store of images that differ in their codes, labeled by a rule, and the tree `images` beside it.
 
+    Every pixel of an image is the number of the image.
+
     Args:
         codes: by name of the image; None is one image with CODE.
     """
@@ -80,11 +82,11 @@ def store_of(root: Path, rule: Rule, codes: dict[str, np.ndarray] | None = None)
     data = {"dataset": "cityscapes", "root": str(root / "images"), "split": "train_extra"}
     run = RunWriter(uri, {"settings": rule.settings, "data": data})
     segment = SegmentWriter(uri, run.run_id, GRID, rule, 4)
-    for name, code in (codes or {"town_0": CODE}).items():
+    for number, (name, code) in enumerate((codes or {"town_0": CODE}).items()):
         key = f"train_extra/town/{name}"
         path = root / f"images/leftImg8bit/{key}_leftImg8bit.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(path)
+        Image.fromarray(np.full((4, 4, 3), number, np.uint8)).save(path)
         evidence = {"top1": TOP1, "code": code, "polygon": POLYGON, "grown": GROWN, "grown_px": GROWN_PX}
         made = cut(evidence, rule, Bounds(names=tuple(CITYSCAPES.names), thresholds=GRID))
         facts = ImageFacts(key=key, source=f"leftImg8bit/{key}_leftImg8bit.png", **made.facts)
