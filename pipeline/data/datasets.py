@@ -200,8 +200,9 @@ class AutoLabelDataset:
             ValueError: more instances of one class than a panoptic map holds.
         """
         key, label = self.keys[index], self.label(index)
+        rule = self._rule_of(key) if self.changes else None
         try:
-            return numbered_per_class(label, self.store.instance_map(key, label, self._changed_rule(key)))
+            return numbered_per_class(label, self.store.instance_map(key, label, rule))
         except BadImage as error:
             raise ValueError(f"{key}: {error}") from error
 
@@ -232,9 +233,9 @@ class AutoLabelDataset:
             raise ValueError(f"{key}: the image is {image.shape[:2]} px, its label {shape} px; was it replaced?")
         return image
 
-    def _changed_rule(self, key: str) -> Rule | None:
-        """What decides the label of an image, if that is not what its row says."""
-        return replace(self.store.rule(key), **self.changes) if self.changes else None
+    def _rule_of(self, key: str) -> Rule:
+        """What decides the label of an item."""
+        return replace(self.store.rule(key), **self.changes)
 
     def _cut(self, key: str) -> Cut:
         """What the changed rule makes of an image."""
@@ -244,7 +245,7 @@ class AutoLabelDataset:
         """The arrays of an image that the changed rule looks at, and what it makes of them."""
 
         def made() -> tuple[Mapping[str, Pixels], Cut]:
-            rule = self._changed_rule(key) or self.store.rule(key)
+            rule = self._rule_of(key)
             sources = sources_of(self.store, key, rule)
             return sources, cut(sources, rule, self.store.bounds(key))
 

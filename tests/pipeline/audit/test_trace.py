@@ -232,6 +232,14 @@ def test_threshold_that_the_store_does_not_hold_breaks_the_chain(chain, change):
     assert broken(traced(chain)) == {("labels", "threshold")}
 
 
+def test_class_that_a_training_switched_off_breaks_nothing(chain):
+    labels = AutoLabels(store=str(chain / "labels"), class_thresholds={"car": "off"})
+    train_student(train_config(chain, "without_cars", second=labels))
+    found = traced(chain, "without_cars")
+    assert found.ok
+    assert found.class_thresholds == {"car": "off"}
+
+
 @pytest.mark.parametrize(
     ("val_split", "link"),
     [

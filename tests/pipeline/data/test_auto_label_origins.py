@@ -73,14 +73,11 @@ def test_images_without_a_labeled_pixel_are_left_out_if_asked(tmp_path, own, thr
     assert data.left_out == [f"train_extra/town/town_{number}" for number in empty]
     assert data.keys == [key for key in store if key not in data.left_out]
     assert len(data) == 4 - len(empty)
-    assert data[len(data) - 1][1].tolist() == data.label(len(data) - 1).tolist()
+    whole = AutoLabelDataset(store, threshold=threshold)
+    assert (len(whole), whole.left_out) == (4, [])
     for index, key in enumerate(data.keys):
-        assert data.images.source(data._places[index]).root.endswith("images")
-        assert (
-            data.label(index).tolist()
-            == AutoLabelDataset(store, threshold=threshold).label(store.keys().index(key)).tolist()
-        )
-    assert len(AutoLabelDataset(store, threshold=threshold)) == 4
+        assert (data[index][0] == int(key[-1])).all()
+        assert data.label(index).tolist() == whole.label(int(key[-1])).tolist()
 
 
 def test_label_and_weights_of_an_item_read_its_files_once(tmp_path, monkeypatch):

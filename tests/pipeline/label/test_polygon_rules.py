@@ -1,4 +1,4 @@
-"""Each rule about polygons on 4 x 4 pixels, worked by hand: as a run, as a change without the teacher, in a training."""
+"""Each rule about polygons on 4 x 4 pixels, by hand: as a run, as a change without the teacher, in a training."""
 
 from dataclasses import replace
 from itertools import product
@@ -15,7 +15,7 @@ from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.format.bounds import GROWN, GROWN_PX, ORIGIN
 from tests.pipeline.polygon_maps import CASES, CODE, POLYGON, RAW, TOP1, R, S, _, origin_of
 
-CONFIDENCE = (0.0, 0.6, 1.0)  # by code
+COUNTS = ["class_px", "teacher_px", "origin_px", "polygon_px", "polygon_kept_px", "polygon_agree_px"]
 
 
 def color_of(train_id: int, code: int) -> tuple[int, int, int]:
@@ -91,17 +91,6 @@ def test_run_rethreshold_and_training_make_the_labels_worked_by_hand(bench, stre
     training = AutoLabelDataset(changed)
     assert training.label(0).tolist() == expected.tolist()
     assert training.origin(0).tolist() == origin.tolist()
-
-
-COUNTS = [
-    "class_px",
-    "teacher_px",
-    "origin_px",
-    "polygon_px",
-    "polygon_kept_px",
-    "polygon_agree_px",
-    "coarse_agreement",
-]
 
 
 def test_agreement_is_counted_by_class_of_the_polygon_before_it_acts(bench, street, tmp_path):
