@@ -19,6 +19,7 @@ body { max-width: 84rem; }
 .warnings p { margin: 0.4rem 0; }
 .scroll { overflow-x: auto; } table.wide { max-width: none; }
 table.wide th, table.wide td { white-space: nowrap; }
+.reasons td:first-child { white-space: nowrap; overflow-wrap: normal; }
 td.range { color: var(--quiet); font-size: 0.88rem; }
 td.missed { font-weight: 700; text-decoration: underline; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 36rem), 1fr)); gap: 1rem; }

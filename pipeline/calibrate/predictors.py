@@ -118,8 +118,11 @@ class StorePredictor:
             )
         self.grid = store.thresholds
         if not self.grid:
-            what = "labels without evidence, which their confidence is in" if len(store) else "no labels yet"
-            raise ValueError(f"version {store.version} of {store.uri} holds {what}; label the images with evidence")
+            what = "labels that came without evidence or confidence" if len(store) else "no labels yet"
+            raise ValueError(
+                f"version {store.version} of {store.uri} holds {what}, so it has no thresholds to choose from; label "
+                "the images with evidence, or give the teacher with --weights"
+            )
         runs = {name.rpartition(".")[0] for name in _column(store, "evidence_segment")}
         records = [read_run(store.root, run).record for run in sorted(runs)]
         self.learned = Learned()

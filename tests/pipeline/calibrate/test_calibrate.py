@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.pipeline.calibrate.calibration import calibrate
 from hmsa_label.pipeline.calibrate.file import FILE, read_calibration
 from hmsa_label.pipeline.calibrate.page import PAGE
 from hmsa_label.pipeline.calibrate.records import Calibration
 from hmsa_label.pipeline.config import CalibrateConfig, DataConfig, EngineConfig, LabelConfig
 from hmsa_label.pipeline.label.run import label_images
+from hmsa_label.stores.versions.label_store import LabelStore
 from tests.pipeline.calibrate.painted import ROAD, frames, paint, painted
 
 CITIES = [*frames("aachen", 16), *frames("bonn", 14, sequence=3)]
@@ -34,7 +36,7 @@ def asked(tree: Path, **options: Any) -> CalibrateConfig:
     )
 
 
-def labeled(tree: Path, place: Path, weights: Path | None = None, limit: int | None = None) -> str:
+def labeled(tree: Path, place: Path, weights: Path | None = None, limit: int | None = None, **options: Any) -> str:
     """A store of the images."""
     label_images(
         LabelConfig(
@@ -42,6 +44,7 @@ def labeled(tree: Path, place: Path, weights: Path | None = None, limit: int | N
             teacher=painted(weights),
             store=place,
             engine=EngineConfig(executor="local", workers=1),
+            **options,
         )
     )
     return str(place)
@@ -177,6 +180,17 @@ def test_images_without_a_stored_label_are_told_and_none_at_all_is_refused(tree,
     paint(tmp_path, frames("lindau", 2))
     with pytest.raises(ValueError, match="holds none of the 2 images with fine labels"):
         calibrate(asked(tmp_path, teacher=None, store=(store,)))
+
+
+def test_store_without_thresholds_is_refused(tree, tmp_path):
+    empty = LabelStore.create(tmp_path / "empty", CITYSCAPES.to_dict())
+    with pytest.raises(
+        ValueError, match="holds no labels yet, so it has no thresholds to choose from; label the images"
+    ):
+        calibrate(asked(tree, teacher=None, store=(empty.uri,)))
+    without = labeled(tree, tmp_path / "without", limit=2, evidence=("none",))
+    with pytest.raises(ValueError, match="holds labels that came without evidence or confidence"):
+        calibrate(asked(tree, teacher=None, store=(without,)))
 
 
 def test_images_that_cannot_be_counted_are_named_and_the_others_are(tree, tmp_path):
