@@ -17,6 +17,7 @@ from hmsa_label import (
     EngineConfig,
     EvaluateConfig,
     ExplainConfig,
+    GuardConfig,
     HmsaLoss,
     HmsaOptions,
     ImportConfig,
@@ -50,6 +51,7 @@ from hmsa_label.pipeline import (
     DATASETS,
     EVIDENCE,
     EXECUTORS,
+    GUARDS,
     LOSSES,
     ON_ERROR,
     OPTIMIZERS,
@@ -104,6 +106,10 @@ SETTINGS: dict[type, tuple[str, tuple[Setting, ...]]] = {
         Setting("storage_options", "--store-options", STORE_OPTIONS),
     )),
     RuleConfig: ("Rule", RULE),
+    GuardConfig: ("Guard", (
+        Setting("mode", "--guard", "If next to nothing is left of a class: warn, or end before the version.", GUARDS),
+        Setting("against", "--guard-against", "JSON file of calibrate to compare with, beside polygons."),
+    )),
     EngineConfig: ("Engine", (
         Setting("executor", "--executor", "Ray actors, or threads in this process.", EXECUTORS),
         Setting("workers", "--workers", "Teachers at work.  [default: one per GPU, or per CPU share]"),

@@ -10,7 +10,6 @@ from typing import IO, Protocol, TypeAlias, runtime_checkable
 
 import click
 
-import hmsa_label
 from hmsa_label.pipeline import hide_in_text
 
 LIST_SHOWN = 24
@@ -49,11 +48,6 @@ def printable(text: str, stream: IO[str]) -> str:
 
 def _escaped(text: str, encoding: str = "utf-8") -> str:
     return text.encode(encoding, "backslashreplace").decode(encoding)
-
-
-def rule(threshold: float | None, more: Mapping[str, object] | None) -> str | None:
-    """What decides which pixels become labels, in one line; None if nobody knows."""
-    return None if threshold is None else str(hmsa_label.Rule.of(threshold, more))
 
 
 def show_json(result: object) -> None:

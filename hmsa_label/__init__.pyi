@@ -83,6 +83,7 @@ from hmsa_label.pipeline.engine.events import ImageLabeled as ImageLabeled
 from hmsa_label.pipeline.engine.events import LabeledElsewhere as LabeledElsewhere
 from hmsa_label.pipeline.engine.events import RunEnded as RunEnded
 from hmsa_label.pipeline.engine.events import RunStarted as RunStarted
+from hmsa_label.pipeline.engine.events import Settling as Settling
 from hmsa_label.pipeline.engine.events import Tick as Tick
 from hmsa_label.pipeline.engine.events import Warned as Warned
 from hmsa_label.pipeline.engine.events import WorkerLoading as WorkerLoading
@@ -92,7 +93,9 @@ from hmsa_label.pipeline.engine.events import WorkerStarted as WorkerStarted
 from hmsa_label.pipeline.engine.events import WorkerUnusable as WorkerUnusable
 from hmsa_label.pipeline.errors import DeviceLost as DeviceLost
 from hmsa_label.pipeline.errors import EngineError as EngineError
+from hmsa_label.pipeline.guard_config import GuardConfig as GuardConfig
 from hmsa_label.pipeline.import_config import ImportConfig as ImportConfig
+from hmsa_label.pipeline.label.guard import ClassesLost as ClassesLost
 from hmsa_label.pipeline.label.importing import ImportSummary as ImportSummary
 from hmsa_label.pipeline.label.importing import import_labels as import_labels
 from hmsa_label.pipeline.label.plan import LabelPlan as LabelPlan
@@ -105,6 +108,7 @@ from hmsa_label.pipeline.monitor.run_states import list_runs as list_runs
 from hmsa_label.pipeline.monitor.run_states import run_status as run_status
 from hmsa_label.pipeline.records import Explanation as Explanation
 from hmsa_label.pipeline.records import Failure as Failure
+from hmsa_label.pipeline.records import GuardedClass as GuardedClass
 from hmsa_label.pipeline.records import LabeledImage as LabeledImage
 from hmsa_label.pipeline.records import LabelSummary as LabelSummary
 from hmsa_label.pipeline.records import Prediction as Prediction

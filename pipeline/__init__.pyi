@@ -10,10 +10,14 @@ from hmsa_label.pipeline.config import EXECUTORS as EXECUTORS
 from hmsa_label.pipeline.config import EXPORT_LAYOUTS as EXPORT_LAYOUTS
 from hmsa_label.pipeline.config import ON_ERROR as ON_ERROR
 from hmsa_label.pipeline.config import PRECISIONS as PRECISIONS
+from hmsa_label.pipeline.guard_config import GUARDS as GUARDS
 from hmsa_label.pipeline.import_config import IDS as IDS
 from hmsa_label.pipeline.import_config import IMPORT_FORMATS as IMPORT_FORMATS
 from hmsa_label.pipeline.interrupt import threads_left as threads_left
+from hmsa_label.pipeline.label.guard import summary_of as summary_of
 from hmsa_label.pipeline.monitor.progress import open_display as open_display
+from hmsa_label.pipeline.rule_names import rule_name as rule_name
+from hmsa_label.pipeline.rule_names import rule_text as rule_text
 from hmsa_label.pipeline.rule_presets import PRESETS as PRESETS
 from hmsa_label.pipeline.rule_values import POLYGON_MODES as POLYGON_MODES
 from hmsa_label.pipeline.rules import SCORES as SCORES

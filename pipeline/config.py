@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hmsa_label.labelers.registry import DEFAULT_TEACHER, checked_options, place_of
+from hmsa_label.pipeline.guard_config import GuardConfig
 from hmsa_label.pipeline.import_config import ImportConfig
 from hmsa_label.pipeline.rules import RuleConfig
 from hmsa_label.stores.credentials import refuse_in_url
@@ -207,6 +208,7 @@ class LabelConfig:
     Attributes:
         teacher: what labels; or labels that were made elsewhere, which `import_labels` takes in its place.
         rule: which pixels become labels; without a word those whose confidence is at least 0.9.
+        guard: what happens if the rule leaves next to nothing of a class.
         evidence: what is stored beside the labels, so that `rethreshold` can change the rule: `confidence`, polygons
             included, and on top of it `top2`, `disagreement`, `growth`; or `none`.
         coarse_labels: label type of the polygons beside the images, such as gtCoarse; images may have none.
@@ -222,6 +224,7 @@ class LabelConfig:
     teacher: TeacherConfig | ImportConfig
     store: Location
     rule: RuleConfig = field(default_factory=RuleConfig)
+    guard: GuardConfig = field(default_factory=GuardConfig)
     evidence: tuple[str, ...] = (CONFIDENCE,)
     coarse_labels: str = COARSE_LABELS
     keys: tuple[str, ...] = ()

@@ -130,12 +130,33 @@ class NetworkFailure(Failure):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GuardedClass(Result):
+    """A class against one reference, see `label/guard.py`.
+
+    Attributes:
+        name: of the class. against: polygons, calibration or fine labels.
+        share, expected: the two that are compared, 0..1.
+        pixels, images: that the first is taken from.
+        state: kept, lost, or too rare to tell.
+    """
+
+    name: str
+    against: str
+    share: float
+    expected: float
+    pixels: int
+    images: int
+    state: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class LabelSummary(Result):
     """What one `label_images` call did; the JSON object of `hmsa-label run --json`.
 
     `images_labelled_elsewhere` were labeled by other drivers of the same run meanwhile. `images_not_retried` of the
     failed images failed in an earlier attempt, and their files are still the same.
     `warnings` are lines that were shown, `classes_absent` the teacher's classes without a pixel in the version.
+    `guard` compares what is left of each class with what is there.
     `threshold` and `rule` decided what is kept: `rule` is all but the threshold, null if nothing else decided.
     `kept_share` is the share of pixels that are kept, over all images of the version, 0..1;
     `seconds` the wall time of the call and `images_per_second` = images_labelled / seconds of labeling.
@@ -153,6 +174,7 @@ class LabelSummary(Result):
     failed: list[Failure] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     classes_absent: list[str] = field(default_factory=list)
+    guard: list[GuardedClass] = field(default_factory=list)
     threshold: float | None = None
     rule: dict[str, Any] | None = None
     kept_share: float | None = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from hmsa_label.pipeline import rule_values as values
-from hmsa_label.pipeline.rule_presets import NEEDS, PRESETS
+from hmsa_label.pipeline.rule_presets import PRESETS
 from hmsa_label.pipeline.rule_values import OFF
 from hmsa_label.stores.credentials import refuse_in_url
 from hmsa_label.stores.location import Location, keep_as_text
@@ -71,7 +71,8 @@ class RuleConfig:
         for name, read in _READ.items():
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, read(_option(name), value))
-        for name, why in NEEDS.get(self.preset or "", {}).items():
+        needs = {} if self.preset is None else PRESETS[self.preset].needs
+        for name, why in needs.items():
             if getattr(self, name) is None:
                 raise ValueError(f"the preset {self.preset} needs {_option(name)}, {why}")
 
@@ -102,7 +103,7 @@ class RuleConfig:
 
     def _asked(self) -> dict[str, Any]:
         """What is given, and what the preset says of the rest."""
-        preset = RuleConfig(**PRESETS[self.preset]) if self.preset is not None else self
+        preset = RuleConfig(**PRESETS[self.preset].rule) if self.preset is not None else self
         pairs = ((field.name, getattr(self, field.name), getattr(preset, field.name)) for field in fields(self))
         asked = {name: named if own is None else own for name, own, named in pairs if name != "preset"}
         return {name: value for name, value in asked.items() if value is not None}

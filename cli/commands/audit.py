@@ -1,5 +1,7 @@
 """`hmsa-label audit`: what a label store holds, where it came from, and whether it is intact."""
 
+import textwrap
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import click
@@ -16,9 +18,10 @@ PLACES = (
     | {name: f"hmsa_label.cli.commands.versions:{name}" for name in ("tag", "rollback", "gc")}
     | {"trace": "hmsa_label.cli.commands.trace:trace"}
 )
-LOG_COLUMNS = ("version", "time (UTC)", "kind", "images", "threshold", "teacher", "digest", "remarks")
+LOG_COLUMNS = ("version", "time (UTC)", "kind", "images", "rule", "teacher", "digest", "remarks")
 UNFINISHED = ("begin", "progress", "pause")  # commits with part of a run; tag, gc and close change no label
 MAX_CHANGES_SHOWN = 10
+WIDTH = 100
 
 
 @click.group("audit", cls=LazyGroup, places=PLACES)
@@ -39,6 +42,8 @@ def log(store: StoreConfig, progress: bool, as_json: bool) -> None:
         output.show_json({"versions": versions})
         return
     output.show_table(LOG_COLUMNS, map(_log_row, versions))
+    if rules := _long_rules(versions):
+        output.show("\n" + "\n".join(rules))
 
 
 @command("show", example="hmsa-label audit show --store labels train_extra/troisdorf/troisdorf_000000_000073")
@@ -61,7 +66,10 @@ def show(store: StoreConfig, name: str | None, version: str | None, png: str | N
     if as_json:
         output.show_json(facts)
         return
-    output.show_tree(facts.to_dict())
+    if isinstance(facts, hmsa_label.VersionFacts):
+        _show_version(facts)
+    else:
+        output.show_tree(facts.to_dict())
 
 
 @command("verify", example="hmsa-label audit verify --store labels")
@@ -146,9 +154,59 @@ def _log_row(entry: "hmsa_label.Version") -> list[object]:
     unfinished = "unfinished" if entry.kind in UNFINISHED else None
     remarks = [*tags, entry.note, "pruned" if entry.pruned else None, unfinished]
     remarks += [f"restores {entry.restores}" if entry.restores is not None else None]
-    threshold = output.rule(entry.threshold, entry.rule)
-    return [entry.version, entry.time[:19], entry.kind, entry.images, threshold, (entry.teacher_sha256 or "-")[:12],
+    rule = pipeline.rule_name(entry.threshold, entry.rule)
+    return [entry.version, entry.time[:16], entry.kind, entry.images, rule, (entry.teacher_sha256 or "-")[:8],
             (entry.digest or "-")[:12], ", ".join(filter(None, remarks))]  # fmt: skip
+
+
+def _long_rules(versions: Iterable["hmsa_label.Version"]) -> list[str]:
+    """The rules that the table has no room for, in full, each with its versions."""
+    found: dict[str, list[int]] = {}
+    for entry in versions:
+        text = pipeline.rule_text(entry.threshold, entry.rule)
+        if text is not None and text != pipeline.rule_name(entry.threshold, entry.rule):
+            found.setdefault(text, []).append(entry.version)
+    lines = [f"rule of {', '.join(map(str, numbers))}: {text}" for text, numbers in found.items()]
+    return [textwrap.fill(line, WIDTH, subsequent_indent="    ") for line in lines]
+
+
+def _classes(facts: "hmsa_label.VersionFacts") -> dict[str, Mapping[str, object]]:
+    """The columns of the table of a version's classes, those that tell something.
+
+    `kept` is the share of the pixels predicted as the class that the rule keeps; `agree` and `held` what the teacher's
+    label and the label have of its polygons.
+    """
+    summary, own = facts.summary, (facts.rule or {}).get("class_thresholds") or {}
+    columns: dict[str, Mapping[str, object]] = {
+        "pixels": summary.class_px,
+        "share": _rounded(summary.class_share),
+        "images": summary.images_with_class,
+        "instances": summary.class_instances or {},
+        "threshold": {name: own.get(name, facts.threshold) for name in summary.class_px} if own else {},
+        "kept": _rounded(summary.class_kept_share),
+        "agree": _rounded(summary.class_polygon_agreement),
+        "held": _rounded(summary.class_polygon_held),
+    }
+    return {name: column for name, column in columns.items() if any(value is not None for value in column.values())}
+
+
+def _rounded(shares: Mapping[str, float | None] | None) -> dict[str, object]:
+    return {name: None if share is None else f"{share:.3f}" for name, share in (shares or {}).items()}
+
+
+def _show_version(facts: "hmsa_label.VersionFacts") -> None:
+    """All that is known of a version, its classes as a table at the end."""
+    document, names = facts.to_dict(), list(facts.summary.class_px)
+    document["rule"] = pipeline.rule_text(facts.threshold, facts.rule)
+    document["summary"] = {
+        name: figure for name, figure in document["summary"].items() if not name.startswith(("class_", "images_with_"))
+    }
+    output.show_tree(document)
+    columns = _classes(facts)
+    output.show("")
+    output.show_table(
+        ("class", *columns), ([name, *(column.get(name) for column in columns.values())] for name in names)
+    )
 
 
 def _show_diff(changes: "hmsa_label.Diff") -> None:

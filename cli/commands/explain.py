@@ -1,7 +1,7 @@
 """`hmsa-label explain`: show what the teacher sees in one image, scale by scale."""
 
 import hmsa_label
-from hmsa_label import ExplainConfig, RuleConfig, TeacherConfig
+from hmsa_label import ExplainConfig, RuleConfig, TeacherConfig, pipeline
 from hmsa_label.cli import output
 from hmsa_label.cli.options import argument, command, settings
 
@@ -26,7 +26,7 @@ def explain(image: str, config: ExplainConfig, as_json: bool) -> None:
     if rows := [(_name(part), share, result.agreement[part]) for part, share in result.shares.items()]:
         output.show_table(["scale", "share of the result", "agrees with it"], rows)
         output.show("")
-    kept, rule = output.percent(result.kept_share), output.rule(result.threshold, result.rule)
+    kept, rule = output.percent(result.kept_share), pipeline.rule_text(result.threshold, result.rule)
     output.show_facts({
         "mean confidence": f"{result.mean_confidence:.4f}",
         "kept": f"{kept} of pixels at threshold {rule}",

@@ -3,7 +3,7 @@
 import click
 
 import hmsa_label
-from hmsa_label import DataConfig, EngineConfig, LabelConfig, RuleConfig, TeacherConfig, pipeline
+from hmsa_label import DataConfig, EngineConfig, GuardConfig, LabelConfig, RuleConfig, TeacherConfig, pipeline
 from hmsa_label.cli import output
 from hmsa_label.cli.errors import INTERRUPTED
 from hmsa_label.cli.options import command, flag, settings
@@ -16,6 +16,7 @@ MAX_FAILURES_SHOWN = 20
 @settings(TeacherConfig, "teacher", skip=("cpu_threads",))
 @settings(EngineConfig, "engine")
 @settings(RuleConfig, "rule")
+@settings(GuardConfig, "guard")
 @settings(LabelConfig, "config")
 @flag("-n --dry-run", "Show what would be done, and do nothing.", is_flag=True, section="General")
 @click.pass_context
@@ -44,7 +45,7 @@ def show_plan(plan: "hmsa_label.LabelPlan", as_json: bool) -> None:
         "data": plan.data + (f", split {plan.split}" if plan.split else ""),
         "store": plan.store + (f", about {to_write} to write" if to_write else ""),
         "images": _plan_of_images(plan),
-        "rule": f"threshold {output.rule(plan.threshold, plan.rule)}; evidence {', '.join(plan.evidence)}",
+        "rule": f"threshold {pipeline.rule_text(plan.threshold, plan.rule)}; evidence {', '.join(plan.evidence)}",
         "workers": f"{workers or 'as many as the cluster has GPUs'}, {device or 'on the cluster'}, {plan.executor}",
         "memory": in_flight and f"about {in_flight} of images in flight, beside the teachers' own",
     })  # fmt: skip
@@ -70,7 +71,8 @@ def show_summary(summary: "hmsa_label.LabelSummary", as_json: bool) -> None:
         f"{summary.images_done_before} done before, "
         + (f"{summary.images_labelled_elsewhere} by other drivers, " if summary.images_labelled_elsewhere else "")
         + f"of {summary.images_total}",
-        "kept": kept and f"{kept} of pixels at threshold {output.rule(summary.threshold, summary.rule)}",
+        "kept": kept and f"{kept} of pixels at threshold {pipeline.rule_text(summary.threshold, summary.rule)}",
+        "classes": pipeline.summary_of(summary.guard),
         "time": f"{summary.seconds:.1f} s" + (f", {speed:.2f} images/s" if speed else ""),
     })  # fmt: skip
     for failure in summary.failed[:MAX_FAILURES_SHOWN]:

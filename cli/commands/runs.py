@@ -1,7 +1,7 @@
 """`hmsa-label runs` and `hmsa-label status`: who labels into a store, or did, told from the store alone."""
 
 import hmsa_label
-from hmsa_label import StoreConfig
+from hmsa_label import StoreConfig, pipeline
 from hmsa_label.cli import output
 from hmsa_label.cli.options import argument, command, settings
 
@@ -64,7 +64,7 @@ def status(store: StoreConfig, run: str | None, as_json: bool) -> None:
 def _row(run: "hmsa_label.RunState") -> list[object]:
     rate = run.images_per_second
     seen_at = (run.seen_at or "-")[:19]
-    threshold = output.rule(run.threshold, run.rule)
+    threshold = pipeline.rule_name(run.threshold, run.rule)
     return [run.run, run.kind, run.began_at, threshold, run.host, run.state, run.images_done,
             run.images_total, run.images_failed, f"{rate:.2f}" if rate else None, seen_at]  # fmt: skip
 
@@ -77,7 +77,7 @@ def _facts(facts: "hmsa_label.RunStatus") -> dict[str, object]:
         "run": f"{facts.run} ({facts.kind}), begun {facts.began_at} on {facts.host}",
         "state": silent if state == "died" else state + (f", last sign of life {facts.seen_at}" if live else ""),
         "error": facts.error,
-        "threshold": output.rule(facts.threshold, facts.rule),
+        "threshold": pipeline.rule_text(facts.threshold, facts.rule),
         "images": None if facts.images_total is None else f"{facts.images_done} of {facts.images_total} done, "
         f"{facts.images_failed} failed" + (f", {rate:.2f} images/s" if rate else ""),
         "version": facts.version,

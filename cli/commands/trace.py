@@ -37,7 +37,7 @@ def _chain(found: "hmsa_label.Trace") -> dict[str, str | None]:
     """Name and text of each part of the chain, the newest first."""
     labels = None
     if found.student is not None and found.version is not None:
-        own = output.rule(found.threshold, found.rule)
+        own = pipeline.rule_text(found.threshold, found.rule)
         own = "their own threshold" if own is None else f"threshold {own}"
         chosen = "".join(f", {name} {value}" for name, value in found.class_thresholds.items())
         labels = f"version {found.version}, digest {(found.digest or '-')[:16]}, {own}{chosen}, mix {found.mix:g}"

@@ -5,7 +5,7 @@ import time
 import click
 
 import hmsa_label
-from hmsa_label import RuleConfig, StoreConfig, pipeline
+from hmsa_label import GuardConfig, RuleConfig, StoreConfig, pipeline
 from hmsa_label.cli import output
 from hmsa_label.cli.commands.label import show_summary
 from hmsa_label.cli.options import argument, command, flag, settings
@@ -76,14 +76,15 @@ def gc(store: StoreConfig, keep_last: int | None, older_than: float | None, appl
 @command("rethreshold", example="hmsa-label rethreshold --store labels --threshold 0.8")
 @settings(StoreConfig, "store")
 @settings(RuleConfig, "rule")
-def rethreshold(store: StoreConfig, rule: RuleConfig, as_json: bool) -> None:
+@settings(GuardConfig, "guard")
+def rethreshold(store: StoreConfig, rule: RuleConfig, guard: GuardConfig, as_json: bool) -> None:
     """Change the rule of all labels without the teacher.
 
     Makes a new version from the stored evidence, equal to what the teacher would have given. What is not given stays
     as it is; --preset begins anew. Thresholds must be among those that were stored with the labels; if one is not, they
     are listed. What needs more evidence than there is says which --evidence of run keeps it.
     """
-    summary = hmsa_label.rethreshold(store, rule, Counter("images"))
+    summary = hmsa_label.rethreshold(store, rule, Counter("images"), guard=guard)
     for text in summary.warnings:
         output.say(f"Warning: {text}")
     show_summary(summary, as_json)

@@ -1,11 +1,16 @@
 """The card of a label set: a Markdown page for those who train on it or pass it on."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from hmsa_label.labelers.registry import option_names
 from hmsa_label.pipeline.audit.markdown import code, text
+from hmsa_label.pipeline.rule_names import rule_text
 from hmsa_label.pipeline.wording import counted
-from hmsa_label.stores.audit.card_facts import Card, ClassFacts
+from hmsa_label.stores.audit.card_facts import Card
+from hmsa_label.stores.audit.summary import Summary
+from hmsa_label.stores.format.evidence import spelled
+from hmsa_label.stores.format.rule import Rule
 
 SHORT = 12  # characters of a digest that a person compares
 
@@ -24,9 +29,7 @@ def render_card(facts: Card) -> str:
             "",
             "## Classes",
             "",
-            "| train_id | class | share of labeled pixels | images |",
-            "|---|---|---|---|",
-            *map(_class_row, facts.classes),
+            *_classes(facts),
             "",
             "## Before use",
             "",
@@ -35,9 +38,22 @@ def render_card(facts: Card) -> str:
     )
 
 
-def _class_row(facts: ClassFacts) -> str:
-    share = _percent(facts.share)
-    return f"| {facts.train_id} | {text(facts.name)} | {share} | {facts.images} |"
+def _classes(facts: Card) -> Iterator[str]:
+    """The table of classes: what is in the labels, and what the rule and the polygons leave of each."""
+    rule = Rule.of(facts.threshold, facts.rule) if facts.threshold is not None else None
+    by_class = {} if rule is None else rule.class_thresholds
+    drawn = facts.summary.class_polygon_agreement is not None
+    columns = ["train_id", "class", "share of labeled pixels", "images", "predicted pixels kept"]
+    columns += ["threshold"] * bool(by_class) + ["polygons: agreement", "in the label"] * drawn
+    yield f"| {' | '.join(columns)} |"
+    yield "|---" * len(columns) + "|"
+    for one in facts.classes:
+        cells = [one.train_id, text(one.name), _percent(one.share), one.images, _share(one.kept_share)]
+        if rule is not None and by_class:
+            threshold = by_class.get(one.name, rule.threshold)
+            cells.append(threshold if isinstance(threshold, str) else spelled(threshold))
+        cells += [_share(one.polygon_agreement), _share(one.polygon_held)] * drawn
+        yield f"| {' | '.join(map(str, cells))} |"
 
 
 def _summary(facts: Card) -> list[str]:
@@ -50,7 +66,9 @@ def _summary(facts: Card) -> list[str]:
         f"- Made: {facts.time}" + (f", tagged {', '.join(facts.tags)}" if facts.tags else ""),
         f"- Images: {summary.images}; sizes: {sizes or 'none'}"
         + (f"; converted to RGB: {converted}" if converted else ""),
+        f"- Rule: {text(rule_text(facts.threshold, facts.rule) or 'not known')}",
         f"- Pixels with a class: {_percent(summary.kept_share)}; the rest is 255 (ignored)",
+        f"- Who said so: {_origins(summary)}",
         f"- Agreement with coarse labels, where there are any: {_percent(summary.coarse_agreement)}",
     ]
 
@@ -64,8 +82,10 @@ def _origin(facts: Card) -> list[str]:
         if "imported" in settings:
             lines.append(_imported(facts, settings))
             continue
-        shown = ("threshold", "rule", "teacher", "options", *option_names(), "precision")
-        chosen = (f"{name} {_value(settings[name])}" for name in shown if name in settings)
+        shown = ("teacher", "options", *option_names(), "precision")
+        rule = rule_text(settings.get("threshold"), settings.get("rule"))
+        chosen = [f"threshold {text(rule)}"] * (rule is not None)
+        chosen += [f"{name} {_value(settings[name])}" for name in shown if name in settings]
         lines.append(
             f"- Labeled by {text(settings.get('model', 'a teacher'))}, weights sha256 "
             f"{code(str(settings.get('teacher_sha256'))[:SHORT] + '...')}; {', '.join(chosen)}"
@@ -88,7 +108,7 @@ def _imported(facts: Card, settings: dict[str, Any]) -> str:
     about: dict[str, Any] = next((one for one in told if one.get("sha256") == sha256), {})
     made_by = f", made by {text(about['made_by'])}" if about.get("made_by") else ""
     place = code(about["labels"]) if "labels" in about else "a place that no record names"
-    chosen = ", ".join(f"{name} {_value(settings[name])}" for name in ("threshold", "rule") if name in settings)
+    chosen = f"threshold {text(rule_text(settings.get('threshold'), settings.get('rule')))}"
     return (
         f"- Imported from {place} ({text(about.get('format', 'unknown format'))}{made_by}), sha256 of all files "
         f"{code(sha256[:SHORT] + '...')}; {chosen}; what its teacher was trained on is not known"
@@ -118,6 +138,15 @@ def _value(setting: object) -> str:
     if isinstance(setting, dict):
         return text(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in setting.items()))
     return text(", ".join(map(str, setting)) if isinstance(setting, (list, tuple)) else setting)
+
+
+def _origins(summary: Summary) -> str:
+    return ", ".join(f"{name} {_percent(share)}" for name, share in summary.origin_share.items() if share) or "nobody"
+
+
+def _share(share: float | None) -> str:
+    """A cell; empty where there is nothing to divide by."""
+    return "" if share is None else _percent(share)
 
 
 def _percent(share: float | None) -> str:

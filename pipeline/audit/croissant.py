@@ -5,6 +5,7 @@ Provenance follows the responsible-AI vocabulary and W3C PROV; pixels are descri
 
 from typing import Any
 
+from hmsa_label.pipeline.rule_names import rule_text
 from hmsa_label.pipeline.wording import counted
 from hmsa_label.stores.audit.card_facts import Card
 from hmsa_label.stores.audit.summary import Summary
@@ -65,9 +66,10 @@ COLUMNS = {  # manifest columns that a user of the labels looks at -> Croissant 
     "run": "sc:Text",
 }
 PROTOCOL = (
-    "Each pixel holds the trainId that a segmentation network finds most probable, or 255 where its softmax "
-    "probability is below the threshold. No person has looked at the labels."
+    "Each pixel holds the trainId that a segmentation network finds most probable, or 255 where the rule keeps none: "
+    "{rule}. {polygons}No person has looked at the labels."
 )
+POLYGONS = "Where the rule says so, polygons drawn by hand count over it or fill what it leaves. "
 
 
 def render_croissant(facts: Card) -> dict[str, Any]:
@@ -90,7 +92,7 @@ def render_croissant(facts: Card) -> dict[str, Any]:
             "automatic labels",
             *(c.name for c in facts.classes if c.images),
         ],
-        "rai:dataAnnotationProtocol": PROTOCOL,
+        "rai:dataAnnotationProtocol": _protocol(facts),
         "rai:machineAnnotationTools": [_tool(settings) for settings in facts.settings],
         "rai:dataAnnotationAnalysis": _analysis(facts.summary),
         "prov:wasDerivedFrom": [
@@ -108,10 +110,28 @@ def _tool(settings: dict[str, Any]) -> str:
     return f"hmsa-label: {chosen}"
 
 
+def _protocol(facts: Card) -> str:
+    rule = rule_text(facts.threshold, facts.rule) or "not known"
+    spoke = any(share for name, share in facts.summary.origin_share.items() if name != "teacher")
+    return PROTOCOL.format(rule=rule, polygons=POLYGONS if spoke else "")
+
+
 def _analysis(summary: Summary) -> str:
-    agreement = summary.coarse_agreement
-    told = "not known" if agreement is None else f"{100 * agreement:.2f} %"
-    return f"{100 * (summary.kept_share or 0):.2f} % of the pixels have a class; agreement with coarse labels: {told}"
+    agreement, origins = _told(summary.coarse_agreement), summary.origin_share.items()
+    lines = [f"{_told(summary.kept_share or 0)} of the pixels have a class; agreement with coarse labels: {agreement}"]
+    lines.append("said by: " + ", ".join(f"{name} {_told(share)}" for name, share in origins if share))
+    per_class = {
+        "kept of the pixels predicted as each class": summary.class_kept_share,
+        "agreement with the polygons of each class": summary.class_polygon_agreement or {},
+    }
+    for what, shares in per_class.items():
+        if told := ", ".join(f"{name} {_told(share)}" for name, share in shares.items() if share is not None):
+            lines.append(f"{what}: {told}")
+    return "; ".join(lines)
+
+
+def _told(share: float | None) -> str:
+    return "not known" if share is None else f"{100 * share:.2f} %"
 
 
 def _files(store: str, digest: str) -> list[dict[str, Any]]:

@@ -4,8 +4,6 @@ Each function takes the store as a path, a URL or a `StoreConfig`, calls the sto
 dataclass; its `to_dict()` is what the command prints with `--json`.
 """
 
-import socket
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,18 +13,19 @@ import numpy as np
 
 from hmsa_label.pipeline.config import EXPORT_LAYOUTS, StorePlace, store_config
 from hmsa_label.pipeline.data.ego_mask import ego_mask_of
-from hmsa_label.pipeline.label.cautions import classes_absent, warnings_of_version
+from hmsa_label.pipeline.guard_config import GuardConfig
+from hmsa_label.pipeline.label.cautions import figures_of
+from hmsa_label.pipeline.label.guard import guard_of
+from hmsa_label.pipeline.label.policy import settle
+from hmsa_label.pipeline.label.provenance import this_call
 from hmsa_label.pipeline.records import LabelSummary
 from hmsa_label.pipeline.rules import RuleConfig, refuse_unknown_classes
-from hmsa_label.pipeline.software import git_state, library_versions, package_version
 from hmsa_label.stores.audit.card_facts import Card, card_facts
 from hmsa_label.stores.audit.diff import Diff
 from hmsa_label.stores.audit.diff import diff as diff_of_versions
 from hmsa_label.stores.audit.history import ImageHistory, VersionFacts
 from hmsa_label.stores.audit.history import show as facts_of
-from hmsa_label.stores.audit.summary import summarize
 from hmsa_label.stores.audit.verify import Verified, verify_store
-from hmsa_label.stores.credentials import hide_in_arguments
 from hmsa_label.stores.exports.cityscapes_tree import export_cityscapes
 from hmsa_label.stores.exports.coco_panoptic import export_coco
 from hmsa_label.stores.exports.dense_zarr import export_zarr
@@ -42,6 +41,8 @@ from hmsa_label.stores.versions.log import Version, store_log
 from hmsa_label.stores.versions.rethreshold import rethreshold as rethreshold_store
 from hmsa_label.stores.versions.rollback import rollback
 from hmsa_label.stores.versions.tags import Tag, tag, version_number
+
+GUARD_WAY_OUT = "The labels stay as they were; give --guard warn, or another rule"
 
 OnImage = Callable[[int, int], None]
 
@@ -198,39 +199,48 @@ def collect_garbage(
     return gc(uri, keep_last=keep_last, older_than=older_than, apply=apply, storage_options=options)
 
 
-def rethreshold(store: StorePlace, rule: RuleConfig | float, on_image: OnImage | None = None) -> LabelSummary:
+def rethreshold(
+    store: StorePlace,
+    rule: RuleConfig | float,
+    on_image: OnImage | None = None,
+    *,
+    guard: GuardConfig | None = None,
+) -> LabelSummary:
     """Labels of the last finished version by another rule, as a new version; needs no teacher.
 
     Args:
         rule: what is to change; what it does not give stays as it is. A number is another threshold.
+        guard: what happens if next to nothing is left of a class; None warns.
 
     Raises:
         ThresholdNotStored: a threshold is not among the stored ones. ValueError: nothing is to change, the rule is
             about classes that there are not, or needs what was not stored with the labels.
+        ClassesLost: the guard is strict, and classes are all but lost; the labels stay as they were.
         FileNotFoundError: the mask of the rule is not there. StoreConflict: an unfinished run holds the store.
     """
     (uri, options), started = _at(store), time.monotonic()
     asked = rule if isinstance(rule, RuleConfig) else RuleConfig(threshold=rule)
     if asked.is_empty:
         raise ValueError("say what is to change in the rule, such as --threshold 0.8")
-    mask = ego_mask_of(asked)
+    mask, watch = ego_mask_of(asked), guard_of(guard or GuardConfig())
 
     def over(old: Rule, labels: LabelStore) -> Rule:
         found = asked.over(old, None if mask is None else mask.of)
         refuse_unknown_classes(found, labels.classes["names"])
-        return found
+        return settle(found, labels)
 
     done = rethreshold_store(
         uri,
         over,
         mask=None if mask is None else mask.pixels,
-        provenance=_provenance(),
+        before_finish=lambda run: watch.check(run, GUARD_WAY_OUT),
+        provenance=this_call(),
         on_image=on_image,
         storage_options=options,
     )
     seconds = time.monotonic() - started
     after = _open(store, done.version)
-    summary = summarize(after)
+    figures, warnings = ({}, []) if done.rule is None else figures_of(after, done.rule, watch)
     return LabelSummary(
         store=after.uri,
         version=done.version,
@@ -241,9 +251,8 @@ def rethreshold(store: StorePlace, rule: RuleConfig | float, on_image: OnImage |
         images_failed=0,
         threshold=None if done.rule is None else done.rule.threshold,
         rule=None if done.rule is None else done.rule.more or None,
-        kept_share=summary.kept_share,
-        classes_absent=classes_absent(summary),
-        warnings=[] if done.rule is None else warnings_of_version(after, summary, done.rule),
+        warnings=warnings,
+        **figures,
         images_per_second=done.images_labelled / seconds if done.images_labelled else None,
         seconds=seconds,
     )
@@ -287,12 +296,3 @@ def _at(store: StorePlace) -> tuple[str, dict[str, Any]]:
 def _open(store: StorePlace, version: int | str | None = None) -> LabelStore:
     uri, options = _at(store)
     return LabelStore.open(uri, version, storage_options=options)
-
-
-def _provenance() -> dict[str, Any]:
-    return {
-        "package": {"name": "hmsa-label", "version": package_version(), "git": git_state()},
-        "libraries": library_versions(),
-        "command": hide_in_arguments(sys.argv),
-        "host": socket.gethostname(),
-    }

@@ -6,6 +6,7 @@ from typing import Any
 
 from hmsa_label.pipeline.compare.chart import Bar, chart
 from hmsa_label.pipeline.report.html import STYLE, document, tiles
+from hmsa_label.pipeline.rule_names import rule_text
 
 NAMES = {"fine": "fine only", "coarse": "fine + coarse", "auto": "fine + auto"}
 IMAGES = {
@@ -75,14 +76,6 @@ def headline(found: dict[str, Any]) -> str:
     return text + (f" Not finished: {to_come} still to come." if missing else "")
 
 
-def _rule(labels: dict[str, Any]) -> str:
-    """The threshold of auto labels, and what else decided which pixels they have."""
-    if labels["threshold"] is None:
-        return "-"
-    others = [f"{name.replace('_', ' ')} {value}" for name, value in (labels["rule"] or {}).items()]
-    return ", ".join([f"{labels['threshold']}", *others])
-
-
 def _facts(found: dict[str, Any]) -> str:
     labels = found["labels"]
     facts = {
@@ -90,7 +83,7 @@ def _facts(found: dict[str, Any]) -> str:
         "Steps of each training": f"{found['steps']:,}",
         "Images scored": f"{found['images']:,} of {found['split']}",
         **{IMAGES[kind]: f"{count:,}" for kind, count in found["trained_on"].items()},
-        "Threshold": _rule(labels),
+        "Rule": rule_text(labels["threshold"], labels["rule"]) or "-",
         "Share of auto or coarse": f"{100 * labels['mix']:g} %",
         "Label version": f"{labels['version']}",
         "Model": found["about"]["config"]["model"]["name"],

@@ -106,6 +106,13 @@ class Warned:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Settling:
+    """All images are predicted, and a rule that looks at the whole set is settled and applied, without the teacher."""
+
+    images: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Committed:
     """Receipts became part of a version of the manifest."""
 
@@ -149,6 +156,7 @@ Event = (
     | ImageFailed
     | FailuresKnown
     | LabeledElsewhere
+    | Settling
     | Warned
     | Committed
     | Draining

@@ -3,7 +3,9 @@
 from typing import Any
 
 from hmsa_label.pipeline.engine.events import Event, ImageLabeled
-from hmsa_label.stores.audit.summary import Summary
+from hmsa_label.pipeline.label.guard import Guard, warnings_of
+from hmsa_label.stores.audit.coverage import COLUMNS
+from hmsa_label.stores.audit.summary import Summary, summarize
 from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.versions.label_store import LabelStore
 
@@ -59,6 +61,19 @@ def warnings_of_version(store: LabelStore, summary: Summary, rule: Rule) -> list
             "train-student bring some)"
         )
     return warnings
+
+
+def figures_of(store: LabelStore, rule: Rule, guard: Guard | None) -> tuple[dict[str, Any], list[str]]:
+    """Fields of a summary that tell of the labels of a version, and what to warn of.
+
+    Args:
+        guard: None if the version is not to be warned of.
+    """
+    summary = summarize(store)
+    classes = [] if guard is None else guard.look(store.table(COLUMNS), store.classes["names"], rule)
+    figures = {"kept_share": summary.kept_share, "classes_absent": classes_absent(summary), "guard": classes}
+    warnings = [] if guard is None else [*warnings_of_version(store, summary, rule), *warnings_of(classes)]
+    return figures, warnings
 
 
 def _little(store: LabelStore, kept_share: float, rule: Rule) -> str:

@@ -19,12 +19,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hmsa_label.pipeline.calibrate.file import read_calibration
 from hmsa_label.pipeline.calibrate.records import Calibration
-from hmsa_label.stores.audit.coverage import Coverage, coverage, shares
+from hmsa_label.pipeline.guard_config import GUARD_OFF, GUARD_STRICT, GUARD_WARN, GuardConfig
+from hmsa_label.pipeline.records import GuardedClass
+from hmsa_label.stores.audit.coverage import COLUMNS, Coverage, coverage, shares
 from hmsa_label.stores.format.rule import OFF, Rule
-from hmsa_label.stores.result import Result
+from hmsa_label.stores.runs.writer import RunWriter
 
-MODES = GUARD_OFF, WARN, STRICT = ("off", "warn", "strict")
 LOST = 0.5  # of what is expected
 FEW_IMAGES, FEW_PIXELS = 8, 1000  # fewer images or pixels of a class say nothing
 POLYGONS, CALIBRATION, FINE_LABELS = "polygons", "calibration", "fine labels"
@@ -46,26 +48,6 @@ class Expected:
 
     kept_share: float | None
     fine_share: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class GuardedClass(Result):
-    """A class against one reference.
-
-    Attributes:
-        name: of the class. against: polygons, calibration or fine labels.
-        share, expected: the two that are compared, 0..1.
-        pixels, images: that the first is taken from.
-        state: kept, lost, or too rare to tell.
-    """
-
-    name: str
-    against: str
-    share: float
-    expected: float
-    pixels: int
-    images: int
-    state: str
 
 
 def guarded(found: Coverage, rule: Rule, calibration: Mapping[str, Expected] | None = None) -> list[GuardedClass]:
@@ -118,7 +100,7 @@ class Guard:
         mode: off, warn or strict. calibration: what was measured with the teacher on fine labels, if that is given.
     """
 
-    mode: str = WARN
+    mode: str = GUARD_WARN
     calibration: Calibration | None = None
 
     def look(self, rows: Any, names: Sequence[str], rule: Rule) -> list[GuardedClass]:
@@ -132,17 +114,30 @@ class Guard:
         expected = {} if self.calibration is None else expected_of(self.calibration, rule)
         return guarded(coverage(rows, names), rule, expected)
 
-    def check(self, rows: Any, names: Sequence[str], rule: Rule, way_out: str) -> None:
+    def check(self, run: RunWriter, way_out: str) -> None:
         """Ends the making of a version in which classes are lost, if the guard is strict.
 
         Args:
-            way_out: what can be done, for the message.
+            run: all of whose labels are made, and nobody sees them yet. way_out: what can be done, for the message.
 
         Raises:
             ClassesLost: naming the classes and both shares of each.
         """
-        if self.mode == STRICT and (lines := warnings_of(self.look(rows, names, rule))):
+        rule = Rule.from_settings(run.run.settings)
+        if self.mode != GUARD_STRICT or rule is None:
+            return
+        if lines := warnings_of(self.look(run.rows(COLUMNS), run.identity.classes["names"], rule)):
             raise ClassesLost(f"--guard strict: {'. '.join(lines)}. {way_out}")
+
+
+def guard_of(config: GuardConfig) -> Guard:
+    """The guard that is asked for.
+
+    Raises:
+        FileNotFoundError: there is no such calibration. ValueError: the file is none.
+    """
+    wanted = config.against if config.mode != GUARD_OFF else None
+    return Guard(mode=config.mode, calibration=None if wanted is None else read_calibration(wanted))
 
 
 def expected_of(calibration: Calibration, rule: Rule) -> dict[str, Expected]:

@@ -29,9 +29,12 @@ def finished_store(
         if store.commit.run is None or not {image.key for image in images} <= {*store.keys(), *known}:
             return None
         record = read_run(store.root, store.commit.run).record
+        labeling = record
+        while labeling.get("base_run"):  # a change of the rule keeps the teacher of the run before it
+            labeling = read_run(store.root, str(labeling["base_run"])).record
     except (NotAStore, LabelMissing, LabelCorrupt):
         return None
-    settings, before = record["settings"], (record.get("config") or {}).get("teacher") or {}
+    settings, before = record["settings"], (labeling.get("config") or {}).get("teacher") or {}
     # With equal weights this decides the labels, on whatever device.
     absent = {"rule": None, "semantics": None, "coarse_labels": None, "imported": None}  # of most runs
     told = {**told_settings(config.teacher), **keeping.settings, **coarse_labels_of(config)}

@@ -60,12 +60,19 @@ def run_record(
         "classes": teacher["classes"],
         "images": {"count": len(images), "sha256": list_digest(images)},
         "config": settings,
+        **this_call(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def this_call() -> dict[str, Any]:
+    """Software, command and host, as the record of a run that needs no teacher has them."""
+    return {
         "package": {"name": "hmsa-label", "version": package_version(), "git": git_state()},
         "libraries": library_versions(),
         "command": hide_in_arguments(sys.argv),
         "host": socket.gethostname(),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
     }
 
 

@@ -8,7 +8,7 @@ Interrupted at any point, the same call continues: only images without a receipt
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,8 +30,9 @@ from hmsa_label.pipeline.engine.events import (
 from hmsa_label.pipeline.engine.retry import with_retries
 from hmsa_label.pipeline.errors import EngineError
 from hmsa_label.pipeline.interrupt import drain_on_signals
-from hmsa_label.pipeline.label.cautions import LittleKept, classes_absent, warnings_of_teacher, warnings_of_version
+from hmsa_label.pipeline.label.cautions import LittleKept, figures_of, warnings_of_teacher
 from hmsa_label.pipeline.label.failures import FailurePolicy
+from hmsa_label.pipeline.label.guard import Guard, guard_of
 from hmsa_label.pipeline.label.keeping import (
     Keeping,
     keeping_of,
@@ -48,15 +49,16 @@ from hmsa_label.pipeline.label.plan import (
     images_in_flight,
     plan_labels,
 )
+from hmsa_label.pipeline.label.policy import of_whole_set
 from hmsa_label.pipeline.label.provenance import known_absent, known_record, run_record, teacher_identity
 from hmsa_label.pipeline.label.receipts import ReceiptCommitter
 from hmsa_label.pipeline.label.shared_work import SharedWork
+from hmsa_label.pipeline.label.whole_set import label_whole_set
 from hmsa_label.pipeline.label.worklist import LookBack, look_back
 from hmsa_label.pipeline.monitor.run_log import RunLog
 from hmsa_label.pipeline.records import LabelSummary
 from hmsa_label.pipeline.rules import refuse_unknown_classes
 from hmsa_label.pipeline.teacher.evidence_kinds import refuse_evidence
-from hmsa_label.stores.audit.summary import summarize
 from hmsa_label.stores.credentials import secret_values
 from hmsa_label.stores.format.rule import Rule
 from hmsa_label.stores.images.source import ImageRef
@@ -67,12 +69,17 @@ from hmsa_label.stores.versions.creation import check_place
 from hmsa_label.stores.versions.label_store import LabelStore
 
 JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in the driver of a submitted job
+GUARD_WAY_OUT = (
+    "What is labeled is kept: the same command with --guard warn finishes the version and labels no image again"
+)
 
 __all__ = ["LabelPlan", "label_images", "plan_labels"]
 
 
 def label_images(config: LabelConfig, on_event: OnEvent | None = None) -> LabelSummary:
     """Labels all images of the data that have no label yet, and finishes a version of the store.
+
+    A rule that looks at the whole set makes a second version of it, see `whole_set.py`.
 
     The first Ctrl-C or SIGTERM finishes what is on the devices and returns with `interrupted` set; the second one
     raises KeyboardInterrupt at once.
@@ -87,17 +94,29 @@ def label_images(config: LabelConfig, on_event: OnEvent | None = None) -> LabelS
         StoreConflict: the store holds labels made otherwise; the message says the ways out.
         UnsafeStorage: the store's storage lets two writers destroy each other's work.
         EngineError: the storage stays away, or the workers cannot be kept alive. What is finished is kept.
+        ClassesLost: the guard is strict, and classes are all but lost; what is done is kept.
+    """
+    keeping, guard = keeping_of(config), guard_of(config.guard)
+    if of_whole_set(keeping.rule):
+        return label_whole_set(config, keeping, guard, on_event, label_by, join=_shares(config))
+    return label_by(config, keeping, guard, on_event)
+
+
+def label_by(config: LabelConfig, keeping: Keeping, guard: Guard | None, on_event: OnEvent | None) -> LabelSummary:
+    """As `label_images`, by a rule that looks at one image at a time.
+
+    Args:
+        guard: None if the version is not the last one of the call; then its figures are not warned of either.
     """
     started = time.monotonic()
     policy = FailurePolicy(on_error=config.engine.on_error, max_failures=config.engine.max_failures)
-    keeping = keeping_of(config)
     source, images = with_retries("listing the images", lambda: find_images(config))
     refuse_without_polygons(keeping, images, source.root)
     before = with_retries("reading the store", lambda: look_back(config, images))
     policy.check(list(before.known.values()))
     watch = _Watch(on_event, keeping.rule)
     if not before.changed and (finished := _find_finished(config, keeping, images, before)) is not None:
-        return _nothing_to_do(config, keeping, finished, len(images), before, watch, started)
+        return _nothing_to_do(keeping, finished, guard, len(images), before, watch, started)
     with_retries("reading the store", lambda: _check_may_begin(config, keeping, images, before))
     with open_executor(config, keeping) as pool, drain_on_signals() as stop:
         watch(WorkersStarting(workers=pool.workers, where=cluster_address(config.engine) or config.engine.executor))
@@ -118,10 +137,13 @@ def label_images(config: LabelConfig, on_event: OnEvent | None = None) -> LabelS
             done = len(images) - len(todo) - len(before.known)
             receipts = watch.receipts = ReceiptCommitter(run, watch, policy, total=len(images), done_before=done)
             watch.keep(log)
-            version = _label(dispatcher, SharedWork(claims, run, receipts, todo, watch), receipts, before)
+            work = SharedWork(claims, run, receipts, todo, watch)
+            version = _label(dispatcher, work, receipts, before, lambda: _look(guard, run))
         if not receipts.interrupted:
             claims.dissolve()
-    return with_retries("reading the store", lambda: _summarize(config, keeping, version, receipts, watch, started))
+    return with_retries(
+        "reading the store", lambda: _summarize(config, keeping, version, guard, receipts, watch, started)
+    )
 
 
 def _find_finished(
@@ -196,8 +218,18 @@ def _taking_part(run: RunWriter, config: LabelConfig) -> Iterator[Claims]:
         claims.leave()
 
 
-def _label(dispatcher: Dispatcher, work: SharedWork, receipts: ReceiptCommitter, before: LookBack) -> int:
-    """Labels what is left and ends the attempt; the version that holds its work."""
+def _label(
+    dispatcher: Dispatcher,
+    work: SharedWork,
+    receipts: ReceiptCommitter,
+    before: LookBack,
+    look: Callable[[], None],
+) -> int:
+    """Labels what is left and ends the attempt; the version that holds its work.
+
+    Args:
+        look: at all that the version would hold; an error leaves the run open.
+    """
     try:
         receipts.begin(list(before.known.values()))
         dispatcher.run(work, receipts.take)
@@ -205,6 +237,8 @@ def _label(dispatcher: Dispatcher, work: SharedWork, receipts: ReceiptCommitter,
             work.keep_open()
         else:
             receipts.check_end()
+            receipts.commit()
+            look()
     except Exception as error:
         try:
             receipts.finish(interrupted=True, attempts=1)  # the storage may be what failed, after many tries
@@ -214,10 +248,15 @@ def _label(dispatcher: Dispatcher, work: SharedWork, receipts: ReceiptCommitter,
     return receipts.finish(interrupted=dispatcher.left > 0)
 
 
+def _look(guard: Guard | None, run: RunWriter) -> None:
+    if guard is not None:
+        with_retries("reading the store", lambda: guard.check(run, GUARD_WAY_OUT))
+
+
 def _nothing_to_do(
-    config: LabelConfig,
     keeping: Keeping,
     store: LabelStore,
+    guard: Guard | None,
     images: int,
     before: LookBack,
     watch: "_Watch",
@@ -241,13 +280,19 @@ def _nothing_to_do(
         images_failed=len(failed),
         images_not_retried=len(failed),
         failed=failed,
-        **_figures(keeping.rule, store, watch),
+        **_figures(keeping.rule, store, guard, watch),
         seconds=time.monotonic() - started,
     )
 
 
 def _summarize(
-    config: LabelConfig, keeping: Keeping, version: int, receipts: ReceiptCommitter, watch: "_Watch", started: float
+    config: LabelConfig,
+    keeping: Keeping,
+    version: int,
+    guard: Guard | None,
+    receipts: ReceiptCommitter,
+    watch: "_Watch",
+    started: float,
 ) -> LabelSummary:
     store = LabelStore.open(config.store, version, storage_options=config.storage_options)
     return LabelSummary(
@@ -263,26 +308,24 @@ def _summarize(
         images_not_retried=receipts.not_retried,
         images_labelled_elsewhere=receipts.labelled_elsewhere,
         failed=sorted(receipts.failures, key=lambda failure: failure.key),
-        **_figures(keeping.rule, store, watch, whole=not receipts.interrupted),
+        **_figures(keeping.rule, store, None if receipts.interrupted else guard, watch),
         images_per_second=receipts.labeled / receipts.seconds if receipts.labeled else None,
         seconds=time.monotonic() - started,
         interrupted=receipts.interrupted,
     )
 
 
-def _figures(rule: Rule, store: LabelStore, watch: "_Watch", *, whole: bool = True) -> dict[str, Any]:
+def _figures(rule: Rule, store: LabelStore, guard: Guard | None, watch: "_Watch") -> dict[str, Any]:
     """Fields of a summary that tell of the labels of a version, after its warnings were shown.
 
     Args:
-        whole: whether the version holds all images of the run; a part of them is not warned of.
+        guard: None if the version is not to be warned of: others follow.
     """
     if not len(store):
         return {"warnings": watch.warnings}
-    summary = summarize(store)
-    absent = classes_absent(summary)
-    if whole:
-        watch.warn(warnings_of_version(store, summary, rule))
-    return {"kept_share": summary.kept_share, "classes_absent": absent, "warnings": watch.warnings}
+    figures, warnings = figures_of(store, rule, guard)
+    watch.warn(warnings)
+    return {**figures, "warnings": watch.warnings}
 
 
 def _secrets(config: LabelConfig) -> frozenset[str]:

@@ -19,6 +19,7 @@ from hmsa_label.pipeline.engine.events import (
     LabeledElsewhere,
     RunEnded,
     RunStarted,
+    Settling,
     Tick,
     Warned,
     WorkerLost,
@@ -197,6 +198,8 @@ def remark_on(event: Event) -> str | None:
         return f"failed {event.failure.key}: {event.failure.reason}"
     if isinstance(event, Warned):
         return f"Warning: {event.text}"
+    if isinstance(event, Settling):
+        return f"{counted(event.images, 'image')} predicted; settling the rule over them, and labeling by it"
     if isinstance(event, FailuresKnown):
         left_out = counted(len(event.failures), "image")
         return f"left out {left_out} that failed before and whose files are the same; --retry-failed tries them"

@@ -267,7 +267,7 @@ def test_gc_takes_an_age(call_json, call, store):
 
 def test_thresholds_are_shown_as_they_are(store):
     entry = replace(hmsa_label.list_versions(store)[0], threshold=0.9000001)
-    assert dict(zip(LOG_COLUMNS, _log_row(entry), strict=True))["threshold"] == "0.9000001"
+    assert dict(zip(LOG_COLUMNS, _log_row(entry), strict=True))["rule"] == "0.9000001"
 
 
 def test_a_reader_that_leaves_ends_the_command_without_a_word(store):
@@ -283,7 +283,8 @@ def test_a_reader_that_leaves_ends_the_command_without_a_word(store):
 def test_thresholds_of_instances_are_refused_for_labels_without_any(call, store, option):
     result = call("rethreshold", "--store", store, f"--{option}-threshold", 0.5)
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
-    assert f"which the {option} threshold needs; label them with a panoptic teacher" in result.stderr
+    assert f"the {option} threshold needs instances" in result.stderr
+    assert "label them with a panoptic teacher" in result.stderr
 
 
 def test_rethreshold_of_nothing_says_what_it_takes(call, store):
@@ -299,6 +300,6 @@ def test_rethreshold_of_a_panoptic_store_shows_its_rule(call, call_json, tmp_pat
     assert (made["threshold"], made["rule"]) == (0.9, {"center_threshold": 0.5})
     assert "0.9, center threshold 0.5" in call("audit", "log", "--store", uri).stdout
     assert "instances of" in call("audit", "diff", "--store", uri, 3).stdout
-    assert "rule center threshold 0.5" in call("audit", "card", "--store", uri).stdout
+    assert "threshold 0.9, center threshold 0.5" in call("audit", "card", "--store", uri).stdout
     assert call_json("audit", "show", "--store", uri)["summary"]["rules"] == {"0.9, center threshold 0.5": 3}
     assert '"kept": false' in call("audit", "show", "--store", uri, "a", "--json").stdout

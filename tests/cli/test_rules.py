@@ -167,7 +167,11 @@ def test_summary_and_listings_name_the_rule_in_short(streets, labeled, call):
     asked = ["--class-thresholds", "road=0.6,car=off", "--margin", "0.3", "--polygons", "add", "--grow-px", "4"]
     made = call("rethreshold", "--store", labeled, "--preset", "paper-0.9", "--threshold", "0.8", *asked)
     assert f"% of pixels at threshold {said}\n" in made.stdout
-    assert said in call("runs", "--store", labeled).stdout
+    assert "0.8 and 4 more" in call("runs", "--store", labeled).stdout
+    log = call("audit", "log", "--store", labeled).stdout
+    assert "0.8 and 4 more" in log
+    assert said in " ".join(log.split())
+    assert all(len(line) <= 100 for line in log.splitlines())
     assert f"threshold  {said}\n" in call("status", "--store", labeled).stdout
     planned = call(*run_arguments(streets, "nowhere"), "--threshold", "0.8", *asked, "--dry-run").stdout
     assert f"rule     threshold {said}; evidence confidence, top2, growth\n" in planned

@@ -64,6 +64,6 @@ def test_a_card_has_the_same_lines_and_cells_whatever_the_store_says() -> None:
     plain, evil = render_card(facts("road")).splitlines(), render_card(facts(EVIL)).splitlines()
     assert len(evil) == len(plain)
     escaped = r"&lt;script&gt;alert(1)&lt;/script&gt; \| x # Title \[a\](javascript:b) !\[i\](//h/p) \`c\`"
-    assert f"| 0 | {escaped} | 50.00 % | 1 |" in evil
+    assert any(line.startswith(f"| 0 | {escaped} | 50.00 % | 1 |") for line in evil)
     outside = [re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", line.replace("\\`", "")) for line in evil]
     assert not any("<" in line for line in outside)

@@ -209,9 +209,9 @@ def test_page_tells_how_the_auto_labels_were_used(compared):
     assert "Thresholds of classes" not in text
     document["labels"] |= {"threshold": 0.9, "class_thresholds": {"rider": 0.5}}
     text = render_comparison(document)
-    assert "<dt>Threshold</dt><dd>0.9</dd>" in text
+    assert "<dt>Rule</dt><dd>0.9</dd>" in text
     document["labels"]["rule"] = {"center_threshold": 0.3}
-    assert "<dt>Threshold</dt><dd>0.9, center threshold 0.3</dd>" in render_comparison(document)
+    assert "<dt>Rule</dt><dd>0.9, center threshold 0.3</dd>" in render_comparison(document)
     assert "<dt>Thresholds of classes</dt><dd>rider 0.5</dd>" in text
 
 

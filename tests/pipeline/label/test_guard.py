@@ -1,11 +1,23 @@
 """Which classes the guard takes for lost: two shares compared, by hand."""
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
-from hmsa_label.pipeline.label.guard import FEW, KEPT, LOW, Expected, guarded
+from hmsa_label.pipeline.audit.store import rethreshold
+from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig
+from hmsa_label.pipeline.guard_config import GuardConfig
+from hmsa_label.pipeline.label import guard
+from hmsa_label.pipeline.label.guard import FEW, KEPT, LOW, ClassesLost, Expected, guarded
+from hmsa_label.pipeline.label.run import label_images
+from hmsa_label.pipeline.rules import RuleConfig
 from hmsa_label.stores.audit.coverage import Coverage
 from hmsa_label.stores.format.rule import Rule
+from hmsa_label.stores.versions.label_store import LabelStore
+from tests.fake_teacher import fake
 
 NAMES = ("road", "pole", "bus")
 MANY = (20, 20, 20)
@@ -67,3 +79,60 @@ def test_a_class_that_is_off_on_purpose_is_left_alone() -> None:
     assert ("pole", "polygons") not in states(found(**drawn), off)
     taken = Rule(0.9, class_thresholds={"pole": "off"}, polygons="trust")  # then its polygons are to be in the labels
     assert states(found(**drawn), taken)["pole", "polygons"] == LOW
+
+
+WITH_POLYGONS = RuleConfig(threshold=0.99, polygons="trust")
+WITHOUT_ROAD = RuleConfig(threshold=0.99, polygons="trust", class_polygons={"road": "off"})
+
+
+def run(blocks: Path, store: Path, mode: str, rule: RuleConfig) -> Any:
+    """Four images with polygons of road, building and sky; the teacher is sure of next to nothing."""
+    return label_images(
+        LabelConfig(
+            data=DataConfig(root=str(blocks)),
+            teacher=fake(),
+            store=str(store),
+            rule=rule,
+            guard=GuardConfig(mode=mode),
+            engine=EngineConfig(executor="local", workers=1),
+        )
+    )
+
+
+@pytest.fixture
+def any_count_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "FEW_IMAGES", 1)
+
+
+@pytest.mark.usefixtures("any_count_tells")
+@pytest.mark.parametrize("rule", [WITHOUT_ROAD, replace(WITHOUT_ROAD, threshold=None, class_share=0.9)])
+def test_a_strict_guard_ends_a_run_before_its_version_and_warn_finishes_it(blocks, tmp_path, rule):
+    with pytest.raises(ClassesLost, match=r"--guard strict: .*road.*--guard warn") as refused:
+        run(blocks, tmp_path / "labels", "strict", rule)
+    assert "\n" not in str(refused.value)
+    done = run(blocks, tmp_path / "labels", "warn", rule)
+    assert (done.images_labelled, done.images_done_before) == (0, 4)
+    assert LabelStore.open(done.store, "head").commit.open_runs == ()
+    assert LabelStore.open(done.store).version == done.version
+    assert {one.name for one in done.guard if one.state == LOW} >= {"road"}
+    assert sum("all but lost" in text for text in done.warnings) == 1
+
+
+@pytest.mark.usefixtures("any_count_tells")
+def test_a_strict_guard_leaves_labels_as_they_were(blocks, tmp_path):
+    kept = run(blocks, tmp_path / "labels", "strict", WITH_POLYGONS)
+    assert {one.state for one in kept.guard} == {KEPT}
+    with pytest.raises(ClassesLost, match="The labels stay as they were; give --guard warn"):
+        rethreshold(kept.store, WITHOUT_ROAD, guard=GuardConfig(mode="strict"))
+    head = LabelStore.open(kept.store, "head")
+    assert (head.commit.finished, head.commit.open_runs) == (kept.version, ())
+    made = rethreshold(kept.store, WITHOUT_ROAD)
+    assert {one.name for one in made.guard if one.state == LOW} == {"road"}
+    assert rethreshold(kept.store, RuleConfig(threshold=0.95), guard=GuardConfig(mode="off")).guard == []
+
+
+def test_few_images_are_named_and_never_warned_of(blocks, tmp_path):
+    done = run(blocks, tmp_path / "labels", "strict", WITHOUT_ROAD)
+    assert {one.state for one in done.guard} == {FEW}
+    assert not any("lost" in text for text in done.warnings)
+    assert guard.summary_of(done.guard) == "polygons: 0 kept, 3 too rare to tell (road, building, sky)"
