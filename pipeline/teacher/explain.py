@@ -16,6 +16,7 @@ from hmsa_label.pipeline.config import ExplainConfig
 from hmsa_label.pipeline.data.decode import decode_image
 from hmsa_label.pipeline.records import U8, Explanation
 from hmsa_label.pipeline.report.panoptic_picture import with_instances
+from hmsa_label.pipeline.rules import takes_polygons
 from hmsa_label.pipeline.teacher.cutting import rule_for_one_image
 from hmsa_label.stores.files import open_filesystem, read_bytes
 from hmsa_label.stores.format.layout import IGNORE_INDEX
@@ -27,6 +28,7 @@ from hmsa_label.stores.result import Result
 
 CELL_WIDTH_PX, GAP_PX, TITLE_PX, LEGEND_PX = 512, 8, 30, 26
 INK, PAPER = (32, 32, 32), 255
+RULE_LETTERS = 38
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +84,8 @@ def explain_image(image: Location, config: ExplainConfig) -> ExplainSummary:
     explanation, (rule, _) = teacher.explain(pixels, config.rule), rule_for_one_image(config.rule)
     _write_png(config.output, draw(pixels, explanation, teacher.classes, rule))
     summary = summarize(explanation, teacher.classes, config.output, rule, teacher.info)
-    return replace(summary, warnings=warnings_of(str(image), teacher.classes))
+    unseen = ["this is about the image alone: polygons have no say in it"] if takes_polygons(rule) else []
+    return replace(summary, warnings=[*warnings_of(str(image), teacher.classes), *unseen])
 
 
 def warnings_of(image: str, classes: ClassTable) -> list[str]:
@@ -140,11 +143,16 @@ def draw(image: U8, explanation: Explanation, classes: ClassTable, rule: Rule) -
     for part in explanation.parts:
         prediction = (f"{part.title}: prediction", colors[part.top1])
         columns.append((prediction, (f"{part.title}: share, mean {part.share.mean():.2f}", _gray(part.share))))
-    labels = (f"labels at {rule} (white: none)", labels_of)
+    labels = (f"labels at {_short(str(rule))} (white: none)", labels_of)
     title = "fused prediction" if explanation.parts else "prediction"
     columns.append(((title, result), labels))
     body = np.concatenate([np.concatenate([_cell(*cell) for cell in column]) for column in columns], axis=1)
     return np.concatenate([body, _legend(explanation.top1, classes, body.shape[1])])
+
+
+def _short(text: str) -> str:
+    """As much of a text as fits above a picture beside other words."""
+    return text if len(text) <= RULE_LETTERS else f"{text[: RULE_LETTERS - 4]} ..."
 
 
 def _gray(values: NDArray[np.float32]) -> U8:

@@ -76,9 +76,11 @@ def test_rethreshold_to_a_rule_equals_a_run_with_it(kind, streets, labeled, call
     a, b = LabelStore.open(str(labeled)), LabelStore.open(str(tmp_path / "fresh"))
     for key in a:
         assert np.array_equal(a.read(key), b.read(key))
-    again = call("run", *map(str, run_arguments(streets, tmp_path / "fresh")[1:]), *asked)
-    assert "0 labeled, 0 failed, 5 done before" in again.stdout
-    assert call("audit", "verify", "--store", tmp_path / "fresh").stdout == "5 images, no problems\n"
+        assert np.array_equal(a.origin(key), b.origin(key))
+    if kind in ("add", "mask", "disagreement"):
+        again = call(*run_arguments(streets, tmp_path / "fresh"), *asked)
+        assert "0 labeled, 0 failed, 5 done before" in again.stdout
+        assert call("audit", "verify", "--store", tmp_path / "fresh").stdout == "5 images, no problems\n"
 
 
 def test_run_by_another_rule_names_the_rethreshold_that_leads_there(streets, call, call_json, tmp_path):
@@ -124,6 +126,33 @@ def test_rule_that_cannot_be_followed_is_one_line_before_anything_is_labeled(opt
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
     assert message in line
     assert not (tmp_path / "labels").exists()
+
+
+def test_panoptic_labels_follow_a_rule_with_polygons_too(streets, call, call_json, tmp_path):
+    teacher = fake_arguments(instances=True)
+    asked = spelled(streets, [*RULES["classes"], "--center-threshold", "0.3", "--polygons", "trust", "--grow-px", "4"])
+    asked += spelled(streets, RULES["mask"])
+    call_json(*run_arguments(streets, tmp_path / "labels", teacher), "--evidence", "growth")
+    made = call_json("rethreshold", "--store", tmp_path / "labels", *asked)
+    fresh = call_json(*run_arguments(streets, tmp_path / "fresh", teacher), *asked)
+    assert made["digest"] == fresh["digest"]
+    assert call("audit", "verify", "--store", tmp_path / "labels").stdout == "5 images, no problems\n"
+
+
+def test_other_evidence_is_another_run(streets, call, call_json, tmp_path):
+    arguments = run_arguments(streets, tmp_path / "labels")
+    call_json(*arguments, "--limit", 3, "--evidence", "disagreement")
+    for kinds in ("confidence", "none", "top2,disagreement"):
+        refused = call(*arguments, "--evidence", kinds)
+        assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+        assert "holds labels made with other settings (evidence: ['confidence', 'disagreement'] there" in refused.stderr
+    assert call_json(*arguments, "--evidence", "disagreement")["images_labelled"] == 2
+    reader = LabelStore.open(str(tmp_path / "labels"))
+    first, last = (sorted(reader.arrays_of(f"train_extra/town/town_00000{number}_000019")) for number in (0, 4))
+    assert (first, last) == (
+        ["code", "disagreement", "label", "polygon", "top1"],
+        ["code", "disagreement", "label", "top1"],
+    )
 
 
 def test_mask_of_another_size_fails_the_images_and_says_so(streets, call_json, tmp_path):

@@ -1,5 +1,7 @@
 """The picture and the numbers of one image's prediction."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -10,8 +12,10 @@ from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
 from hmsa_label.pipeline.config import ExplainConfig, TeacherConfig
 from hmsa_label.pipeline.records import Explanation, PredictionPart
+from hmsa_label.pipeline.rules import RuleConfig
 from hmsa_label.pipeline.teacher.explain import GAP_PX, TITLE_PX, draw, explain_image
 from hmsa_label.stores.format.rule import Rule
+from tests.fake_teacher import fake
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +60,23 @@ def test_explicit_attention_is_explained_by_its_weights(weights, street, tmp_pat
     name = "hrnet_tiny_ocr_explicit"
     summary = explain_image(street, config(weights, tmp_path, name, fusion="explicit"))
     assert list(summary.shares) == ["0.5", "1", "2"]
+
+
+def test_explanation_follows_the_whole_rule(tmp_path, street):
+    mask = np.zeros((32, 64), np.uint8)
+    mask[-8:] = 1
+    cv2.imwrite(str(tmp_path / "hood.png"), mask)
+    asked = RuleConfig(threshold=0, ego_mask=tmp_path / "hood.png", border_px="4,0,0,0", polygons="trust")
+    explain = ExplainConfig(teacher=fake(), output=str(tmp_path / "e.png"), rule=asked)
+    summary = explain_image(street, explain)
+    assert summary.kept_share == 20 / 32
+    assert (summary.threshold, sorted(summary.rule or {})) == (0.0, ["border_px", "mask", "polygons"])
+    assert summary.warnings[-1] == "this is about the image alone: polygons have no say in it"
+    labels = cv2.imread(str(tmp_path / "e.png"))[2 * TITLE_PX + 256 + GAP_PX :, 512 + 3 * GAP_PX :][:256, :512]
+    white = (labels == 255).all(axis=(1, 2))
+    assert np.flatnonzero(white).tolist() == [*range(4 * 8), *range(24 * 8, 32 * 8)]
+    with pytest.raises(ValueError, match="--best-share looks at all images of a run"):
+        explain_image(street, replace(explain, rule=RuleConfig(best_share=0.5)))
 
 
 def test_picture_shows_every_map_in_its_place(weights):

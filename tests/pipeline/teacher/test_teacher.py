@@ -10,6 +10,8 @@ from hmsa_label.labelers.inference.net import InferenceNet
 from hmsa_label.labelers.taxonomy import CITYSCAPES
 from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
 from hmsa_label.pipeline.config import TeacherConfig
+from hmsa_label.pipeline.records import Wanted
+from hmsa_label.pipeline.rules import RuleConfig
 from hmsa_label.pipeline.teacher.devices import arithmetic
 from hmsa_label.pipeline.teacher.errors import NonFiniteLogits
 from hmsa_label.pipeline.teacher.teacher import Teacher
@@ -79,6 +81,27 @@ def test_predict_gives_the_labels_that_a_run_would_store(folder, image):
     assert np.array_equal(found.top1, stored.arrays["top1"])
     assert np.array_equal(code_of(found.confidence, [float(t) for t in GRID]), stored.arrays["code"])
     assert 0 < (found.label == 255).mean() < 1
+
+
+def test_predict_follows_a_whole_rule(folder, image):
+    small = teacher(folder, flip=True)
+    plain = small.predict(image, threshold=0)
+    assert (plain.label == plain.top1).all()
+    margins = np.array([0.004], np.float32)
+    (found,) = small.evidence([image], Wanted(thresholds=GRID, margins=margins, disagreement=True))
+    sure = (found.arrays["margin"] >= 1) & (found.arrays["disagreement"] <= 1) & (plain.top1 != 0)
+    sure[:5] = False
+    asked = RuleConfig(
+        threshold=0, margin=0.004, max_disagreement=1, border_px="5,0,0,0", class_thresholds="road=off,sky=0"
+    )
+    ruled = small.predict(image, rule=asked)
+    assert np.array_equal(ruled.label, np.where(sure, plain.top1, 255))
+    assert 0 < sure.mean() < 1
+    assert np.array_equal(ruled.confidence, plain.confidence)
+    with pytest.raises(ValueError, match="give a rule, or thresholds"):
+        small.predict(image, 0.5, rule=asked)
+    with pytest.raises(ValueError, match="no class 'raod'; did you mean 'road'"):
+        small.predict(image, rule=RuleConfig(class_thresholds={"raod": 0.5}))
 
 
 def test_predict_takes_views_and_arrays_that_may_not_be_written(folder, image):
