@@ -153,8 +153,8 @@ def _thresholds_in(option: str, place: Location) -> dict[str, Any]:
     filesystem, path = open_filesystem(place)
     expected = f"{option}: {public_uri(place)} must be a JSON file of 'hmsa-label calibrate', or an object such as "
     expected += '{"road": 0.9, "pole": "off"}'
-    if filesystem.isdir(path):
-        raise ValueError(f"{expected}; it is a folder, so name a file in it")
+    if filesystem.isdir(path):  # as `calibrate` leaves it
+        path = f"{path}/calibration.json"
     if not filesystem.exists(path):
         hint = "" if "." in str(place) or "/" in str(place) else "; a threshold of a class is written NAME=NUMBER"
         raise FileNotFoundError(f"{option}: there is no file {public_uri(place)}{hint}")

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from hmsa_label.cli.main import main
+from hmsa_label.pipeline.data.growth import grow
 from hmsa_label.stores.versions.label_store import LabelStore
 from tests.cli.conftest import draw_streets
 from tests.fake_teacher import fake_arguments
@@ -64,6 +65,18 @@ def labeled(streets):
     args = [*run_arguments(streets, streets / "labels"), "--evidence", "top2,disagreement,growth"]
     main([str(arg) for arg in args], standalone_mode=False)
     return streets / "labels"
+
+
+def test_polygons_and_their_growth_are_stored_and_void_regions_hold_their_ground(streets, labeled):
+    reader, key = LabelStore.open(str(labeled)), "train_extra/town/town_000000_000019"
+    image = np.asarray(Image.open(streets / f"leftImg8bit/{key}_leftImg8bit.png"))
+    ids = np.asarray(Image.open(streets / f"gtCoarse/{key}_gtCoarse_labelIds.png"))
+    polygon = np.select([ids == 7, ids == 8], [0, 1], 255).astype(np.uint8)  # road, sidewalk
+    assert np.array_equal(reader.read_array(key, "polygon"), polygon)
+    grown, grown_px = grow(image, polygon, ids == 1)  # the ego vehicle has no class
+    assert np.array_equal(reader.read_array(key, "grown"), grown)
+    assert np.array_equal(reader.read_array(key, "grown_px"), grown_px)
+    assert not np.array_equal(grown, grow(image, polygon)[0])
 
 
 @pytest.mark.parametrize("kind", RULES)
@@ -170,6 +183,8 @@ def test_rethreshold_needs_what_was_stored(streets, labeled, call, call_json, tm
         result = call("rethreshold", "--store", tmp_path / "plain", option, "0.5" if kind == "top2" else "1")
         assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
         assert f"label them again with --evidence {kind} --relabel" in result.stderr
+    result = call("rethreshold", "--store", labeled, "--class-polygons", "raod=add")
+    assert (result.exit_code, "there is no class 'raod'; did you mean 'road'?" in result.stderr) == (2, True)
     result = call("rethreshold", "--store", labeled, "--margin", "0.123")
     assert (result.exit_code, "margin 0.123 is not among the stored ones: 0.01, " in result.stderr) == (2, True)
 

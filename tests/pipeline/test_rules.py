@@ -91,9 +91,9 @@ def test_bad_value_is_refused_in_one_line_that_names_the_option(given, message):
     ],
 )
 def test_class_thresholds_come_from_a_json_file(tmp_path, document):
-    path = tmp_path / "thresholds.json"
+    path = tmp_path / "calibration.json"
     path.write_text(json.dumps(document))
-    for place in (path, str(path), f"file://{path}"):
+    for place in (path, str(path), f"file://{path}", f"{tmp_path}/"):  # of a folder that of `calibrate`
         assert RuleConfig(class_thresholds=place).class_thresholds == {"road": 0.9, "pole": "off"}
 
 
@@ -118,7 +118,7 @@ def test_file_that_is_not_there_is_refused(tmp_path):
         RuleConfig(class_thresholds=tmp_path / "none.json")
     with pytest.raises(FileNotFoundError, match="written NAME=NUMBER"):
         RuleConfig(class_thresholds="road")
-    with pytest.raises(ValueError, match="it is a folder"):
+    with pytest.raises(FileNotFoundError, match="--class-thresholds: there is no file"):
         RuleConfig(class_thresholds=f"file://{tmp_path}")
 
 
