@@ -52,6 +52,13 @@ RULES = {
     "polygons alone": replace(PLAIN, polygons="trust", class_thresholds=dict.fromkeys(CITYSCAPES.names, "off")),
 }
 BY_CLASS = ("no polygons", "trust", "add", "veto", "trust, grow 3 px", "veto, things trust", "polygons alone")
+TAKEAWAY = """**What to take from it.** Over all classes `trust` cost no precision where the exact labels are known, and
+it gives back what the teacher lacks (fence, traffic sign, person, rider): begin with it, and let polygons grow only if
+they keep clear of the outlines. Where they were drawn in a hurry, `veto` makes what is kept more right than `trust`
+does, for fewer labels.
+
+A pixel is kept if it has a class. Precision is the share of the kept pixels that are right, recall the share of all
+pixels that are kept and right, both among pixels with an exact label."""
 Exact = Callable[[str], U8]  # key -> [H, W] exact trainIds, 255 where there are none
 
 
@@ -183,12 +190,11 @@ def main() -> None:
     parser.add_argument("--streets", type=int, default=60, help="how many to draw")
     parser.add_argument("--streets-scales", default="1.0")
     parser.add_argument("--scales", default="1.0")
-    parser.add_argument("--takeaway", default="", help="what a user should take from it, a file")
     options = parser.parse_args()
     given = {"scales": tuple(map(float, options.scales.split(",")))}
     drawn = {"scales": tuple(map(float, options.streets_scales.split(","))), "fusion": "average"}
     teacher = TeacherConfig(weights=options.weights, options=given, device="cpu")
-    parts = [Path(options.takeaway).read_text().strip()] if options.takeaway else []
+    parts = [TAKEAWAY]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         street_teacher = TeacherConfig(weights=options.streets_weights, options=drawn, device="cpu")

@@ -1,6 +1,7 @@
 """A comparison of tiny students on drawn blocks: fair, pinned, resumable, and told in one page."""
 
 import json
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from hmsa_label.labelers.weights.checkpoints import decode_checkpoint
+from hmsa_label.pipeline.audit.store import rethreshold
 from hmsa_label.pipeline.compare import comparison as compare_module
 from hmsa_label.pipeline.compare import students as compare_runs
 from hmsa_label.pipeline.compare.comparison import compare
@@ -144,6 +146,18 @@ def test_report_counts_the_images_of_each_kind_of_label(compared, tree, tmp_path
     few = settings(tree, tmp_path, coarse=CoarseLabels(split="train_extra", limit=2), arms=("coarse",))
     assert compare(few).trained_on == {"fine": 4, "coarse": 2}
     assert len(info(tmp_path, "coarse")["coarse_labels"]["keys"]) == 2
+
+
+def test_auto_labels_that_polygons_have_a_say_in_are_compared_as_they_are_stored(tree, tmp_path):
+    store = tmp_path / "labels"
+    shutil.copytree(tree / "labels", store)
+    rethreshold(store, RuleConfig(polygons="trust", class_polygons={"sky": "veto"}))
+    auto = AutoLabels(store=str(store), class_thresholds="road=off")
+    found = compare(settings(tree, tmp_path / "compared", auto=auto, arms=("auto",)))
+    assert found.trained_on == {"fine": 4, "auto": 3}
+    assert found.labels["rule"] == {"polygons": "trust", "class_polygons": {"sky": "veto"}}
+    recorded = info(tmp_path / "compared", "auto")["auto_labels"]
+    assert (recorded["rule"], recorded["class_thresholds"]) == (found.labels["rule"], {"road": "off"})
 
 
 def test_second_call_trains_nothing_and_finds_the_same(compared, tree, monkeypatch):
