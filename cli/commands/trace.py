@@ -37,10 +37,9 @@ def _chain(found: "hmsa_label.Trace") -> dict[str, str | None]:
     """Name and text of each part of the chain, the newest first."""
     labels = None
     if found.student is not None and found.version is not None:
-        own = pipeline.rule_text(found.threshold, found.rule)
-        own = "their own threshold" if own is None else f"threshold {own}"
-        chosen = "".join(f", {name} {value}" for name, value in found.class_thresholds.items())
-        labels = f"version {found.version}, digest {(found.digest or '-')[:16]}, {own}{chosen}, mix {found.mix:g}"
+        trained = found.trained_rule or {"threshold": found.threshold, "rule": found.rule}
+        rule = pipeline.rule_text(trained["threshold"], trained.get("rule")) or "their own"
+        labels = f"version {found.version}, digest {(found.digest or '-')[:16]}, threshold {rule}, mix {found.mix:g}"
         labels = f"{labels}; {found.store}"
     return {
         "student": _network(found.student),

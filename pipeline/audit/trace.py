@@ -20,6 +20,7 @@ from hmsa_label.pipeline.audit.trace_links import (
     check_training_data,
     check_weights,
 )
+from hmsa_label.pipeline.audit.trace_rules import check_rule_of_run, check_rules
 from hmsa_label.pipeline.config import TraceConfig
 from hmsa_label.pipeline.teacher.weight_files import read_weights
 from hmsa_label.stores.files import public_uri
@@ -99,7 +100,7 @@ class Trace(Result):
     Attributes:
         student: the checkpoint's own facts, None for a network that saw no auto labels; then it stands as the teacher.
         version, digest, store, threshold, rule, class_thresholds, mix: the labels it was trained on, as it recorded
-            them.
+            them. trained_rule: the rule of the version with what the training changed of it.
         runs: id, kind, time, code and teacher of the runs that made them.
         teacher: facts of the teacher's file, as far as it is reachable; teacher_trained_on: its fine data, without the
             list of images; None if nobody recorded it.
@@ -112,6 +113,7 @@ class Trace(Result):
     store: str | None = None
     threshold: float | None = None
     rule: dict[str, Any] | None = None
+    trained_rule: dict[str, Any] | None = None
     class_thresholds: dict[str, float] = field(default_factory=dict)
     mix: float | None = None
     runs: list[RunFacts] = field(default_factory=list)
@@ -148,7 +150,7 @@ def trace(checkpoint: Location, config: TraceConfig | None = None) -> Trace:
     return _judged(
         links,
         student=StudentFacts(**facts, **_taken(auto, STUDENT_FACTS)),
-        **_taken(auto, ("version", "digest", "store", "threshold", "rule", "mix", "teacher_sha256")),
+        **_taken(auto, ("version", "digest", "store", "threshold", "rule", "trained_rule", "mix", "teacher_sha256")),
         class_thresholds=auto.get("class_thresholds") or {},
         **below,
     )
@@ -169,8 +171,9 @@ def _student_links(prefix: str, info: dict[str, Any], config: TraceConfig) -> tu
     if store is not None:
         links += check_labels(f"{prefix}labels", store, auto, info, config.deep)
         links += [check_files(f"{prefix}labels", store, info, config)] if config.deep else []
+        links += check_rules(f"{prefix}labels", store, auto)
         runs, found = check_runs(f"{prefix}run", store, auto["teacher_sha256"])
-        links += found
+        links += [*found, *(check_rule_of_run(f"{prefix}run", store, run) for run in runs)]
     recorded = [run.record["teacher"] for run in runs if run.record.get("teacher")]
     place = config.teacher or next((teacher.get("weights") for teacher in recorded), None)
     imported = next((teacher["imported"] for teacher in recorded if "imported" in teacher), None)

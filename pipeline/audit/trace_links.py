@@ -4,7 +4,6 @@ A check gives `ok`, `broken`, or `not checked` with the reason: what cannot be r
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -161,7 +160,7 @@ def check_labels(part: str, store: LabelStore, auto: dict[str, Any], info: dict[
     whole = Link(part=part, check="labels as written", state=BROKEN if problems else OK, detail=detail)
     val_split = (info.get("config") or {}).get("val_split")
     left_out = check_held_out(part, "labeled images", store.keys(), val_split)
-    return [whole, left_out, _check_thresholds(part, store, auto), _check_rule(part, store, auto)]
+    return [whole, left_out, _check_thresholds(part, store, auto)]
 
 
 def check_files(part: str, store: LabelStore, info: dict[str, Any], config: TraceConfig) -> Link:
@@ -195,15 +194,6 @@ def _check_thresholds(part: str, store: LabelStore, auto: dict[str, Any]) -> Lin
     if wanted - own and without:
         return Link(part=part, check="threshold", state=BROKEN, detail=f"{spoken}: some labels keep no evidence")
     return Link(part=part, check="threshold", state=OK, detail=spoken)
-
-
-def _check_rule(part: str, store: LabelStore, auto: dict[str, Any]) -> Link:
-    """The rule beside the threshold, which a training does not change: that of the labels is the one it recorded."""
-    own = sorted({text or "{}" for text in store.table(["rule"])["rule"].unique().to_pylist()})
-    recorded = json.dumps(auto.get("rule") or {}, sort_keys=True, separators=(",", ":"))
-    if own in ([], [recorded]):
-        return Link(part=part, check="rule", state=OK, detail=recorded if auto.get("rule") else "the threshold alone")
-    return Link(part=part, check="rule", state=BROKEN, detail=f"is {' and '.join(own)}, recorded was {recorded}")
 
 
 def check_runs(part: str, store: LabelStore, teacher_sha256: str) -> tuple[list[Run], list[Link]]:
