@@ -350,7 +350,9 @@ def test_plan_tells_what_a_run_would_do_and_starts_nothing(drawn):
     plan = plan_labels(drawn.config())
     assert (plan.images_total, plan.images_done, plan.images_to_do) == (20, 0, 20)
     assert (plan.executor, plan.workers, plan.device) == ("local", 2, "cpu")
-    assert plan.estimated_store_bytes is not None
+    kinds = (("none",), ("confidence",), ("disagreement",), ("top2", "disagreement"))
+    sizes = [plan_labels(drawn.config(evidence=kind)).estimated_store_bytes or 0 for kind in kinds]
+    assert 0 < sizes[0] < sizes[1] == plan.estimated_store_bytes < sizes[2] < sizes[3]
     with pytest.raises(NotAStore):
         drawn.open()
     with pytest.raises(FileNotFoundError, match=r"no weights file at .*nowhere\.safetensors"):
