@@ -78,6 +78,9 @@ class SettingOption(click.Option):
             names = " or ".join(self.envvars(None))
             hint = f"Give it, or set {names}, or {self.setting!r} in the --config file."
             raise click.MissingParameter(hint, ctx, self) from None
+        except TypeError:  # click's numbers take whatever YAML has for a number, and lists as well
+            text = f"{value!r:.60} is not a valid {self.type.name}"
+            raise click.BadParameter(f"{text}{self._origin(ctx)}.", ctx, self) from None
         except click.BadParameter as error:
             raise click.BadParameter(error.message.rstrip(".") + self._origin(ctx) + ".", ctx, self) from None
 

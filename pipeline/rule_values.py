@@ -71,7 +71,7 @@ def class_thresholds(option: str, value: object) -> ClassThresholds:
     """
     if is_off(value):
         return {}
-    if isinstance(value, str | Path) and _is_file(str(value)):
+    if isinstance(value, str | Path) and str(value).strip() and _is_file(str(value)):
         return _thresholds_of(option, _thresholds_in(option, value))
     return _thresholds_of(option, _pairs(option, value, "NAME=NUMBER such as road=0.9,pole=off, or a JSON file"))
 

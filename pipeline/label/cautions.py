@@ -11,6 +11,7 @@ from hmsa_label.stores.versions.label_store import LabelStore
 
 LITTLE = 0.05  # share of the pixels below which a label set is of no use to anybody
 EARLY_IMAGES = 20
+LOW = 0.5
 
 
 class LittleKept:
@@ -77,10 +78,12 @@ def figures_of(store: LabelStore, rule: Rule, guard: Guard | None) -> tuple[dict
 
 
 def _little(store: LabelStore, kept_share: float, rule: Rule) -> str:
+    low = rule.threshold <= LOW  # then something else of the rule leaves so little
+    more, how = ("every pixel", "--preset no-threshold") if low else ("a lower threshold", f"--threshold {LOW}")
     return (
         f"the teacher kept {_percent(kept_share)} of the pixels at threshold {rule}; look at one image with "
-        "'hmsa-label explain' and check --weights and the options of the teacher; a lower threshold needs no teacher: "
-        f"'hmsa-label rethreshold --store {store.uri} --threshold 0.5'"
+        f"'hmsa-label explain' and check --weights and the options of the teacher; {more} needs no teacher: "
+        f"'hmsa-label rethreshold --store {store.uri} {how}'"
     )
 
 

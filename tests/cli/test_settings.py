@@ -68,6 +68,13 @@ def test_every_option_of_every_command_can_come_from_its_own_variable(values_of,
                     assert values_of(name, *rest)[option.name] == expected, variable
 
 
+@pytest.mark.parametrize(("key", "kind"), [("threshold", "float"), ("grow-px", "integer"), ("batch-size", "integer")])
+def test_list_in_the_place_of_a_number_is_one_line_that_names_the_file(call, settings_file, key, kind):
+    result = call("run", *NEEDED, "--config", settings_file(f"{key}: [1, 2]"))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"Invalid value for '--{key}': [1, 2] is not a valid {kind} (from " in result.stderr
+
+
 def test_settings_file_itself_can_be_named_in_the_environment(values_of, settings_file, monkeypatch):
     monkeypatch.setenv("HMSA_LABEL_CONFIG", settings_file("{data: d, weights: w, store: s, scales: [0.5, 1.0]}"))
     assert values_of("run")["scales"] == (0.5, 1.0)

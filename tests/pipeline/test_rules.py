@@ -66,6 +66,7 @@ def test_value_is_read_from_text_and_from_yaml(given, expected):
         ({"class_thresholds": "road=0.9,=0.5"}, "--class-thresholds takes NAME=NUMBER"),
         ({"class_thresholds": "road=0.9,road=0.8"}, "names 'road' twice"),
         ({"class_thresholds": ["road"]}, "--class-thresholds takes NAME=NUMBER"),
+        ({"class_thresholds": ""}, "--class-thresholds takes NAME=NUMBER such as .*; got ''"),
         ({"class_polygons": "truck=sometimes"}, "--class-polygons: truck must be one of off, trust, add, veto, seen"),
         ({"polygons": "tust"}, "--polygons must be one of off, trust, add, veto, seen; got 'tust'"),
         ({"preset": "paper"}, "--preset must be one of .*; got 'paper'; did you mean 'paper-0.9'"),

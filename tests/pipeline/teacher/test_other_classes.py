@@ -152,3 +152,10 @@ def test_teacher_that_keeps_next_to_nothing_is_warned_of_early_and_at_the_end(dr
     assert f"hmsa-label rethreshold --store {drawn.store} --threshold 0.5" in late
     again = drawn.label(threshold=0.999)
     assert [text for text in again.warnings if text.startswith("the teacher kept")] == [late]
+    (framed,) = (
+        text for text in drawn.label(threshold=0, border_px=50, relabel=True).warnings if "teacher kept" in text
+    )
+    assert "at threshold 0, border 50,50,50,50 px; " in framed
+    assert framed.endswith(
+        f"every pixel needs no teacher: 'hmsa-label rethreshold --store {drawn.store} --preset no-threshold'"
+    )
