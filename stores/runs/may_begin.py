@@ -156,5 +156,5 @@ def _spell(differing: dict[str, tuple[Any, Any]]) -> str:
 
 
 def _short(value: Any) -> str:
-    text = str(value)
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

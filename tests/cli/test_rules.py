@@ -155,10 +155,11 @@ def test_panoptic_labels_follow_a_rule_with_polygons_too(streets, call, call_jso
 def test_other_evidence_is_another_run(streets, call, call_json, tmp_path):
     arguments = run_arguments(streets, tmp_path / "labels")
     call_json(*arguments, "--limit", 3, "--evidence", "disagreement")
-    for kinds in ("confidence", "none", "top2,disagreement"):
+    here = {"confidence": "confidence", "none": "none", "top2,disagreement": "confidence,top2,disagreement"}
+    for kinds, told in here.items():
         refused = call(*arguments, "--evidence", kinds)
         assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
-        assert "holds labels made with other settings (evidence: ['confidence', 'disagreement'] there" in refused.stderr
+        assert f"(evidence: confidence,disagreement there, {told} here); --relabel replaces" in refused.stderr
     assert call_json(*arguments, "--evidence", "disagreement")["images_labelled"] == 2
     reader = LabelStore.open(str(tmp_path / "labels"))
     first, last = (sorted(reader.arrays_of(f"train_extra/town/town_00000{number}_000019")) for number in (0, 4))
