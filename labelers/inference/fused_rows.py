@@ -187,7 +187,8 @@ class FusedLogits:
 
 def arg_max_alone(level: ScaleMaps, size_px: Size, rows: tuple[int, int]) -> Tensor:
     """[R, W] uint8 arg-max trainIds of rows of an image of `size_px` by one scale alone."""
-    return resized_rows(level.logits, [level.size_px, size_px], rows).argmax(0).to(torch.uint8)
+    # max, as argmax over the first dimension takes nine times as long on a CPU
+    return resized_rows(level.logits, [level.size_px, size_px], rows).max(0).indices.to(torch.uint8)
 
 
 def check_finite(rows: Rows) -> None:

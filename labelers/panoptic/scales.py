@@ -66,7 +66,7 @@ def average_over_scales(
 def _added(total: FullMaps | None, one: FullMaps, place: int, count: int, views: list[Tensor] | None) -> FullMaps:
     """The sum over the views of a batch of `count` with another view of one image in it, which the last view shows."""
     if views is not None:
-        views[-1][place] = one.probabilities[0].argmax(0)
+        views[-1][place] = one.probabilities[0].max(0).indices
     if total is None:
         total = FullMaps(*(part.new_zeros(count, *part.shape[1:]) for part in one))
     for whole, part in zip(total, one, strict=True):

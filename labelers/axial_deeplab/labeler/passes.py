@@ -54,7 +54,7 @@ class Passes:
         """The other teacher's probabilities."""
         probabilities = semantics(batch).to(self.device)
         if views is not None:
-            views.append(probabilities.argmax(1).to(torch.uint8))
+            views.append(probabilities.max(1).indices.to(torch.uint8))
         return probabilities
 
     def views(self, image: Tensor) -> list[View]:
