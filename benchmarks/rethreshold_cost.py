@@ -1,16 +1,15 @@
 """CPU time of another rule against labeling anew with that rule, per image, in one process on one thread.
 
-*Anew* is what a worker does with an image: read and decode it and its polygons, grow them, ask the teacher, write the
-arrays. Loading the teacher and listing the images are left out of it. *Rethreshold* is all of `rethreshold`: open the
-store, check, cut, write, commit. The small teacher labels images as they are; HRNet-W48-OCR, with seeded weights, one
-image that is upscaled by 2.84 and continued by its mirror image to 1024x2048, at scales 0.5, 1 and 2. Its store holds
-copies of that image.
+*Anew* is what a worker does with an image and the least evidence: decode it and its polygons, ask the teacher, cut,
+write the arrays. Loading the teacher and listing the images are left out of it, and so is what more evidence costs.
+*Rethreshold* is all of `rethreshold`: open the store, check, cut, write, commit. The small teacher labels images as
+they are; HRNet-W48-OCR, with seeded weights, one image that is upscaled by 2.84 and continued by its mirror image to
+1024x2048, at scales 0.5, 1 and 2. Its store holds copies of that image.
 
     python benchmarks/rethreshold_cost.py --data DATA --weights TEACHER --output benchmarks/results/rethreshold_cost.md
 """
 
 import argparse
-import hashlib
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -33,9 +32,10 @@ from hmsa_label.pipeline.data.classes import classes_of
 from hmsa_label.pipeline.data.decode import decode_image, decode_labels
 from hmsa_label.pipeline.data.growth import grow
 from hmsa_label.pipeline.label.policy import settle
+from hmsa_label.pipeline.records import Wanted
 from hmsa_label.pipeline.teacher.teacher import Teacher
 from hmsa_label.stores.exports.png import encode_png
-from hmsa_label.stores.format.bounds import Bounds
+from hmsa_label.stores.format.bounds import Bounds, Pixels
 from hmsa_label.stores.format.chunks import digest_of, encode
 from hmsa_label.stores.format.cut import cut
 from hmsa_label.stores.format.evidence import DEFAULT_GRID, MARGIN_GRID
@@ -92,34 +92,49 @@ def rules(size_px: tuple[int, int]) -> tuple[dict[str, Rule], U8]:
 
 
 class Labeling:
-    """What a worker does, over one store."""
+    """What a worker does, over one store.
 
-    def __init__(self, uri: str, teacher: Teacher, ids: U8, capacity: int) -> None:
+    Args:
+        all_kinds: whether all kinds of evidence are computed and stored, or the confidence alone.
+    """
+
+    def __init__(self, uri: str, teacher: Teacher, ids: U8, capacity: int, *, all_kinds: bool) -> None:
         LabelStore.create(uri, CITYSCAPES.to_dict())
-        self.uri, self._teacher, self._ids = uri, teacher, ids
+        self.uri, self._teacher, self._ids, self._all_kinds = uri, teacher, ids, all_kinds
         self._run = RunWriter(uri, {"settings": {"teacher_sha256": 64 * "0", **BASE.settings}})
-        self._segment = SegmentWriter(uri, self._run.run_id, DEFAULT_GRID, BASE, capacity, margins=MARGIN_GRID)
+        self._margins = MARGIN_GRID if all_kinds else ()
+        self._segment = SegmentWriter(uri, self._run.run_id, DEFAULT_GRID, BASE, capacity, margins=self._margins)
 
-    def label(self, given: Given, copies: int = 1) -> None:
-        """Labels one image, with all kinds of evidence, and stores it, as often as is asked."""
-        image, raw = decode_image(given.image), decode_labels(given.polygons)
-        polygon = self._ids[raw]
-        grown, grown_px = grow(image, polygon, (raw != 0) & (polygon == 255))
-        grid, margins = (np.asarray(values, np.float32) for values in (DEFAULT_GRID, MARGIN_GRID))
-        (found,) = self._teacher.label([image], grid, BASE, True, margins=margins, disagreement=True)
-        evidence = {**found.arrays, "polygon": polygon, "grown": grown, "grown_px": grown_px}
-        del evidence["label"]
-        mean = found.mean_confidence
-        bounds = Bounds(names=self._segment.names, thresholds=DEFAULT_GRID, margins=MARGIN_GRID, mean_confidence=mean)
-        for copy in range(copies):
-            key = f"{given.key}_{copy}" if copies > 1 else given.key
-            sha256 = hashlib.sha256(given.image).hexdigest()
-            made = cut(evidence, BASE, bounds)
-            facts = ImageFacts(key=key, source=f"{key}.png", source_sha256=sha256, mean_confidence=mean, **made.facts)
-            self._run.append([self._segment.write(facts, {**made.arrays, **evidence})])
+    def label(self, given: Given) -> None:
+        """Labels one image and stores it; `last` is what it was cut from."""
+        self.last = self._evidence(given)
+        self.write(given.key, *self.last)
+
+    def write(self, key: str, evidence: Mapping[str, Pixels], mean_confidence: float | None) -> None:
+        """Cuts and stores what is known of an image."""
+        bounds = Bounds(
+            names=self._segment.names,
+            thresholds=DEFAULT_GRID,
+            margins=self._margins,
+            mean_confidence=mean_confidence,
+        )
+        made = cut(evidence, BASE, bounds)
+        facts = ImageFacts(key=key, source=f"{key}.png", mean_confidence=mean_confidence, **made.facts)
+        self._run.append([self._segment.write(facts, {**made.arrays, **evidence})])
 
     def finish(self) -> None:
         self._run.finish()
+
+    def _evidence(self, given: Given) -> tuple[dict[str, Pixels], float | None]:
+        image, raw = decode_image(given.image), decode_labels(given.polygons)
+        polygon, grid = self._ids[raw], np.asarray(DEFAULT_GRID, np.float32)
+        margins = np.asarray(MARGIN_GRID, np.float32) if self._all_kinds else None
+        wanted = Wanted(thresholds=grid, margins=margins, disagreement=self._all_kinds)
+        (found,) = self._teacher.evidence([image], wanted)
+        arrays: dict[str, Pixels] = {**found.arrays, "polygon": polygon}
+        if self._all_kinds:
+            arrays["grown"], arrays["grown_px"] = grow(image, polygon, (raw != 0) & (polygon == 255))
+        return arrays, found.mean_confidence
 
 
 def cpu_seconds(work: Callable[[], Any]) -> float:
@@ -167,17 +182,17 @@ def small_case(data: str, weights: str, images: int, folder: Path) -> tuple[str,
     source = open_images("cityscapes", data)
     refs = [ref for ref in source.list("train_extra", coarse="gtCoarse") if ref.coarse]
     refs = sorted(refs, key=lambda ref: ref.key)[:: max(1, len(refs) // images)][:images]
-    teacher = Teacher(TeacherConfig(weights=weights, device="cpu", options={"scales": (0.5, 1.0)}))
-    labeling = Labeling(str(folder / "small"), teacher, teacher.classes.train_ids_from(classes_of(source)), len(refs))
     files = [Given(key=ref.key, image=source.read(ref.image), polygons=source.read(ref.coarse or "")) for ref in refs]
-    seconds = [cpu_seconds(lambda given=given: labeling.label(given)) for given in files]
-    labeling.finish()
+    teacher = Teacher(TeacherConfig(weights=weights, device="cpu", options={"scales": (0.5, 1.0)}))
+    ids = teacher.classes.train_ids_from(classes_of(source))
+    store, seconds = labeled(files, teacher, ids, folder / "small")
     height, width = decode_labels(files[0].polygons).shape
-    return labeling.uri, median(seconds), (height, width)
+    store.finish()
+    return store.uri, seconds, (height, width)
 
 
 def large_case(data: str, folder: Path) -> tuple[str, float, tuple[int, int]]:
-    """The same of HRNet-W48-OCR."""
+    """The same of HRNet-W48-OCR, over copies of one image."""
     source = open_images("cityscapes", data)
     ref = next(ref for ref in source.list("train_extra", coarse="gtCoarse") if ref.coarse)
     image = enlarged(decode_image(source.read(ref.image)))
@@ -188,26 +203,23 @@ def large_case(data: str, folder: Path) -> tuple[str, float, tuple[int, int]]:
     teacher = Teacher(TeacherConfig(weights=str(weights), device="cpu", options={"scales": LARGE_SCALES}))
     ids = teacher.classes.train_ids_from(classes_of(source))
     given = Given(key="large", image=encode_png(image), polygons=encode_png(drawn))
-    labeling = Labeling(str(folder / "large"), teacher, ids, COPIES)
-    one = Labeling(str(folder / "once"), teacher, ids, 1)
-    seconds = cpu_seconds(lambda: one.label(given))
-    one.finish()
-    copied = LabelStore.open(one.uri)
-    _copy(copied, labeling, given)
-    labeling.finish()
-    return labeling.uri, seconds, image.shape[:2]
+    store, seconds = labeled([given], teacher, ids, folder / "large", capacity=COPIES)
+    for number in range(1, COPIES):
+        store.write(f"large_{number}", *store.last)
+    store.finish()
+    return store.uri, seconds, image.shape[:2]
 
 
-def _copy(store: LabelStore, to: Labeling, given: Given) -> None:
-    """Stores the arrays of the one image of a store again and again, without asking the teacher."""
-    (key,) = store
-    arrays = {name: store.read_array(key, name) for name in store.arrays_of(key)}
-    mean = store.bounds(key).mean_confidence
-    bounds = Bounds(names=to._segment.names, thresholds=DEFAULT_GRID, margins=MARGIN_GRID, mean_confidence=mean)
-    facts = cut(arrays, BASE, bounds).facts
-    for number in range(COPIES):
-        known = ImageFacts(key=f"{given.key}_{number}", source=f"{number}.png", mean_confidence=mean, **facts)
-        to._run.append([to._segment.write(known, arrays)])
+def labeled(
+    files: list[Given], teacher: Teacher, ids: U8, folder: Path, capacity: int | None = None
+) -> tuple[Labeling, float]:
+    """(an unfinished store with all kinds of evidence, CPU seconds that an image takes with the least)."""
+    plain = Labeling(f"{folder}.plain", teacher, ids, len(files), all_kinds=False)
+    seconds = [cpu_seconds(lambda given=given: plain.label(given)) for given in files]
+    store = Labeling(str(folder), teacher, ids, capacity or len(files), all_kinds=True)
+    for given in files:
+        store.label(given)
+    return store, median(seconds)
 
 
 def tables(uri: str, anew: float, size_px: tuple[int, int], turns: int) -> list[str]:
