@@ -3,7 +3,7 @@
 import click
 
 import hmsa_label
-from hmsa_label import DataConfig, EngineConfig, ImportConfig, LabelConfig, RuleConfig, pipeline
+from hmsa_label import DataConfig, EngineConfig, GuardConfig, ImportConfig, LabelConfig, RuleConfig, pipeline
 from hmsa_label.cli.commands.label import show_plan, show_summary
 from hmsa_label.cli.errors import INTERRUPTED
 from hmsa_label.cli.options import command, flag, settings
@@ -19,6 +19,7 @@ OF_TEACHERS = ("gpus_per_worker", "cpus_per_worker", "batch_size", "start_timeou
 @settings(ImportConfig, "teacher", skip=("sha256",))
 @settings(EngineConfig, "engine", skip=OF_TEACHERS, executor="local")
 @settings(RuleConfig, "rule")
+@settings(GuardConfig, "guard")
 @settings(LabelConfig, "config")
 @flag("-n --dry-run", "Show what would be done, and do nothing.", is_flag=True, section="General")
 @click.pass_context

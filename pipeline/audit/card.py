@@ -125,7 +125,9 @@ def _other_classes(settings: dict[str, Any]) -> str:
 
 def _cautions(facts: Card) -> list[str]:
     lines = [
-        "- These labels were made by a network, not by people; a confident mistake looks like any other label.",
+        "- These labels were made elsewhere and imported; nothing here tells how, beyond what was stated of them."
+        if facts.is_imported
+        else "- These labels were made by a network, not by people; a confident mistake looks like any other label.",
         "- They are derived from the images named above and fall under the terms of those images.",
     ]
     if facts.failed:

@@ -69,6 +69,10 @@ PROTOCOL = (
     "Each pixel holds the trainId that a segmentation network finds most probable, or 255 where the rule keeps none: "
     "{rule}. {polygons}No person has looked at the labels."
 )
+IMPORTED = (
+    "The labels were made elsewhere and imported ({stated}). Each pixel holds their trainId, or 255 where the rule "
+    "keeps none: {rule}. {polygons}"
+)
 POLYGONS = "Where the rule says so, polygons drawn by hand count over it or fill what it leaves. "
 
 
@@ -80,7 +84,8 @@ def render_croissant(facts: Card) -> dict[str, Any]:
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": f"hmsa-label-{facts.uuid[:8]}-v{facts.version}",
-        "description": f"Semantic segmentation labels of {counted(facts.summary.images, 'image')}, made by a network.",
+        "description": f"Semantic segmentation labels of {counted(facts.summary.images, 'image')}, "
+        + ("made elsewhere and imported." if facts.is_imported else "made by a network."),
         "url": facts.store,
         "version": f"{facts.version}.0.0",
         "identifier": f"sha256:{facts.digest}",
@@ -89,7 +94,7 @@ def render_croissant(facts: Card) -> dict[str, Any]:
         "license": "The terms of the images that the labels were made from; see prov:wasDerivedFrom.",
         "keywords": [
             "semantic segmentation",
-            "automatic labels",
+            "imported labels" if facts.is_imported else "automatic labels",
             *(c.name for c in facts.classes if c.images),
         ],
         "rai:dataAnnotationProtocol": _protocol(facts),
@@ -113,7 +118,12 @@ def _tool(settings: dict[str, Any]) -> str:
 def _protocol(facts: Card) -> str:
     rule = rule_text(facts.threshold, facts.rule) or "not known"
     spoke = any(share for name, share in facts.summary.origin_share.items() if name != "teacher")
-    return PROTOCOL.format(rule=rule, polygons=POLYGONS if spoke else "")
+    polygons = POLYGONS if spoke else ""
+    if not facts.is_imported:
+        return PROTOCOL.format(rule=rule, polygons=polygons)
+    told = [(run.get("teacher") or {}).get("imported") or {} for run in facts.runs]
+    stated = {f"{one.get('labels')}, {one.get('made_by') or 'by whom is not stated'}" for one in told if one}
+    return IMPORTED.format(stated="; ".join(sorted(stated)), rule=rule, polygons=polygons).strip()
 
 
 def _analysis(summary: Summary) -> str:

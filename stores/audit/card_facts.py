@@ -47,6 +47,11 @@ class Card(VersionFacts):
     sources: list[dict[str, Any]]
     failed: list[dict[str, Any]]
 
+    @property
+    def is_imported(self) -> bool:
+        """Whether labels were made elsewhere, as far as the runs say."""
+        return any("imported" in settings for settings in self.settings)
+
 
 def card_facts(uri: str, version: int | str | None = None, *, storage_options: dict[str, Any] | None = None) -> Card:
     """The facts of a version's card.

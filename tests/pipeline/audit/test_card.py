@@ -1,11 +1,14 @@
 """The card of a label set: what a store says of itself is text there, and nothing else."""
 
+import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from hmsa_label.pipeline.audit.card import render_card
+from hmsa_label.pipeline.audit.croissant import render_croissant
 from hmsa_label.pipeline.audit.markdown import code, text
 from hmsa_label.stores.audit.card_facts import Card, ClassFacts
 from hmsa_label.stores.audit.summary import Summary
@@ -58,6 +61,22 @@ def facts(word: str) -> Card:
         failed=[{"key": word, "reason": word}],
         **unset,
     )  # fmt: skip
+
+
+def test_what_is_said_of_imported_labels_claims_no_network() -> None:
+    imported = {"labels": "/x/maps", "format": "maps", "sha256": "ab", "made_by": "polygons by hand"}
+    card = replace(
+        facts("road"),
+        settings=[{"model": "imported labels", "imported": {"format": "maps"}, "teacher_sha256": "ab"}],
+        runs=[{"run": "r", "kind": "label", "teacher": {"imported": imported}}],
+    )
+    text_of_card, croissant = render_card(card), json.dumps(render_croissant(card))
+    for said in (text_of_card, croissant):
+        assert "network" not in said
+        assert "polygons by hand" in said
+        assert "/x/maps" in said
+    assert "network" in render_card(facts("road"))
+    assert "network" in json.dumps(render_croissant(facts("road")))
 
 
 def test_a_card_has_the_same_lines_and_cells_whatever_the_store_says() -> None:

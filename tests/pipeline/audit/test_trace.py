@@ -16,6 +16,7 @@ from hmsa_label.labelers.weights.checkpoints import decode_checkpoint
 from hmsa_label.pipeline.audit.card import render_card
 from hmsa_label.pipeline.audit.store import card
 from hmsa_label.pipeline.audit.trace import trace
+from hmsa_label.pipeline.audit.trace_links import UNCHECKED, check_weights
 from hmsa_label.pipeline.config import DataConfig, EngineConfig, LabelConfig, TeacherConfig, TraceConfig
 from hmsa_label.pipeline.label.run import label_images
 from hmsa_label.pipeline.rules import RuleConfig
@@ -342,3 +343,12 @@ def test_teacher_that_told_the_classes_of_fused_labels_is_a_link_of_its_own(made
     found = traced(tmp_path)
     assert found.ok
     assert ("semantic teacher", "weights") in unchecked(found)
+
+
+def test_imported_labels_have_no_weights_to_check_and_trace_says_where_they_are_from():
+    imported = {"labels": "/x/maps", "format": "maps", "made_by": "our own W48"}
+    data, link = check_weights("teacher", None, "ab" * 32, imported)
+    assert (data, link.state) == (None, UNCHECKED)
+    assert (
+        link.detail == "the labels were imported from /x/maps (maps, made by our own W48); no record of their teacher"
+    )
