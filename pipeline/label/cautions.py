@@ -1,5 +1,6 @@
 """What a run should be warned of: a teacher that does not suit the data, and labels that are of little use."""
 
+from collections import Counter
 from typing import Any
 
 from hmsa_label.pipeline.engine.events import Event, ImageLabeled
@@ -12,6 +13,7 @@ from hmsa_label.stores.versions.label_store import LabelStore
 LITTLE = 0.05  # share of the pixels below which a label set is of no use to anybody
 EARLY_IMAGES = 20
 LOW = 0.5
+MOST = 0.5  # share of the pixels that border or mask must leave, not to be what is wrong
 
 
 class LittleKept:
@@ -78,13 +80,32 @@ def figures_of(store: LabelStore, rule: Rule, guard: Guard | None) -> tuple[dict
 
 
 def _little(store: LabelStore, kept_share: float, rule: Rule) -> str:
+    kept = f"the teacher kept {_percent(kept_share)} of the pixels at threshold {rule}"
+    if shut := _shut_out(store, rule):
+        return f"{kept}; {shut}"
     low = rule.threshold <= LOW  # then something else of the rule leaves so little
     more, how = ("every pixel", "--preset no-threshold") if low else ("a lower threshold", f"--threshold {LOW}")
     return (
-        f"the teacher kept {_percent(kept_share)} of the pixels at threshold {rule}; look at one image with "
-        f"'hmsa-label explain' and check --weights and the options of the teacher; {more} needs no teacher: "
-        f"'hmsa-label rethreshold --store {store.uri} {how}'"
+        f"{kept}; look at one image with 'hmsa-label explain' and check --weights and the options of the teacher; "
+        f"{more} needs no teacher: 'hmsa-label rethreshold --store {store.uri} {how}'"
     )
+
+
+def _shut_out(store: LabelStore, rule: Rule) -> str:
+    """What of a rule leaves out most pixels whatever the teacher says of them; empty if nothing does."""
+    way_out = f"'hmsa-label rethreshold --store {store.uri}"
+    if rule.border_px is not None:
+        sizes = Counter((row["height"], row["width"]) for row in store.table(["height", "width"]).to_pylist())
+        (height, width), (top, right, bottom, left) = sizes.most_common(1)[0][0], rule.border_px
+        share = max(0, height - top - bottom) * max(0, width - left - right) / (height * width)
+        if share < MOST:
+            return (
+                f"--border {','.join(map(str, rule.border_px))} leaves {_percent(share)} of an image of {height} x "
+                f"{width} pixels; give a smaller one, or {way_out} --border off'"
+            )
+    if rule.mask is not None and (share := float((store.mask(rule.mask) == 0).mean())) < MOST:
+        return f"the --ego-mask leaves {_percent(share)} of an image; give another one, or {way_out} --ego-mask off'"
+    return ""
 
 
 def _other_classes(teacher: dict[str, Any]) -> str | None:

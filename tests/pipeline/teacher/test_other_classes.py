@@ -152,10 +152,37 @@ def test_teacher_that_keeps_next_to_nothing_is_warned_of_early_and_at_the_end(dr
     assert f"hmsa-label rethreshold --store {drawn.store} --threshold 0.5" in late
     again = drawn.label(threshold=0.999)
     assert [text for text in again.warnings if text.startswith("the teacher kept")] == [late]
-    (framed,) = (
-        text for text in drawn.label(threshold=0, border_px=50, relabel=True).warnings if "teacher kept" in text
+
+
+@pytest.mark.parametrize(
+    ("rule", "way_out", "option"),
+    [
+        (
+            {"border_px": "11,3,11,3"},
+            "--border 11,3,11,3 leaves 7.1 % of an image of 24 x 40 pixels; give a smaller one, or",
+            "--border off",
+        ),
+        ({"ego_mask": "MASK"}, "the --ego-mask leaves 4.2 % of an image; give another one, or", "--ego-mask off"),
+        (
+            {"class_thresholds": dict.fromkeys(CITYSCAPES.names, "off")},
+            "every pixel needs no teacher:",
+            "--preset no-threshold",
+        ),
+    ],
+)
+def test_rule_that_leaves_little_is_told_by_what_leaves_it(bench, tmp_path, rule, way_out, option):
+    hood = np.full((24, 40), 255, np.uint8)
+    hood[0] = 0
+    Image.fromarray(hood).save(tmp_path / "hood.png")
+    bench.draw(3)
+    asked = {name: tmp_path / "hood.png" if value == "MASK" else value for name, value in rule.items()}
+    (text,) = (text for text in bench.label(threshold=0.5, **asked).warnings if text.startswith("the teacher kept"))
+    option = (
+        "--border off"
+        if "border_px" in rule
+        else "--ego-mask off"
+        if asked.get("ego_mask")
+        else "--preset no-threshold"
     )
-    assert "at threshold 0, border 50,50,50,50 px; " in framed
-    assert framed.endswith(
-        f"every pixel needs no teacher: 'hmsa-label rethreshold --store {drawn.store} --preset no-threshold'"
-    )
+    assert f"; {way_out}" in text
+    assert text.endswith(f"'hmsa-label rethreshold --store {bench.store} {option}'")
