@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, StoreError
 from hmsa_label.stores.format import layout
-from hmsa_label.stores.format.agreement import agreement_faults, count_faults, made_by
+from hmsa_label.stores.format.agreement import agreement_faults, count_faults, counts_in, made_by
 from hmsa_label.stores.format.arrays import (
     ARRAYS,
     MASK,
@@ -137,7 +137,7 @@ def _rule_faults(store: LabelStore, receipt: Receipt, sound: dict[str, Pixels]) 
     except (StoreError, ValueError) as error:
         yield str(error)
         rule, made = Rule(receipt.threshold), None
-    yield from count_faults(stated, sound, bounds, made)
+    yield from count_faults(stated, counts_in(sound, bounds, made))
     yield from agreement_faults(sound, rule, bounds, names, made)
 
 

@@ -175,14 +175,15 @@ class SegmentWriter:
         """
         known = arrays if self._mask is None else {**arrays, MASK: self._mask}
         made = made_by(known, self.rule, bounds, arrays.keys())
+        found = counts_in(arrays, bounds, made)
         stated = {name: getattr(facts, name) for name in FACTS if getattr(facts, name) is not None}
         faults = (
             *agreement_faults(arrays, self.rule, bounds, arrays.keys(), made),
-            *count_faults(stated, arrays, bounds, made),
+            *count_faults(stated, found),
         )
         if faults:
             raise ValueError(f"{facts.key}: {faults[0]}")
-        return {**stated, **counts_in(arrays, bounds, made)}
+        return {**stated, **found}
 
     def _claim(self, height: int, width: int, names: list[str]) -> tuple[str, int]:
         """A segment and a row nobody else has, with the metadata of these arrays in place for images of this size."""

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from hmsa_label.pipeline.config import LabelConfig
 from hmsa_label.stores.errors import LabelCorrupt, ThresholdNotStored
 from hmsa_label.stores.format.bounds import Bounds
 from hmsa_label.stores.format.cut import cut
@@ -85,9 +84,3 @@ def test_a_rule_is_spelled_for_people() -> None:
 def test_a_rule_that_is_none_is_refused(text: str, fault: str) -> None:
     with pytest.raises(LabelCorrupt, match=fault):
         Rule.parse(0.9, text)
-
-
-def test_a_run_has_the_defaults_of_the_rule() -> None:
-    fields = LabelConfig.__dataclass_fields__
-    for name in ("center_threshold", "instance_threshold"):
-        assert fields[name].default == Rule.__dataclass_fields__[name].default

@@ -9,18 +9,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
 from hmsa_label.stores.audit.image_faults import image_faults
 from hmsa_label.stores.audit.verify import verify
 from hmsa_label.stores.errors import LabelCorrupt, LabelMissing, StoreConflict, ThresholdNotStored
 from hmsa_label.stores.format.evidence import DEFAULT_GRID
-from hmsa_label.stores.format.receipt import COUNTS
+from hmsa_label.stores.format.receipt import COUNTS, FACTS
 from hmsa_label.stores.format.rule import MaskOf, Rule
 from hmsa_label.stores.manifest.table import Manifest
 from hmsa_label.stores.runs.segment import SegmentWriter
 from hmsa_label.stores.versions.label_store import LabelStore
 from hmsa_label.stores.versions.recut import recut
 from hmsa_label.stores.versions.rethreshold import rethreshold, rule_of_labels
+from tests.stores.format.test_cut import RULES as DRAWN_RULES
 from tests.stores.rules import HOOD, MASK, RULES, fill, image, made
 
 MEMORY = Path("/dev/shm")
@@ -256,3 +258,32 @@ def test_counts_that_a_row_states_wrongly_are_found(base: str, place: Path) -> N
     said = [detail for kind, detail in image_faults(store, wrong) if kind == "rule"]
     assert len(said) == 1
     assert "polygon_kept_px does not count the pixels: (0, 0, 0, 0, 0) is stated" in said[0]
+
+
+PANOPTIC = [image(4, panoptic=True), image(5, polygons=False, panoptic=True)]
+
+
+@pytest.fixture(scope="module")
+def panoptic(base: str) -> str:
+    """A store of two images with instances beside everything else."""
+    fill(f"{base}-panoptic", Rule(0.9), PANOPTIC)
+    return f"{base}-panoptic"
+
+
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None)
+@given(DRAWN_RULES, DRAWN_RULES)
+def test_drawn_rules_one_after_the_other_make_what_each_makes_alone(panoptic: str, first: Rule, second: Rule) -> None:
+    with TemporaryDirectory(dir=Path(panoptic).parent) as folder:
+        uri = copied(panoptic, f"{folder}/labels")
+        for rule in (first, second):
+            rule = rule if rule.mask is None else replace(rule, mask=MASK)
+            rethreshold(uri, rule, mask=HOOD if rule.mask else None)
+            store = LabelStore.open(uri)
+            for arrays, facts in PANOPTIC:
+                expected = made(arrays, facts, rule)
+                np.testing.assert_array_equal(store.read(facts.key), expected.label)
+                np.testing.assert_array_equal(store.origin(facts.key), expected.origins)
+                row = store.receipt(facts.key)
+                assert {name: getattr(row, name) for name in FACTS} == expected.facts
+        assert verify(uri, every=True) == []
