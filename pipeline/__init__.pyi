@@ -17,6 +17,7 @@ from hmsa_label.pipeline.interrupt import threads_left as threads_left
 from hmsa_label.pipeline.label.guard import summary_of as summary_of
 from hmsa_label.pipeline.monitor.progress import open_display as open_display
 from hmsa_label.pipeline.rule_names import rule_name as rule_name
+from hmsa_label.pipeline.rule_names import rule_phrase as rule_phrase
 from hmsa_label.pipeline.rule_names import rule_text as rule_text
 from hmsa_label.pipeline.rule_presets import PRESETS as PRESETS
 from hmsa_label.pipeline.rule_values import POLYGON_MODES as POLYGON_MODES

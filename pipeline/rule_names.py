@@ -29,8 +29,14 @@ def rule_text(threshold: float | None, more: More) -> str | None:
     except (ValueError, TypeError):
         others = more.items() if isinstance(more, Mapping) else []
         return ", ".join([str(threshold), *(f"{name} {value}" for name, value in others)])
-    name = _preset_of(rule)
+    name = _preset_of(rule) if more else None
     return f"{name}: {rule}" if name else str(rule)
+
+
+def rule_phrase(threshold: float | None, more: More) -> str | None:
+    """How pixels were kept, to end a sentence: `at threshold 0.9`, or `by the rule 0.9, margin 0.1`."""
+    text = rule_text(threshold, more)
+    return text and (f"by the rule {text}" if more else f"at threshold {text}")
 
 
 def rule_name(threshold: float | None, more: More) -> str | None:
@@ -41,6 +47,8 @@ def rule_name(threshold: float | None, more: More) -> str | None:
     name, colon, _ = text.partition(":")
     if colon and name in NAMED:
         return name
+    if not more and threshold == 0:
+        return "no-threshold"
     return text if len(text) <= SHORT else f"{spelled(threshold)} and {len(more or {})} more"
 
 

@@ -1,5 +1,6 @@
 """`hmsa-label audit`: what a label store holds, where it came from, and whether it is intact."""
 
+import json
 import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -69,7 +70,7 @@ def show(store: StoreConfig, name: str | None, version: str | None, png: str | N
     if isinstance(facts, hmsa_label.VersionFacts):
         _show_version(facts)
     else:
-        output.show_tree(facts.to_dict())
+        _show_image(facts)
 
 
 @command("verify", example="hmsa-label audit verify --store labels")
@@ -164,7 +165,7 @@ def _long_rules(versions: Iterable["hmsa_label.Version"]) -> list[str]:
     found: dict[str, list[int]] = {}
     for entry in versions:
         text = pipeline.rule_text(entry.threshold, entry.rule)
-        if text is not None and text != pipeline.rule_name(entry.threshold, entry.rule):
+        if text is not None and entry.rule and text != pipeline.rule_name(entry.threshold, entry.rule):
             found.setdefault(text, []).append(entry.version)
     lines = [f"rule of {', '.join(map(str, numbers))}: {text}" for text, numbers in found.items()]
     return [textwrap.fill(line, WIDTH, subsequent_indent="    ") for line in lines]
@@ -197,7 +198,8 @@ def _rounded(shares: Mapping[str, float | None] | None) -> dict[str, object]:
 def _show_version(facts: "hmsa_label.VersionFacts") -> None:
     """All that is known of a version, its classes as a table at the end."""
     document, names = facts.to_dict(), list(facts.summary.class_px)
-    document["rule"] = pipeline.rule_text(facts.threshold, facts.rule)
+    text = pipeline.rule_text(facts.threshold, facts.rule)
+    document["rule"] = text and textwrap.fill(text, WIDTH - 8, subsequent_indent="    ")
     document["summary"] = {
         name: figure for name, figure in document["summary"].items() if not name.startswith(("class_", "images_with_"))
     }
@@ -207,6 +209,15 @@ def _show_version(facts: "hmsa_label.VersionFacts") -> None:
     output.show_table(
         ("class", *columns), ([name, *(column.get(name) for column in columns.values())] for name in names)
     )
+
+
+def _show_image(facts: "hmsa_label.ImageHistory") -> None:
+    """All that is known of an image, with its rules in words."""
+    document = facts.to_dict()
+    for entry in [*document["history"], *([document["row"]] if document["row"] else [])]:
+        more = json.loads(entry["rule"]) if entry["rule"] else None
+        entry["rule"] = pipeline.rule_text(entry["threshold"], more)
+    output.show_tree(document)
 
 
 def _show_diff(changes: "hmsa_label.Diff") -> None:

@@ -26,10 +26,10 @@ def explain(image: str, config: ExplainConfig, as_json: bool) -> None:
     if rows := [(_name(part), share, result.agreement[part]) for part, share in result.shares.items()]:
         output.show_table(["scale", "share of the result", "agrees with it"], rows)
         output.show("")
-    kept, rule = output.percent(result.kept_share), pipeline.rule_text(result.threshold, result.rule)
+    kept, rule = output.percent(result.kept_share), pipeline.rule_phrase(result.threshold, result.rule)
     output.show_facts({
         "mean confidence": f"{result.mean_confidence:.4f}",
-        "kept": f"{kept} of pixels at threshold {rule}",
+        "kept": f"{kept} of pixels {rule}",
         "instances": None if result.instances is None else f"{result.instances}, {result.instances_kept} of them kept",
         "classes": result.teacher["classes"],
         "picture": result.output,

@@ -71,7 +71,7 @@ def show_summary(summary: "hmsa_label.LabelSummary", as_json: bool) -> None:
         f"{summary.images_done_before} done before, "
         + (f"{summary.images_labelled_elsewhere} by other drivers, " if summary.images_labelled_elsewhere else "")
         + f"of {summary.images_total}",
-        "kept": kept and f"{kept} of pixels at threshold {pipeline.rule_text(summary.threshold, summary.rule)}",
+        "kept": kept and f"{kept} of pixels {pipeline.rule_phrase(summary.threshold, summary.rule)}",
         "classes": pipeline.summary_of(summary.guard),
         "time": f"{summary.seconds:.1f} s" + (f", {speed:.2f} images/s" if speed else ""),
     })  # fmt: skip

@@ -5,6 +5,7 @@ from typing import Any
 
 from hmsa_label.pipeline.engine.events import Event, ImageLabeled
 from hmsa_label.pipeline.label.guard import Guard, warnings_of
+from hmsa_label.pipeline.rule_names import rule_phrase
 from hmsa_label.stores.audit.coverage import COLUMNS
 from hmsa_label.stores.audit.summary import Summary, summarize
 from hmsa_label.stores.format.rule import Rule
@@ -31,9 +32,10 @@ class LittleKept:
         mean = sum(self._shares) / len(self._shares)
         if len(self._shares) < EARLY_IMAGES or mean >= LITTLE:
             return None
+        said = rule_phrase(self._rule.threshold, self._rule.more)
         return (
-            f"the teacher keeps {_percent(mean)} of the pixels of the first {EARLY_IMAGES} images at threshold "
-            f"{self._rule}; press Ctrl-C and look at one of them with 'hmsa-label explain'"
+            f"the teacher keeps {_percent(mean)} of the pixels of the first {EARLY_IMAGES} images {said}; press Ctrl-C "
+            "and look at one of them with 'hmsa-label explain'"
         )
 
 
@@ -80,7 +82,7 @@ def figures_of(store: LabelStore, rule: Rule, guard: Guard | None) -> tuple[dict
 
 
 def _little(store: LabelStore, kept_share: float, rule: Rule) -> str:
-    kept = f"the teacher kept {_percent(kept_share)} of the pixels at threshold {rule}"
+    kept = f"the teacher kept {_percent(kept_share)} of the pixels {rule_phrase(rule.threshold, rule.more)}"
     if shut := _shut_out(store, rule):
         return f"{kept}; {shut}"
     low = rule.threshold <= LOW  # then something else of the rule leaves so little

@@ -239,5 +239,6 @@ _WORDS: dict[str, Callable[[str, Any], str]] = {
     "border_px": lambda name, value: "border {} px".format(",".join(map(str, value))),
     "grow_px": lambda name, value: f"grow {value} px",
     "best_by": lambda name, value: f"best images by {value.replace('_', ' ')}",
+    "best_from": lambda name, value: f"best from {value:.6g}",  # a score, of which nobody types the digits
 }
 MORE = Record({}, {kind.name: kind.metadata["form"] for kind in fields(Rule) if kind.metadata})

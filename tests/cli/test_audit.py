@@ -303,3 +303,16 @@ def test_rethreshold_of_a_panoptic_store_shows_its_rule(call, call_json, tmp_pat
     assert "threshold 0.9, center threshold 0.5" in call("audit", "card", "--store", uri).stdout
     assert call_json("audit", "show", "--store", uri)["summary"]["rules"] == {"0.9, center threshold 0.5": 3}
     assert '"kept": false' in call("audit", "show", "--store", uri, "a", "--json").stdout
+    assert call("audit", "show", "--store", uri, "a").stdout.count("rule: 0.9, center threshold 0.5\n") == 2
+
+
+def test_show_has_a_table_of_classes_and_the_rule_in_words(call, store):
+    call("rethreshold", "--store", store, "--threshold", 0.8, "--class-thresholds", "road=0.5,pole=off")
+    shown = call("audit", "show", "--store", store).stdout
+    assert "\nrule: 0.8, class thresholds (pole off, road 0.5)\n" in shown
+    heading, *rows = shown[shown.index("\nclass ") + 1 :].splitlines()
+    assert heading.split() == ["class", "pixels", "share", "images", "threshold", "kept"]
+    cells = {row.split("  ")[0]: row.split() for row in rows}
+    assert cells["pole"][-2:] == ["off", "0.000"]
+    assert cells["road"][-2] == "0.5000"
+    assert len(cells) == 19

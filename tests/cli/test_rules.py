@@ -211,7 +211,7 @@ def test_summary_and_listings_name_the_rule_in_short(streets, labeled, call):
     said = "0.8, class thresholds (car off, road 0.6), margin 0.3, polygons add, grow 4 px"
     asked = ["--class-thresholds", "road=0.6,car=off", "--margin", "0.3", "--polygons", "add", "--grow-px", "4"]
     made = call("rethreshold", "--store", labeled, "--preset", "paper-0.9", "--threshold", "0.8", *asked)
-    assert f"% of pixels at threshold {said}\n" in made.stdout
+    assert f"% of pixels by the rule {said}\n" in made.stdout
     assert "0.8 and 4 more" in call("runs", "--store", labeled).stdout
     log = call("audit", "log", "--store", labeled).stdout
     assert "0.8 and 4 more" in log
