@@ -44,7 +44,7 @@ def _show(found: "hmsa_label.Calibration") -> None:
     (_show_thresholds if found.target_precision is not None else _show_curves)(found)
     output.show("")
     output.show_facts({
-        "neither": ", ".join(sorted(set(found.classes) - set(_present(found)))) or None,
+        "absent": ", ".join(sorted(set(found.classes) - set(_present(found)))) or None,
         "images": f"{found.images} of {found.split}" + _trained(found),
         "intervals": f"{100 * found.confidence:g} %, drawn from {found.drawn}",
         "other part": None if found.report is None else f"chosen without it; parts are {found.report.split_by}",
