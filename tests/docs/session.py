@@ -31,6 +31,7 @@ ENVIRONMENT = {
     "HMSA_LABEL_DEVICE": "cpu",
     "HMSA_LABEL_EXECUTOR": "local",
     "HMSA_LABEL_WORKERS": "1",
+    "HMSA_LABEL_RUN_THRESHOLD": "0",  # of a page's own teacher, which after two steps is sure of nothing
 }
 
 
