@@ -19,6 +19,7 @@ from hmsa_label.pipeline.records import U8
 from hmsa_label.stores.images.source import BadImage, TreeSource
 
 TABLES = (".json", ".csv")
+LONGEST_ID = 18  # digits; what is longer is no number of a class
 # Names of the fields of a table beside mask files; the first that is there counts.
 FILE_FIELDS = ("file", "file_name", "mask", "id")
 CLASS_FIELDS = ("class", "class_name", "category", "label", "category_id", "class_id")
@@ -166,13 +167,13 @@ def category_of(value: Any) -> int | str:
     text = str(value).strip()
     if value is None or isinstance(value, (bool, dict, list)) or not text:
         raise BadImage(f"a mask needs a category; got {value!r:.60}")
-    return int(text) if text.isdecimal() else text
+    return int(text) if text.isdecimal() and len(text) <= LONGEST_ID else text
 
 
 def _score(value: Any) -> float:
     try:
         score = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         score = float("nan")
     if not 0.0 <= score <= 1.0 or isinstance(value, bool):
         raise BadImage(f"a mask needs a score from 0 to 1; got {value!r:.60}")

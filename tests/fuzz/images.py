@@ -30,7 +30,7 @@ class Target:
         random = Random(seed)
         body = mutate_bytes(random, random.choice(self.files), random.choice(self.files))
         if body[:4] == b"\x89PNG" and random.random() < 0.7:
-            body = _with_checksums(body)
+            body = with_checksums(body)
         for decode in (decode_image, decode_labels, decode_instance_ids, decode_colored_ids):
             try:
                 decode(body)
@@ -45,7 +45,7 @@ def _saved(image: Image.Image, kind: str, **options: bool) -> bytes:
     return file.getvalue()
 
 
-def _with_checksums(body: bytes) -> bytes:
+def with_checksums(body: bytes) -> bytes:
     """The PNG with the checksum of every chunk set right, so that damage gets as far as the decoder."""
     data, at = bytearray(body), SIGNATURE_BYTES
     while at + 12 <= len(data):

@@ -7,7 +7,7 @@ import pytest
 
 from tests.fuzz.campaign import campaign
 
-KINDS = ("images", "json_records", "yaml_settings", "checkpoints", "store_files", "panoptic_json")
+KINDS = ("images", "json_records", "yaml_settings", "checkpoints", "store_files", "panoptic_json", "imported_labels")
 PIECES = [pytest.param(range(at, at + 500), id=f"from_{at}", marks=pytest.mark.fuzz) for at in range(0, 10_000, 500)]
 
 

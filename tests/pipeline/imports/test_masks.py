@@ -94,6 +94,7 @@ def test_categories_without_names_are_ids_of_the_data():
             "a mask needs a score from 0 to 1; got None",
         ),
         ({"category_id": 1, "score": 1.5}, "a mask needs a score from 0 to 1; got 1.5"),
+        ({"category_id": 1, "score": 10**400}, "a mask needs a score from 0 to 1; got 1000"),
         ({"score": 0.5}, "a mask needs a category; got None"),
     ],
 )
