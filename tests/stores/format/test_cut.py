@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hmsa_label.stores.errors import ThresholdNotStored
 from hmsa_label.stores.format.bounds import Bounds
-from hmsa_label.stores.format.cut import Cut, cut, needs, uses
+from hmsa_label.stores.format.cut import Cut, counts_of, cut, needs, uses
 from hmsa_label.stores.format.instances import StoredInstance
 from hmsa_label.stores.format.rule import MODES, MaskOf, Rule
 from tests.stores.format.slow_cut import slow_cut
@@ -188,6 +188,8 @@ def test_images_below_the_best_keep_nothing() -> None:
     none = made(Rule(0.9, best_by="mean_confidence", best_from=float(np.nextafter(np.float32(0.7), np.float32(1)))))
     same(none.label, np.full((4, 4), 255))
     assert (none.class_px, none.teacher_px) == ((0, 0, 0), (4, 1, 3))
+    stored = replace(BOUNDS, mean_confidence=float(np.float32(0.7)))  # below 0.7 as float64, the same as float32
+    same(label(Rule(0.9, best_by="mean_confidence", best_from=0.7), bounds=stored), AT_90)
     same(label(Rule(0.9, best_by="kept_share", best_from=0.5)), AT_90)
     same(label(Rule(0.9, best_by="kept_share", best_from=0.51)), np.full((4, 4), 255))
     with pytest.raises(ValueError, match="needs the mean confidence, which is not recorded"):
@@ -230,6 +232,12 @@ def test_the_share_that_is_kept_counts_polygons_and_what_was_grown() -> None:
     best = {"best_by": "kept_share", "best_from": 0.75}
     assert (label(Rule(0.9, **best), DRAWN) == 255).all()
     assert (label(Rule(0.9, polygons="trust", **best), DRAWN) != 255).sum() == 13
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (2, 4), (1, 2**22 + 3)])
+def test_every_pixel_is_counted_once(size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).choice([0, 1, 2, 255], size).astype(np.uint8)
+    assert counts_of(pixels, 3) == tuple(int((pixels == train_id).sum()) for train_id in range(3))
 
 
 def test_a_rule_names_the_arrays_that_it_needs() -> None:
