@@ -45,6 +45,7 @@ class Keeping:
         margins: that codes of the margin count, ascending; empty if no margin is asked for.
         disagreement, growth: whether the views of the teacher are counted, and polygons grown.
         ego_mask: pixels of the rule's mask; None if it has none.
+        leads_to: the rule that looks at the whole set, if `rule` is the first step to it.
     """
 
     rule: Rule
@@ -54,6 +55,7 @@ class Keeping:
     disagreement: bool = False
     growth: bool = False
     ego_mask: EgoMask | None = field(default=None, compare=False)
+    leads_to: Rule | None = None
 
     @property
     def keeps_evidence(self) -> bool:

@@ -90,7 +90,8 @@ def known_record(
     The digest of the weights is among it if they are a file here that the workers read too.
     """
     settings = {**_known_of_teacher(config), **keeping.settings, **coarse_labels_of(config)}
-    return {"settings": settings, "data": _data(config, images, only_new)}
+    leads_to = {} if keeping.leads_to is None else {"leads_to": keeping.leads_to.settings}
+    return {"settings": settings, "data": _data(config, images, only_new), **leads_to}
 
 
 def _known_of_teacher(config: LabelConfig) -> dict[str, Any]:

@@ -58,10 +58,10 @@ def label_whole_set(
         settle_labels(uri, asked, **how)
     first = first_rule(asked, _rule_there(uri, config.storage_options))
     grid = grid_with(first.thresholds, keeping.thresholds) if keeping.thresholds else ()
-    made = label_by(config, replace(keeping, rule=first, thresholds=grid), None, on_event)
+    made = label_by(config, replace(keeping, rule=first, thresholds=grid, leads_to=asked), None, on_event)
     if made.interrupted:
         return made
-    if on_event is not None:
+    if on_event is not None and not is_settled(LabelStore.open(uri, storage_options=config.storage_options), asked):
         on_event(Settling(images=made.images_total))
     version = settle_labels(uri, asked, before_finish=lambda run: guard.check(run, WAY_OUT), **how)
     store = LabelStore.open(uri, version, storage_options=config.storage_options)

@@ -1,5 +1,6 @@
 """Which runs may begin on a store: one label set, made one way, unless the user says to replace it."""
 
+import shlex
 from collections.abc import Collection
 from dataclasses import fields
 from typing import Any
@@ -29,7 +30,7 @@ def check_known_settings(
 
     Args:
         run: as for `RunWriter`; `settings` that are missing there count as what the store's labels have, unless they
-            are among `absent`.
+            are among `absent`. `leads_to`, if it is there, has the settings of the rule that this one is a step to.
         join: whether the run may be one that others are at.
 
     Raises:
@@ -78,7 +79,7 @@ def check_may_begin(root: FileRoot, head: Commit, open_runs: list[Run], asked: R
 
 
 def _unfinished(root: FileRoot, head: Commit, other: Run, asked: Run) -> str:
-    differing = _spell(differences(other, asked))
+    differing = _spell(_differing(other, asked))
     detail = f" that differs in {differing}" if differing else ""
     return (
         f"{public_uri(root.uri)} has an unfinished {describe(other)}{detail}; resume it with its own settings, or "
@@ -99,34 +100,59 @@ def _killed_by_rollback(root: FileRoot, head: Commit) -> str:
 
 def _made_otherwise(root: FileRoot, head: Commit, asked: Run) -> str:
     made_by = _run_of_labels(root, head)
-    differing = differences(made_by, asked) if made_by else {}
+    differing = _differing(made_by, asked) if made_by else {}
     start = f"{public_uri(root.uri)} holds labels made with other settings"
-    if made_by and differing and set(differing) <= {"threshold", "rule"}:
-        there, here = Rule.from_settings(made_by.settings), Rule.from_settings(asked.settings)
+    if made_by and _rule_alone_differs(made_by, asked):
+        there, here = Rule.from_settings(made_by.settings), _rule_in_the_end(asked)
+        command = f"hmsa-label rethreshold {_options(there, here)} --store {shlex.quote(public_uri(root.uri))}"
         return (
-            f"{start} (threshold {there}, not {here}); `hmsa-label rethreshold {_options(there, here)}` changes it "
-            "without the teacher, --relabel labels everything again"
+            f"{start} (threshold {there}, not {here}); `{command}` changes it without the teacher, --relabel labels "
+            "everything again"
         )
     detail = f" ({_spell(differing)})" if differing else ""
     every = " of all images" if _selects(asked) else ""
     return f"{start}{detail}; --relabel{every} replaces them as a new version, or label into another store with --store"
 
 
+def _rule_alone_differs(made_by: Run, asked: Run) -> bool:
+    """Whether two runs differ in their rules, and the labels keep at least the evidence that is asked for."""
+    differing = differences(made_by, asked)
+    there, here = differing.pop("evidence", ([], []))
+    enough = isinstance(there, list) and isinstance(here, list) and set(here) <= set(there)
+    return enough and bool(differing) and set(differing) <= {"threshold", "rule"}
+
+
+def _rule_in_the_end(asked: Run) -> Rule | None:
+    """The rule that the labels shall have when the whole call is over."""
+    return Rule.from_settings(asked.record.get("leads_to") or asked.settings)
+
+
+def _differing(stored: Run, asked: Run) -> dict[str, tuple[Any, Any]]:
+    """Settings that differ, by name: (there, here); rules as people read them."""
+    differing = differences(stored, asked)
+    if "rule" in differing:
+        differing["rule"] = (Rule.from_settings(stored.settings), _rule_in_the_end(asked))
+        differing.pop("threshold", None)
+    return differing
+
+
 def _options(there: Rule | None, here: Rule | None) -> str:
     """The options of `rethreshold` that lead from one rule to the other."""
     old, new = ({} if rule is None else {"threshold": rule.threshold, **rule.more} for rule in (there, here))
-    chosen = ("best_from", *(("threshold", "class_thresholds") if "class_share" in new else ()))  # by other fields
-    names = [field.name for field in fields(Rule) if field.name not in chosen]
+    follow = {"best_from"}  # from other fields
+    follow |= {"threshold", "class_thresholds"} if "class_share" in new else {"share_cap"}
+    follow |= set() if "best_share" in new else {"best_by"}
+    names = [field.name for field in fields(Rule) if field.name not in follow]
     pairs = [(name, new.get(name)) for name in names if old.get(name) != new.get(name)]
     return " ".join(f"--{_OPTIONS.get(name, name.replace('_', '-'))} {_spelled(name, value)}" for name, value in pairs)
 
 
 def _spelled(name: str, value: Any) -> str:
-    """A field of a rule as the command line takes it; `off`, or 0 where that is a number, for one at its default."""
+    """A field of a rule as a shell takes it; `off`, or 0 where that is a number, for one at its default."""
     if name == "mask":
         return "off" if value is None else "FILE"
     if isinstance(value, dict):
-        return ",".join(f"{of}={one}" for of, one in value.items())
+        return shlex.quote(",".join(f"{of}={one}" for of, one in value.items()))
     if isinstance(value, list):
         return ",".join(map(str, value))
     return str(value) if value is not None else "0" if name in _NUMBERS else "off"

@@ -1,6 +1,7 @@
 """Rules on the command line: every kind of rule, by `run` and by `rethreshold`, and what is refused of them."""
 
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -59,6 +60,11 @@ def run_arguments(root, store, teacher=TEACHER):
     return ("run", "--data", root, "--store", store, *teacher, "--executor", "local", "--workers", 1)
 
 
+def way_out(message):
+    """The arguments of the command that a message names, as a shell splits them."""
+    return shlex.split(message.partition("`hmsa-label ")[2].partition("`")[0])
+
+
 @pytest.fixture(scope="module")
 def labeled(streets):
     """A store with all evidence."""
@@ -103,14 +109,32 @@ def test_run_by_another_rule_names_the_rethreshold_that_leads_there(streets, cal
     call_json(*run_arguments(streets, store), *there, "--evidence", "growth", "--limit", 3)
     refused = call(*run_arguments(streets, store), *here)
     assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
-    way = refused.stderr.partition("`hmsa-label ")[2].partition("`")[0].split()
+    way = way_out(refused.stderr)
     assert way == [
         "rethreshold", "--threshold", "0.7", "--class-thresholds", "off", "--border", "off", "--ego-mask", "off",
-        "--class-polygons", "road=add", "--grow-px", "2",
+        "--class-polygons", "road=add", "--grow-px", "2", "--store", str(store),
     ]  # fmt: skip
-    call_json(*way, "--store", store)
+    call_json(*way)
     assert call_json(*run_arguments(streets, store), *here)["images_labelled"] == 2
     assert call("audit", "verify", "--store", store).stdout == "5 images, no problems\n"
+
+
+@pytest.mark.parametrize(
+    ("there", "here"),
+    [
+        (["--preset", "class-balanced"], ["--threshold", "0.5", "--class-thresholds", "traffic light=0.6"]),
+        (["--preset", "class-balanced", "--best-share", "0.5"], ["--preset", "class-balanced", "--share-cap", "0.8"]),
+        (["--threshold", "0.5"], ["--preset", "class-balanced", "--best-share", "0.5"]),
+    ],
+    ids=["away from shares", "another cap", "to shares"],
+)
+def test_the_rethreshold_that_run_names_makes_the_labels_of_a_run(there, here, streets, call, call_json, tmp_path):
+    arguments = run_arguments(streets, tmp_path / "the labels")
+    call_json(*arguments, *there, "--evidence", "top2")
+    refused = call(*arguments, *here)  # asks for less evidence than there is
+    made = call_json(*way_out(refused.stderr))
+    fresh = call_json(*run_arguments(streets, tmp_path / "fresh"), *here)
+    assert (made["digest"], made["threshold"], made["rule"]) == (fresh["digest"], fresh["threshold"], fresh["rule"])
 
 
 @pytest.mark.parametrize(

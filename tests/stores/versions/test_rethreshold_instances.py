@@ -77,7 +77,7 @@ def test_the_same_teacher_may_go_on_by_the_new_rule_alone(uri: str, labels: Any)
     rethreshold(uri, changed(center_threshold=0.4))
     labels.fill(uri, ["z"], panoptic=True, center_threshold=0.4)
     assert len(LabelStore.open(uri)) == 4
-    way = "hmsa-label rethreshold --center-threshold 0 --instance-threshold 0.5"
+    way = f"hmsa-label rethreshold --center-threshold 0 --instance-threshold 0.5 --store {uri}"
     with pytest.raises(StoreConflict, match=rf"\(threshold 0.9, center threshold 0.4, not 0.9, inst.*`{way}` changes"):
         labels.begin(uri, panoptic=True, instance_threshold=0.5)
 
