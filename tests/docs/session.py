@@ -31,7 +31,9 @@ ENVIRONMENT = {
     "HMSA_LABEL_DEVICE": "cpu",
     "HMSA_LABEL_EXECUTOR": "local",
     "HMSA_LABEL_WORKERS": "1",
-    "HMSA_LABEL_RUN_THRESHOLD": "0",  # of a page's own teacher, which after two steps is sure of nothing
+    "HMSA_LABEL_TRAIN_TEACHER_MAX_STEPS": "12",  # after two it is sure of nothing, and students have nothing to learn
+    "HMSA_LABEL_TRAIN_TEACHER_LR": "0.05",
+    "HMSA_LABEL_TRAIN_TEACHER_WARMUP_STEPS": "1",
 }
 
 
