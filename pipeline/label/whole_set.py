@@ -103,10 +103,14 @@ def settle_labels(uri: str, asked: Rule, *, join: bool = False, **how: Any) -> i
         except RunIsLive:
             if not join:
                 raise
-            time.sleep(LOOK_SECONDS)
+            _wait()
         except StoreConflict:
             if not join or LabelStore.open(uri, **options).version == store.version:
                 raise  # not because another driver was faster
+
+
+def _wait() -> None:
+    time.sleep(LOOK_SECONDS)
 
 
 def is_settled(store: LabelStore, asked: Rule) -> bool:

@@ -30,8 +30,8 @@ def test_no_threshold_of_a_share_is_above_the_cap() -> None:
 
 
 def test_a_share_is_the_decimal_number_that_was_written() -> None:
-    """0.1 + 0.2 of binary fractions is not 0.3; 3 of 10 pixels are."""
-    assert balanced_thresholds(np.array([[7, 3]]), (0.9,), 0.3, 0.9) == [0.9]
+    """7 of 100 pixels are 0.07 of them, although 0.07 * 100 is above 7 in binary fractions."""
+    assert balanced_thresholds(np.array([[93, 7]]), (0.9,), 0.07, 0.9) == [0.9]
 
 
 def test_the_best_share_of_images_is_at_least_one_image_and_takes_equals_along() -> None:

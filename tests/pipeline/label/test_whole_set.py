@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from hmsa_label.pipeline.audit.store import rethreshold
-from hmsa_label.pipeline.engine.events import Event, ImageLabeled
+from hmsa_label.pipeline.engine.events import Event, ImageLabeled, WorkersStarting
 from hmsa_label.pipeline.label import whole_set
 from hmsa_label.pipeline.label.policy import settle
 from hmsa_label.pipeline.label.whole_set import settle_labels
@@ -80,6 +81,7 @@ def test_the_same_call_again_changes_nothing_and_reads_no_evidence(few, monkeypa
     monkeypatch.setattr(whole_set, "settle", None)
     again = few.label(**BALANCED)
     assert (again.version, again.images_labelled, again.images_done_before) == (made.version, 0, 8)
+    assert sum(isinstance(event, WorkersStarting) for event in few.events) == 1  # no teacher is loaded again
     assert kinds(few) == ["label", "rethreshold"]
 
 
@@ -193,12 +195,19 @@ def test_of_two_drivers_one_settles_and_both_end_with_its_version(few):
 
 def test_a_driver_waits_for_another_one_that_settles_and_is_refused_without_join(few, monkeypatch):
     few.label()
-    monkeypatch.setattr(whole_set, "LOOK_SECONDS", 0.01)
     begun, looked = threading.Event(), threading.Event()
+    waits: list[None] = []
+
+    def wait() -> None:
+        waits.append(looked.set())
+        time.sleep(0.01)
+
+    monkeypatch.setattr(whole_set, "_wait", wait)
 
     def slow(done: int, total: int) -> None:
-        begun.set()
-        looked.wait(60)
+        if not begun.is_set():
+            begun.set()
+            looked.wait(30)
 
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(settle_labels, few.store, ASKED, on_image=slow)
@@ -206,8 +215,8 @@ def test_a_driver_waits_for_another_one_that_settles_and_is_refused_without_join
         with pytest.raises(RunIsLive, match="is live: process"):
             settle_labels(few.store, ASKED)
         second = pool.submit(settle_labels, few.store, ASKED, join=True)
-        looked.set()
         assert first.result() == second.result() == few.open().version
+    assert waits
     assert kinds(few) == ["label", "rethreshold"]
 
 
