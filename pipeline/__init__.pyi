@@ -21,7 +21,9 @@ from hmsa_label.pipeline.rule_names import rule_phrase as rule_phrase
 from hmsa_label.pipeline.rule_names import rule_text as rule_text
 from hmsa_label.pipeline.rule_presets import PRESETS as PRESETS
 from hmsa_label.pipeline.rule_values import POLYGON_MODES as POLYGON_MODES
+from hmsa_label.pipeline.rules import DEFAULT_THRESHOLD as DEFAULT_THRESHOLD
 from hmsa_label.pipeline.rules import SCORES as SCORES
+from hmsa_label.pipeline.rules import SHARE_CAP as SHARE_CAP
 from hmsa_label.pipeline.training.config import OPTIMIZERS as OPTIMIZERS
 from hmsa_label.pipeline.training.config import SCHEDULES as SCHEDULES
 from hmsa_label.pipeline.training.progress import open_training_display as open_training_display

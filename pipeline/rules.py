@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # a rule loads NumPy, and settings do not
     from hmsa_label.stores.format.rule import MaskOf, Rule
 
 DEFAULT_THRESHOLD = 0.9
+SHARE_CAP = 0.9
 SCORES = ("mean_confidence", "kept_share")
 MAX_GROW_PX, MAX_DISAGREEMENT = 16, 253
 # Fields that need all images before they decide anything.
@@ -162,7 +163,7 @@ def _with_class_share(rule: "Rule", base: "Rule", asked: Mapping[str, Any]) -> "
         raise ValueError(
             f"--class-share chooses the threshold of each class, none above --share-cap; leave {_option(own[0])} away"
         )
-    cap = asked.get("share_cap", base.share_cap or DEFAULT_THRESHOLD)
+    cap = asked.get("share_cap", base.share_cap or SHARE_CAP)
     return replace(rule, class_share=share, share_cap=cap, class_thresholds={})
 
 

@@ -77,7 +77,7 @@ def figures_of(store: LabelStore, rule: Rule, guard: Guard | None) -> tuple[dict
     summary = summarize(store)
     classes = [] if guard is None else guard.look(store.table(COLUMNS), store.classes["names"], rule)
     figures = {"kept_share": summary.kept_share, "classes_absent": classes_absent(summary), "guard": classes}
-    warnings = [] if guard is None else [*warnings_of_version(store, summary, rule), *warnings_of(classes)]
+    warnings = [] if guard is None else [*warnings_of_version(store, summary, rule), *warnings_of(classes, rule)]
     return figures, warnings
 
 

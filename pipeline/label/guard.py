@@ -15,6 +15,7 @@ name, up to those within a tenth of the limit; on random subsets of 5 to 20 imag
 5 of 5,200 verdicts were false alarms, without them 320 of 9,800.
 """
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,7 @@ from hmsa_label.pipeline.calibrate.records import Calibration
 from hmsa_label.pipeline.guard_config import GUARD_OFF, GUARD_STRICT, GUARD_WARN, GuardConfig
 from hmsa_label.pipeline.records import GuardedClass
 from hmsa_label.stores.audit.coverage import COLUMNS, Coverage, coverage, shares
-from hmsa_label.stores.format.rule import OFF, Rule
+from hmsa_label.stores.format.rule import OFF, TRUST, Rule
 from hmsa_label.stores.runs.writer import RunWriter
 
 LOST = 0.5  # of what is expected
@@ -126,7 +127,7 @@ class Guard:
         rule = Rule.from_settings(run.run.settings)
         if self.mode != GUARD_STRICT or rule is None:
             return
-        if lines := warnings_of(self.look(run.rows(COLUMNS), run.identity.classes["names"], rule)):
+        if lines := warnings_of(self.look(run.rows(COLUMNS), run.identity.classes["names"], rule), rule):
             raise ClassesLost(f"--guard strict: {'. '.join(lines)}. {way_out}")
 
 
@@ -155,16 +156,21 @@ def expected_of(calibration: Calibration, rule: Rule) -> dict[str, Expected]:
     return {name: Expected(kept_share=kept(name), fine_share=fine.get(name)) for name in calibration.classes}
 
 
-def warnings_of(classes: list[GuardedClass]) -> list[str]:
-    """A line for each reference that classes are lost against, with both shares and what helps."""
+def warnings_of(classes: list[GuardedClass], rule: Rule) -> list[str]:
+    """A line for each reference that classes are lost against, with both shares and what helps.
+
+    Args:
+        rule: that of the labels; what it says of other classes stays in what helps.
+    """
     lines = []
     for against, (what, others) in SAID.items():
         lost = [one for one in classes if one.against == against and one.state == LOW]
         if lost:
             listed = "; ".join(f"{one.name} {_percent(one.share)} ({others} {_percent(one.expected)})" for one in lost)
             verb = "class is" if len(lost) == 1 else "classes are"
-            names = ",".join(f"{one.name}=trust" for one in lost)
-            helps = f"--class-polygons '{names}'" if against == POLYGONS else "lower thresholds (--class-thresholds)"
+            modes = {**rule.class_polygons, **dict.fromkeys((one.name for one in lost), TRUST)}
+            trusted = shlex.quote(",".join(f"{name}={mode}" for name, mode in modes.items()))
+            helps = f"--class-polygons {trusted}" if against == POLYGONS else "lower thresholds (--class-thresholds)"
             lines.append(f"{len(lost)} {verb} all but lost, {what}: {listed}. {helps} would keep more of them")
     return lines
 

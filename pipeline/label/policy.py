@@ -24,13 +24,13 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
+from hmsa_label.pipeline.rules import SHARE_CAP
 from hmsa_label.stores.format.layout import IGNORE_INDEX
 from hmsa_label.stores.format.rule import MEAN_CONFIDENCE, Rule
 from hmsa_label.stores.parallel import map_threads
 from hmsa_label.stores.versions.label_store import LabelStore
 from hmsa_label.stores.versions.recut import recut
 
-SHARE_CAP = 0.9
 THREADS = 4
 
 Counts = NDArray[np.int64]

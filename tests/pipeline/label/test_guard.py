@@ -81,6 +81,13 @@ def test_a_class_that_is_off_on_purpose_is_left_alone() -> None:
     assert states(found(**drawn), taken)["pole", "polygons"] == LOW
 
 
+def test_what_helps_a_lost_class_keeps_what_the_rule_says_of_others() -> None:
+    drawn = {"polygon_px": (90_000, 10_000, 5_000), "polygon_held_px": (81_000, 0, 0)}
+    rule = Rule(0.9, class_polygons={"road": "veto", "pole": "seen"})
+    (line,) = guard.warnings_of(guarded(found(**drawn), rule), rule)
+    assert "--class-polygons pole=trust,road=veto,bus=trust would keep more of them" in line
+
+
 WITH_POLYGONS = RuleConfig(threshold=0.99, polygons="trust")
 WITHOUT_ROAD = RuleConfig(threshold=0.99, polygons="trust", class_polygons={"road": "off"})
 
