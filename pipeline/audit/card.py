@@ -10,6 +10,8 @@ from hmsa_label.pipeline.wording import counted
 from hmsa_label.stores.audit.card_facts import Card
 from hmsa_label.stores.audit.summary import Summary
 from hmsa_label.stores.format.evidence import spelled
+from hmsa_label.stores.format.origin import GROWN, POLYGON
+from hmsa_label.stores.format.origin import NAMES as ORIGINS
 from hmsa_label.stores.format.rule import Rule
 
 SHORT = 12  # characters of a digest that a person compares
@@ -83,8 +85,8 @@ def _origin(facts: Card) -> list[str]:
             lines.append(_imported(facts, settings))
             continue
         shown = ("teacher", "options", *option_names(), "precision")
-        rule = rule_text(settings.get("threshold"), settings.get("rule"))
-        chosen = [f"threshold {text(rule)}"] * (rule is not None)
+        rule = _rule_in(settings)
+        chosen = [] if rule is None else [rule]
         chosen += [f"{name} {_value(settings[name])}" for name in shown if name in settings]
         lines.append(
             f"- Labeled by {text(settings.get('model', 'a teacher'))}, weights sha256 "
@@ -108,11 +110,18 @@ def _imported(facts: Card, settings: dict[str, Any]) -> str:
     about: dict[str, Any] = next((one for one in told if one.get("sha256") == sha256), {})
     made_by = f", made by {text(about['made_by'])}" if about.get("made_by") else ""
     place = code(about["labels"]) if "labels" in about else "a place that no record names"
-    chosen = f"threshold {text(rule_text(settings.get('threshold'), settings.get('rule')))}"
+    chosen = _rule_in(settings) or "rule not known"
     return (
         f"- Imported from {place} ({text(about.get('format', 'unknown format'))}{made_by}), sha256 of all files "
         f"{code(sha256[:SHORT] + '...')}; {chosen}; what its teacher was trained on is not known"
     )
+
+
+def _rule_in(settings: dict[str, Any]) -> str | None:
+    """What decided in a run which pixels are labeled; None if nobody knows."""
+    more = settings.get("rule")
+    told = rule_text(settings.get("threshold"), more)
+    return told and f"{'rule' if more else 'threshold'} {text(told)}"
 
 
 def _other_classes(settings: dict[str, Any]) -> str:
@@ -123,11 +132,21 @@ def _other_classes(settings: dict[str, Any]) -> str:
     return f"; classes by the teacher {text(semantics.get('name'))}, weights sha256 {sha256}"
 
 
+def _who_made(facts: Card) -> str:
+    if facts.is_imported:
+        return (
+            "- These labels were made elsewhere and imported; nothing here tells how, but for what was stated of them."
+        )
+    drawn = sum(facts.summary.origin_share.get(ORIGINS[origin], 0.0) for origin in (POLYGON, GROWN))
+    rest = f" ({_percent(drawn)} follow polygons drawn by hand)" if drawn else ""
+    return (
+        f"- These labels were made by a network, not by people{rest}; a confident mistake looks like any other label."
+    )
+
+
 def _cautions(facts: Card) -> list[str]:
     lines = [
-        "- These labels were made elsewhere and imported; nothing here tells how, beyond what was stated of them."
-        if facts.is_imported
-        else "- These labels were made by a network, not by people; a confident mistake looks like any other label.",
+        _who_made(facts),
         "- They are derived from the images named above and fall under the terms of those images.",
     ]
     if facts.failed:

@@ -15,7 +15,6 @@ from hmsa_label.stores.format.evidence import code_of
 from hmsa_label.stores.images.source import BadImage
 
 NPY_MAGIC = b"\x93NUMPY"
-SUFFIXES = (".png", ".npy")
 ROUNDING = 1e-3  # what the highest probability of a softmax may be above 1
 
 

@@ -9,7 +9,7 @@ from hmsa_label.pipeline.rule_presets import PRESETS
 from hmsa_label.stores.format.evidence import DEFAULT_GRID, code_of, level_of
 
 GOLDEN = Path(__file__).parent / "golden" / "released_code_labels.npz"
-REFERENCE = Path("/work/shared/reference/hmsa/golden_public.npz")
+REFERENCE = Path(__file__).resolve().parents[2].parent / "shared" / "reference" / "hmsa" / "golden_public.npz"
 PARTS = {"released-code-0.5": 128, "released-code-0.9": 230}  # least trunc(255 p) that is kept
 
 

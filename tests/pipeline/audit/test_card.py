@@ -79,6 +79,13 @@ def test_what_is_said_of_imported_labels_claims_no_network() -> None:
     assert "network" in json.dumps(render_croissant(facts("road")))
 
 
+def test_a_card_says_how_much_of_the_labels_people_drew() -> None:
+    card = facts("road")
+    drawn = replace(card, summary=replace(card.summary, origin_share={"teacher": 0.25, "polygon": 0.5, "grown": 0.25}))
+    assert "not by people (75.00 % follow polygons drawn by hand); a confident" in render_card(drawn)
+    assert "not by people; a confident" in render_card(card)
+
+
 def test_a_card_has_the_same_lines_and_cells_whatever_the_store_says() -> None:
     plain, evil = render_card(facts("road")).splitlines(), render_card(facts(EVIL)).splitlines()
     assert len(evil) == len(plain)
