@@ -1,6 +1,7 @@
 """Types of option values that click lacks, and which type a config field takes on the command line."""
 
 import json
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -140,6 +141,16 @@ class NamedValues(click.ParamType[dict[str, object]]):
         if not all(name.strip() and equals for name, equals, _ in pairs):
             return None
         return {name.strip(): _json(value.strip()) for name, _, value in pairs}
+
+
+class Threshold(click.ParamType[object]):
+    """A number, or a part such as 128/255, as stored thresholds are listed; that is left to the config to read."""
+
+    name = "float"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        is_part = isinstance(value, str) and re.fullmatch(r"[0-9]+/[0-9]+", value.strip())
+        return value if is_part else click.FLOAT(value, param, ctx)
 
 
 class AsGiven(click.ParamType[object]):

@@ -1,7 +1,7 @@
 """The options of a rule, which decides what predicted pixels become labels: one table for all commands."""
 
 from hmsa_label.cli.given import Setting
-from hmsa_label.cli.parameters import AsGiven
+from hmsa_label.cli.parameters import AsGiven, Threshold
 from hmsa_label.pipeline import DEFAULT_THRESHOLD, POLYGON_MODES, PRESETS, SCORES, SHARE_CAP
 
 BY_CLASS = AsGiven("NAME=NUMBER,...|FILE", mapping=True)
@@ -9,7 +9,8 @@ RULE = (
     Setting("preset", "--preset", "Named rule to begin with.", tuple(PRESETS)),
     Setting("threshold", "--threshold",
             "Confidence below which a pixel is left out (255); 0 keeps all.  "
-            f"[default: {DEFAULT_THRESHOLD}; rethreshold: that of the labels]"),
+            f"[default: {DEFAULT_THRESHOLD}; rethreshold: that of the labels]",
+            kind=Threshold()),
     Setting("class_thresholds", "--class-thresholds",
             "Thresholds of single classes, road=0.9,pole=off, or a JSON file such as calibrate's.",
             kind=BY_CLASS),

@@ -23,7 +23,7 @@ ClassThresholds = dict[str, float | str]
 def number(
     option: str, value: object, low: float, high: float, *, low_too: bool = True, high_too: bool = True
 ) -> float:
-    """A number within bounds.
+    """A number within bounds; text may also be a part such as 128/255, as stored thresholds are listed.
 
     Raises:
         ValueError: if it is none, or lies beyond.
@@ -31,8 +31,8 @@ def number(
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"{option} must be a number such as 0.9; got {value!r:.60}")
     try:
-        found = float(value)
-    except (ValueError, OverflowError):
+        found = _part(value) if isinstance(value, str) else float(value)
+    except (ValueError, OverflowError, ZeroDivisionError):
         raise ValueError(f"{option} must be a number such as 0.9; got {value!r:.60}") from None
     inside = (low <= found if low_too else low < found) and (found <= high if high_too else found < high)
     if math.isnan(found) or not inside:
@@ -40,6 +40,11 @@ def number(
         but = f", {' and '.join(excluded)} excluded" if excluded else ""
         raise ValueError(f"{option} must lie between {low:g} and {high:g}{but}; got {value}")
     return found
+
+
+def _part(text: str) -> float:
+    over, slash, under = text.partition("/")
+    return int(over) / int(under) if slash else float(over)
 
 
 def whole_number(option: str, value: object, low: int, high: int) -> int:

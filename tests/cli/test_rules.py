@@ -18,6 +18,7 @@ SIZE = (32, 64)
 # What is asked for of each kind of rule; MASK and FILE stand for files.
 RULES = {
     "threshold": ["--threshold", "0.7"],
+    "part": ["--threshold", "128/255"],
     "no threshold": ["--preset", "no-threshold"],
     "classes": ["--class-thresholds", "road=0.6,car=off,traffic light=0"],
     "file": ["--class-thresholds", "FILE", "--threshold", "0.8"],

@@ -6,6 +6,7 @@ import pytest
 
 from hmsa_label.pipeline.rule_presets import PRESETS
 from hmsa_label.pipeline.rules import RuleConfig, refuse_unknown_classes
+from hmsa_label.stores.format.evidence import DEFAULT_GRID, spelled
 from hmsa_label.stores.format.rule import MaskOf, Rule
 
 MASK = MaskOf("0" * 64, 24, 40)
@@ -21,6 +22,16 @@ RICH = Rule(
     class_polygons={"truck": "seen"},
     grow_px=2,
 )
+
+
+def test_a_threshold_is_taken_as_it_is_listed() -> None:
+    for value in DEFAULT_GRID:
+        text = spelled(value)
+        asked = RuleConfig(threshold=text, class_thresholds=f"road={text}")  # type: ignore[arg-type]
+        assert asked.over(Rule(0.9)) == Rule(value, class_thresholds={"road": value})
+    for wrong in ("128/0", "/255", "1/2/3", "0.5/2"):
+        with pytest.raises(ValueError, match="--threshold must be a number such as"):
+            RuleConfig(threshold=wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
