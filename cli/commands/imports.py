@@ -13,7 +13,8 @@ OF_TEACHERS = ("gpus_per_worker", "cpus_per_worker", "batch_size", "start_timeou
 
 @command(
     "import",
-    example="hmsa-label import refinement_final --format nvidia --data /data/cityscapes --store labels --threshold 0.5",
+    example="hmsa-label import refinement_final --format nvidia --data /data/cityscapes \\\n"
+    "    --store labels --threshold 0.5",
 )
 @settings(DataConfig, "data")
 @settings(ImportConfig, "teacher", skip=("sha256",))
