@@ -127,10 +127,10 @@ class Dispatcher:
         while self.in_flight or (self.left and not self._stop.is_set()):
             if not self._stop.is_set():
                 self._feed()
-            elif not announced:
+            self._poll(on_result)
+            if self._stop.is_set() and not announced:  # even if all that was in flight came with this poll
                 announced = True
                 self._on_event(Draining(images_in_flight=self.in_flight))
-            self._poll(on_result)
             self._restart_hung()  # after the poll: results may have waited for the driver, not the other way round
 
     def _feed(self) -> None:

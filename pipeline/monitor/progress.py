@@ -204,6 +204,8 @@ def remark_on(event: Event) -> str | None:
         left_out = counted(len(event.failures), "image")
         return f"left out {left_out} that failed before and whose files are the same; --retry-failed tries them"
     if isinstance(event, Draining):
+        if not event.images_in_flight:
+            return "stopping; nothing is in flight any more"
         flying = counted(event.images_in_flight, "image")
         return f"stopping after the {flying} in flight, which are kept; press Ctrl-C again to leave at once"
     if isinstance(event, WorkersStarting):

@@ -8,7 +8,14 @@ import pytest
 
 from hmsa_label.pipeline.engine.crew import Limits
 from hmsa_label.pipeline.engine.dispatch import DEATHS_ALONE, Dispatcher
-from hmsa_label.pipeline.engine.events import Event, WorkerLoading, WorkerLost, WorkerStarted, WorkerUnusable
+from hmsa_label.pipeline.engine.events import (
+    Draining,
+    Event,
+    WorkerLoading,
+    WorkerLost,
+    WorkerStarted,
+    WorkerUnusable,
+)
 from hmsa_label.pipeline.engine.executor import Report, Task, TaskDone, unusable
 from hmsa_label.pipeline.engine.starts import START_CRASHES
 from hmsa_label.pipeline.errors import EngineError
@@ -337,6 +344,18 @@ def test_stop_finishes_what_is_in_flight_and_feeds_nothing_more() -> None:
     assert len(results) == 6
     assert dispatcher.left == 14
     assert dispatcher.in_flight == 0
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_stop_is_told_once_even_if_nothing_is_in_flight_any_more(depth: int) -> None:
+    executor, stop, events = ScriptedExecutor(1), threading.Event(), list[Event]()
+
+    def on_result(result: Receipt | Failure) -> None:
+        stop.set()
+
+    dispatcher = Dispatcher(executor, limits(depth), stop, events.append)
+    dispatcher.run([task(key) for key in KEYS], on_result)
+    assert [event for event in events if isinstance(event, Draining)] == [Draining(images_in_flight=depth - 1)]
 
 
 def test_stop_before_any_worker_is_ready_returns_nothing() -> None:
