@@ -21,6 +21,7 @@ from results_page import markdown, page
 from hmsa_label import CITYSCAPES
 from hmsa_label.pipeline.data import growth
 from hmsa_label.pipeline.data.growth import grow
+from hmsa_label.stores.format.rule import MAX_GROW_PX
 
 Grow = Callable[[U8, U8], tuple[U8, U8]]
 Scene = tuple[U8, U8, U8]  # image, exact trainIds, trainIds of the polygons
@@ -62,7 +63,7 @@ def nearest(image: U8, polygon: U8) -> tuple[U8, U8]:
     classes = [int(train_id) for train_id in np.unique(polygon) if train_id != 255]
     far = np.stack([growth._distance_px(polygon == train_id) for train_id in classes])
     px = np.ceil(far.min(0) - 0.01)
-    beside = (px > 0) & (px <= growth.MAX_GROWTH_PX)
+    beside = (px > 0) & (px <= MAX_GROW_PX)
     found = np.array(classes, np.uint8)[far.argmin(0)]
     return np.where(beside, found, np.uint8(255)), np.where(beside, px, 0).astype(np.uint8)
 

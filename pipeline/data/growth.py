@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hmsa_label.pipeline.records import U8
+from hmsa_label.stores.format.rule import MAX_GROW_PX
 
-MAX_GROWTH_PX = 16
 SIGMA_PX = 1.0  # blur before the flood; the best of ten surfaces on polygons that miss the outlines by a few pixels
 NO_CLASS = 255
 VOID = NO_CLASS + 1  # marker of a region that was drawn and has no class
@@ -22,7 +22,7 @@ def grow(image: U8, polygon: U8, void: NDArray[np.bool_] | None = None) -> tuple
     """(grown, grown_px), both [H, W] uint8: the class that each pixel beside the polygons gets, and how far it lies.
 
     `grown` is 255 where nothing grows: inside polygons, where the two guesses differ, and further away than
-    MAX_GROWTH_PX. `grown_px` is the Euclidean distance to the nearest polygon in pixels, rounded up, 1..16; 0 where
+    MAX_GROW_PX. `grown_px` is the Euclidean distance to the nearest polygon in pixels, rounded up, 1..16; 0 where
     nothing grows. Where polygons of two classes are equally near, the watershed decides. The result depends on the
     arguments alone, on any thread.
 
@@ -48,7 +48,7 @@ def grow(image: U8, polygon: U8, void: NDArray[np.bool_] | None = None) -> tuple
     if len(drawn) < 2:
         return grown, grown_px
     distance = _distance_px(markers > 0)
-    near = (distance > HALF_STEP) & (distance < MAX_GROWTH_PX + HALF_STEP)
+    near = (distance > HALF_STEP) & (distance < MAX_GROW_PX + HALF_STEP)
     flooded = _flood(image, markers)
     for train_id in drawn[drawn < NO_CLASS]:
         box = _box(near & (flooded == train_id + 1))
@@ -89,9 +89,9 @@ def _distance_px(inside: NDArray[np.bool_]) -> NDArray[np.float32]:
 
 
 def _box(pixels: NDArray[np.bool_]) -> tuple[slice, slice] | None:
-    """The box around the pixels that are set and all that lies within MAX_GROWTH_PX of them; None if none is set."""
+    """The box around the pixels that are set and all that lies within MAX_GROW_PX of them; None if none is set."""
     rows, columns = np.flatnonzero(pixels.any(1)), np.flatnonzero(pixels.any(0))
     if not len(rows):
         return None
-    top, left = max(0, rows[0] - MAX_GROWTH_PX), max(0, columns[0] - MAX_GROWTH_PX)
-    return slice(top, rows[-1] + MAX_GROWTH_PX + 1), slice(left, columns[-1] + MAX_GROWTH_PX + 1)
+    top, left = max(0, rows[0] - MAX_GROW_PX), max(0, columns[0] - MAX_GROW_PX)
+    return slice(top, rows[-1] + MAX_GROW_PX + 1), slice(left, columns[-1] + MAX_GROW_PX + 1)

@@ -4,10 +4,11 @@ import json
 
 import pytest
 
+from hmsa_label.pipeline import rules
 from hmsa_label.pipeline.rule_presets import PRESETS
 from hmsa_label.pipeline.rules import RuleConfig, refuse_unknown_classes
-from hmsa_label.stores.format.evidence import DEFAULT_GRID, spelled
-from hmsa_label.stores.format.rule import MaskOf, Rule
+from hmsa_label.stores.format.evidence import DEFAULT_GRID, MAX_LEVELS, spelled
+from hmsa_label.stores.format.rule import KEPT_SHARE, MAX_GROW_PX, MEAN_CONFIDENCE, MaskOf, Rule
 
 MASK = MaskOf("0" * 64, 24, 40)
 RICH = Rule(
@@ -228,3 +229,8 @@ def test_unknown_class_is_refused_with_the_nearest_one():
         ValueError, match="--class-polygons: there is no class 'zebra'; there are road, traffic light, pole"
     ):
         refuse_unknown_classes(Rule(0.9, class_polygons={"zebra": "seen"}), names)
+
+
+def test_settings_have_the_bounds_of_the_rule() -> None:
+    assert rules.SCORES == (MEAN_CONFIDENCE, KEPT_SHARE)
+    assert (rules.MAX_GROW_PX, rules.MAX_DISAGREEMENT) == (MAX_GROW_PX, MAX_LEVELS)

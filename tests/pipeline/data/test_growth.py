@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hmsa_label.labelers.taxonomy import CITYSCAPES
-from hmsa_label.pipeline.data.growth import MAX_GROWTH_PX, grow
+from hmsa_label.pipeline.data.growth import grow
 from hmsa_label.pipeline.demo.scenes.street import draw_street
 from hmsa_label.pipeline.demo.scenes.tree import coarse_regions, paint_regions
+from hmsa_label.stores.format.rule import MAX_GROW_PX
 
 NONE = _ = 255
 
@@ -60,7 +61,7 @@ def test_distance_is_euclidean_and_rounded_up():
 def test_nothing_grows_further_than_the_bound():
     drawn = polygons((3, 60), c0=(0, 3, 0, 1), c1=(0, 3, 59, 60))
     grown, grown_px = grow(np.full((3, 60, 3), 90, np.uint8), drawn)
-    assert grown_px.max() == MAX_GROWTH_PX
+    assert grown_px.max() == MAX_GROW_PX
     assert grown[1].tolist() == [NONE, *[0] * 16, *[NONE] * 26, *[1] * 16, NONE]
 
 
