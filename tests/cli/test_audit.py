@@ -300,7 +300,7 @@ def test_rethreshold_of_a_panoptic_store_shows_its_rule(call, call_json, tmp_pat
     assert (made["threshold"], made["rule"]) == (0.9, {"center_threshold": 0.5})
     assert "0.9, center threshold 0.5" in call("audit", "log", "--store", uri).stdout
     assert "instances of" in call("audit", "diff", "--store", uri, 3).stdout
-    assert "threshold 0.9, center threshold 0.5" in call("audit", "card", "--store", uri).stdout
+    assert "rule 0.9, center threshold 0.5" in call("audit", "card", "--store", uri).stdout
     assert call_json("audit", "show", "--store", uri)["summary"]["rules"] == {"0.9, center threshold 0.5": 3}
     assert '"kept": false' in call("audit", "show", "--store", uri, "a", "--json").stdout
     assert call("audit", "show", "--store", uri, "a").stdout.count("rule: 0.9, center threshold 0.5\n") == 2
