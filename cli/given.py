@@ -44,11 +44,14 @@ def holds_config(annotation: object) -> bool:
 
 def refuse_given(chosen: list[Setting], instead: str) -> None:
     """Raises click.UsageError if an option was typed that another one takes the place of."""
-    ctx = click.get_current_context()
-    for setting in chosen:
-        if ctx.get_parameter_source(parameter_of(setting)) is click.core.ParameterSource.COMMANDLINE:
-            flag = setting.flag.partition("/")[0]
-            raise click.UsageError(f"{flag} is of no use with {instead}; give one of them")
+    if (typed := given_of(chosen)) is not None:
+        raise click.UsageError(f"{typed.flag.partition('/')[0]} is of no use with {instead}; give one of them")
+
+
+def given_of(chosen: list[Setting]) -> Setting | None:
+    """The first of some options that was typed; None if none was."""
+    source, typed = click.get_current_context().get_parameter_source, click.core.ParameterSource.COMMANDLINE
+    return next((setting for setting in chosen if source(parameter_of(setting)) is typed), None)
 
 
 def the_one_asked_for(given: dict[Setting, object]) -> object:

@@ -35,6 +35,7 @@ from hmsa_label import (
 from hmsa_label.cli.command import Command
 from hmsa_label.cli.given import (
     Setting,
+    given_of,
     holds_config,
     name_of,
     parameter_of,
@@ -293,7 +294,13 @@ def settings(
             for name in dict.fromkeys(setting.part[0] for setting in chosen if setting.part is not None):
                 own = {setting: value for setting, value in given.items() if setting.part and setting.part[0] == name}
                 fields[name] = teacher_options(fields, own) if name in fields else the_one_asked_for(own)
-            return function(**values, **{into: config(**fields)})
+            try:
+                made = config(**fields)
+            except ValueError as error:
+                if unless is None or given_of(chosen) is not None:
+                    raise
+                raise ValueError(f"{error}, or {unless} in its place") from None
+            return function(**values, **{into: made})
 
         decorated: Function = with_config
         for setting in reversed(chosen):

@@ -86,3 +86,11 @@ def test_image_that_cannot_be_read_is_named_and_the_exit_code_is_1(call, call_js
     assert result.exit_code == 1
     assert "failed      val/town/town_000001_000019: cannot read" in result.stdout
     assert call_json(*asked(street), exit_code=1)["images"] == 4
+
+
+def test_without_a_teacher_and_a_store_both_ways_are_named(call, street):
+    result = call("calibrate", "--data", street)
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert "give it with --weights, or --store in its place" in result.stderr
+    result = call("calibrate", "--data", street, "--scales", "1.0")
+    assert result.stderr.rstrip().endswith("give it with --weights")
