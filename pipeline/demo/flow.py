@@ -114,17 +114,20 @@ def demonstrate(config: DemoConfig, say: Callable[[str], None] | None = None) ->
 
     Raises:
         ValueError: if the folder holds a demonstration with other settings.
+        KeyboardInterrupt: after a Ctrl-C or SIGTERM; the same call goes on where it stopped.
     """
     clock = _Clock(say or _to_stderr)
     clock.begin("draw", f"drawing {sum(config.counts.values())} street scenes into {config.streets}")
     draw_tree(config.streets, config.counts, config.size, config.seed)
     clock.begin("train", f"training {config.model} on {config.counts['train']} of them, {config.max_steps} steps")
     trained = train_teacher(_training(config), _Watcher(clock.say))
+    _leave_if(trained.interrupted)
     teacher = _teacher(config, trained)
     clock.begin("evaluate", f"scoring it on {config.counts['val']} scenes it has not seen")
     scores = evaluate(EvaluateConfig(data=_data(config, "val"), teacher=teacher))
     clock.begin("label", f"labeling {config.counts['train_extra']} scenes that have coarse polygons only")
     labeled = label_images(_labeling(config, teacher), open_display())
+    _leave_if(labeled.interrupted)
     clock.begin("verify", "verifying every label in the store")
     problems = verify(labeled.store, labeled.version)
     clock.begin("report", "writing the report")
@@ -144,6 +147,12 @@ def demonstrate(config: DemoConfig, say: Callable[[str], None] | None = None) ->
         problems=len(problems),
         seconds=clock.seconds,
     )
+
+
+def _leave_if(interrupted: bool) -> None:
+    """Ends the demonstration where a stage was stopped: the stages after it would show half of its work."""
+    if interrupted:
+        raise KeyboardInterrupt
 
 
 def _data(config: DemoConfig, split: str) -> DataConfig:

@@ -1,10 +1,13 @@
 """The whole flow in small: drawn streets in, a verified store and a report out; a second call repeats no work."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
+from hmsa_label.pipeline.demo import flow
 from hmsa_label.pipeline.demo.flow import DemoConfig, DemoSummary, demonstrate
 from hmsa_label.pipeline.report.of_store import report_version
 from hmsa_label.stores.audit.verify import verify
@@ -75,6 +78,22 @@ def test_second_call_goes_on_where_the_first_stopped(demo: tuple[Path, DemoSumma
     again = demonstrate(small(folder), lambda _: None)
     assert (again.version, again.digest, again.teacher_miou) == (summary.version, summary.digest, summary.teacher_miou)
     assert Path(summary.checkpoint).stat().st_mtime_ns == checkpoint
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_training_ends_the_demo_and_the_next_call_goes_on(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow, "LINE_SECONDS", 0.0)  # a line for each step
+
+    def interrupt(line: str) -> None:
+        if line.strip().startswith("step 1 of"):
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(KeyboardInterrupt):
+        demonstrate(small(tmp_path), interrupt)
+    assert not (tmp_path / "labels").exists()
+    assert demonstrate(small(tmp_path), lambda _: None).images_labelled == COUNTS["train_extra"]
 
 
 def test_another_seed_in_the_same_folder_is_refused(demo: tuple[Path, DemoSummary, list[str]]) -> None:
