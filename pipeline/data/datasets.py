@@ -217,7 +217,8 @@ class AutoLabelDataset:
         key = self.keys[index]
         code = self._recut(key)[0][CODE] if self.changes else self.store.read_array(key, CODE)
         weights = np.array((0.0, *self.store.bounds(key).thresholds), np.float32)[code]
-        return np.where(self.origin(index) > TEACHER, np.float32(1), weights)
+        told = self._cut(key).origin is not None if self.changes else self.store.has_origin(key)
+        return np.where(self.origin(index) > TEACHER, np.float32(1), weights) if told else weights
 
     @cached_property
     def digest(self) -> str:
