@@ -14,8 +14,6 @@ from hmsa_label.labelers import build_labeler
 from hmsa_label.labelers.inference.batches import in_smaller_batches
 from hmsa_label.labelers.inference.live_bytes import LiveBytes
 from hmsa_label.labelers.inference.net import InferenceNet
-from hmsa_label.labelers.taxonomy import CITYSCAPES
-from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
 from hmsa_label.pipeline.config import TeacherConfig
 from hmsa_label.pipeline.label.forward_thread import ForwardThread
 from hmsa_label.pipeline.records import Wanted
@@ -24,15 +22,6 @@ from hmsa_label.pipeline.teacher.teacher import Teacher
 from hmsa_label.stores.format.rule import Rule
 
 GRID = np.array([0.06, 0.08, 0.1, 0.2], np.float32)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    info = {"model": "hrnet_tiny_ocr", "multi_scale": True, "classes": CITYSCAPES.to_dict(), "trained_on": None}
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    path.write_bytes(encode_checkpoint(build_labeler("hrnet_tiny_ocr", 19), info))
-    return str(path)
 
 
 def teacher(weights, **options):

@@ -6,9 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from hmsa_label.labelers import build_labeler
-from hmsa_label.labelers.taxonomy import CITYSCAPES
-from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
 from hmsa_label.pipeline.config import TeacherConfig
 from hmsa_label.pipeline.teacher.teacher import Teacher
 from hmsa_label.pipeline.teacher.threshold import (
@@ -105,15 +102,6 @@ def test_runner_up_is_the_second_of_the_sorted_classes():
     found = two_best_of_logits(logits)
     assert torch.equal(found.top1, order[:, 0])
     assert torch.equal(found.top2, order[:, 1])
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    info = {"model": "hrnet_tiny_ocr", "multi_scale": True, "classes": CITYSCAPES.to_dict(), "trained_on": None}
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    path.write_bytes(encode_checkpoint(build_labeler("hrnet_tiny_ocr", 19), info))
-    return str(path)
 
 
 def test_teacher_gives_both_beside_the_same_labels(weights):

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from hmsa_label.labelers import build_labeler
 from hmsa_label.labelers.base import DoesNotFit
 from hmsa_label.labelers.hmsa.labeler.windows import (
     MemoryModel,
@@ -20,8 +19,6 @@ from hmsa_label.labelers.hmsa.labeler.windows import (
     smaller_window,
     window_for,
 )
-from hmsa_label.labelers.taxonomy import CITYSCAPES
-from hmsa_label.labelers.weights.checkpoints import encode_checkpoint
 from hmsa_label.pipeline.config import TeacherConfig
 from hmsa_label.pipeline.engine.executor import Task
 from hmsa_label.pipeline.label import worker
@@ -132,15 +129,6 @@ def test_other_errors_are_raised_at_once():
     with pytest.raises(RuntimeError, match="illegal"):
         in_smaller_windows((1024, 2048), (1024, 2048), work, lambda: None)
     assert len(tried) == 1
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    info = {"model": "hrnet_tiny_ocr", "multi_scale": True, "classes": CITYSCAPES.to_dict(), "trained_on": None}
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    path.write_bytes(encode_checkpoint(build_labeler("hrnet_tiny_ocr", 19), info))
-    return str(path)
 
 
 ROOM_FOR_TILES_GB = 0.042  # a pass over two scales takes 0.03 GB for 512 x 512 px, at most 0.05 GB for the test's image
