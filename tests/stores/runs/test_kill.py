@@ -16,16 +16,9 @@ from hmsa_label.stores.versions.label_store import LabelStore
 from hmsa_label.stores.versions.rethreshold import rethreshold
 from tests.stores.rules import HOOD, RULES, fill, image, made
 
-DRIVER = """
-import os, signal, sys
-import numpy as np
-from hmsa_label.stores.format.instances import StoredInstance
-from hmsa_label.stores.format.receipt import ImageFacts
-from hmsa_label.stores.format.rule import Rule
-from hmsa_label.stores.runs.writer import RunWriter
-from hmsa_label.stores.runs.segment import SegmentWriter
-
-uri, total, last = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+# Ends a process at the operation of its number `last` on the files of a store `uri`.
+DIE = """
+import os, signal
 seen = 0
 def die_at_the_last(event, args):
     global seen
@@ -34,6 +27,18 @@ def die_at_the_last(event, args):
         if seen == last:
             os.kill(os.getpid(), signal.SIGKILL)
 sys.addaudithook(die_at_the_last)
+"""
+DRIVER = """
+import sys
+import numpy as np
+from hmsa_label.stores.format.instances import StoredInstance
+from hmsa_label.stores.format.receipt import ImageFacts
+from hmsa_label.stores.format.rule import Rule
+from hmsa_label.stores.runs.writer import RunWriter
+from hmsa_label.stores.runs.segment import SegmentWriter
+
+uri, total, last = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+{DIE}
 writer = RunWriter(uri, {"settings": {"threshold": 0.9}})
 writer.adopt()
 done = writer.done_keys()
@@ -69,7 +74,7 @@ def test_killed_drivers_lose_nothing_and_show_nothing(
 ) -> None:
     LabelStore.create(uri, classes)
     script = tmp_path / "driver.py"
-    script.write_text(DRIVER)
+    script.write_text(DRIVER.replace("{DIE}", DIE))
     committed: set[str] = set()
     for last in places:
         with start(script, uri, 60, last) as driver:
@@ -90,19 +95,12 @@ def test_killed_drivers_lose_nothing_and_show_nothing(
 
 
 CHANGE = """
-import os, signal, sys
+import sys
 from hmsa_label.stores.versions.rethreshold import rethreshold
 from tests.stores.rules import HOOD, RULES
 
 uri, last = sys.argv[1], int(sys.argv[2])
-seen = 0
-def die_at_the_last(event, args):
-    global seen
-    if event in ("open", "os.rename", "os.link", "os.remove") and str(args[0]).startswith(os.path.dirname(uri)):
-        seen += 1
-        if seen == last:
-            os.kill(os.getpid(), signal.SIGKILL)
-sys.addaudithook(die_at_the_last)
+{DIE}
 rethreshold(uri, RULES["all"], mask=HOOD, threads=1)
 """
 
@@ -113,7 +111,7 @@ def test_a_killed_change_of_the_rule_goes_on_where_it_stopped(uri: str, places: 
     images = [image(seed, polygons=seed % 2 == 0) for seed in range(6)]
     fill(uri, Rule(0.9), images)
     for last in places:
-        words = [sys.executable, "-c", CHANGE, uri, str(last)]
+        words = [sys.executable, "-c", CHANGE.replace("{DIE}", DIE), uri, str(last)]
         killed = subprocess.run(words, check=False, cwd=Path(__file__).parents[3]).returncode
         assert killed in (-signal.SIGKILL, 0)
         rules = {LabelStore.open(uri).rule(key) for key in LabelStore.open(uri)}  # killed after its commit, it is done
