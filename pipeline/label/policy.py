@@ -36,11 +36,6 @@ THREADS = 4
 Counts = NDArray[np.int64]
 
 
-def of_whole_set(rule: Rule) -> bool:
-    """Whether a rule can be settled only when all images are predicted."""
-    return rule.class_share is not None or rule.best_share is not None
-
-
 def first_rule(asked: Rule, there: Rule | None) -> Rule:
     """The rule that a run labels by before all images are predicted.
 

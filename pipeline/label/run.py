@@ -49,7 +49,6 @@ from hmsa_label.pipeline.label.plan import (
     images_in_flight,
     plan_labels,
 )
-from hmsa_label.pipeline.label.policy import of_whole_set
 from hmsa_label.pipeline.label.provenance import known_absent, known_record, run_record, teacher_identity
 from hmsa_label.pipeline.label.receipts import ReceiptCommitter
 from hmsa_label.pipeline.label.shared_work import SharedWork
@@ -97,7 +96,7 @@ def label_images(config: LabelConfig, on_event: OnEvent | None = None) -> LabelS
         ClassesLost: the guard is strict, and classes are all but lost; what is done is kept.
     """
     keeping, guard = keeping_of(config), guard_of(config.guard)
-    if of_whole_set(keeping.rule):
+    if keeping.rule.of_whole_set:
         return label_whole_set(config, keeping, guard, on_event, label_by, join=_shares(config))
     return label_by(config, keeping, guard, on_event)
 

@@ -20,7 +20,7 @@ from hmsa_label.pipeline.engine.events import OnEvent, Settling, Warned
 from hmsa_label.pipeline.label.cautions import figures_of
 from hmsa_label.pipeline.label.guard import Guard
 from hmsa_label.pipeline.label.keeping import Keeping
-from hmsa_label.pipeline.label.policy import first_rule, of_whole_set, settle, unsettled
+from hmsa_label.pipeline.label.policy import first_rule, settle, unsettled
 from hmsa_label.pipeline.label.provenance import this_call
 from hmsa_label.pipeline.records import LabelSummary
 from hmsa_label.stores.errors import NotAStore, RunIsLive, StoreConflict
@@ -116,7 +116,7 @@ def _wait() -> None:
 def is_settled(store: LabelStore, asked: Rule) -> bool:
     """Whether a version's labels are by a rule of the whole set, settled over all of its images."""
     own = rule_of_labels(store)
-    if own is None or not of_whole_set(own) or unsettled(own) != unsettled(asked):
+    if own is None or not own.of_whole_set or unsettled(own) != unsettled(asked):
         return False
     rows = store.table(["threshold", "rule"])
     rules = set(zip(rows["threshold"].to_pylist(), rows["rule"].to_pylist(), strict=True))

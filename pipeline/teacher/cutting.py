@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from hmsa_label.labelers.taxonomy import ClassTable
+from hmsa_label.pipeline.config import option_of
 from hmsa_label.pipeline.data.ego_mask import ego_mask_of
 from hmsa_label.pipeline.records import U8, LabeledImage, Wanted
 from hmsa_label.pipeline.rules import DEFAULT_THRESHOLD, RuleConfig
@@ -56,7 +57,8 @@ def rule_for_one_image(asked: RuleConfig) -> tuple[Rule, dict[str, U8]]:
     """
     mask = ego_mask_of(asked)
     rule = asked.over(Rule(DEFAULT_THRESHOLD), None if mask is None else mask.of)
-    if rule.class_share is not None or rule.best_share is not None:
-        option = "--class-share" if rule.class_share is not None else "--best-share"
-        raise ValueError(f"{option} looks at all images of a run, and this is one; give thresholds instead")
+    if rule.of_whole_set:
+        raise ValueError(
+            f"{option_of(rule.of_whole_set[0])} looks at all images of a run, and this is one; give thresholds instead"
+        )
     return rule, {} if mask is None else {MASK: mask.pixels}

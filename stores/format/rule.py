@@ -181,6 +181,11 @@ class Rule:
         """What of the rule needs instances, by field."""
         return [kind.name for kind in fields(self) if kind.metadata.get("of_instances") and kind.name in self.more]
 
+    @property
+    def of_whole_set(self) -> list[str]:
+        """What of the rule can be settled only when all images are predicted, by field."""
+        return [name for name in ("class_share", "best_share") if getattr(self, name) is not None]
+
     def mode_of(self, name: str) -> str:
         """What the polygons of a class do."""
         return self.class_polygons.get(name, self.polygons)

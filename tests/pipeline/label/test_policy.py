@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hmsa_label.pipeline.label.policy import balanced_thresholds, first_rule, least_of_best, of_whole_set
+from hmsa_label.pipeline.label.policy import balanced_thresholds, first_rule, least_of_best
 from hmsa_label.stores.format.rule import Rule
 
 GRID = (0.5, 0.7, 0.9, 0.99)
@@ -43,9 +43,9 @@ def test_the_best_share_of_images_is_at_least_one_image_and_takes_equals_along()
 
 
 def test_only_shares_need_the_whole_set() -> None:
-    assert of_whole_set(Rule(0.9, class_share=0.5))
-    assert of_whole_set(Rule(0.9, best_share=0.5, best_by="kept_share"))
-    assert not of_whole_set(Rule(0.9, class_thresholds={"road": 0.5}, best_by="kept_share", best_from=0.3))
+    assert Rule(0.9, class_share=0.5).of_whole_set
+    assert Rule(0.9, best_share=0.5, best_by="kept_share").of_whole_set
+    assert not Rule(0.9, class_thresholds={"road": 0.5}, best_by="kept_share", best_from=0.3).of_whole_set
 
 
 def test_a_run_labels_at_the_cap_until_all_images_are_predicted() -> None:
